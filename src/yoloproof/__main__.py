@@ -1,0 +1,3 @@
+from yoloproof.cli import main
+
+main()

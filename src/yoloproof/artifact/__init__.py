@@ -1,0 +1,1 @@
+"""Network → artifact: ONNX, float16, engines, and what an artifact says of itself."""

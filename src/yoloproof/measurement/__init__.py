@@ -1,0 +1,1 @@
+"""Machine facts, clocks, protocols, samples, statistics, stability."""

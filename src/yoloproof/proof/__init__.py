@@ -1,0 +1,1 @@
+"""Is this artifact still the same detector?"""

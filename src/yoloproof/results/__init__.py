@@ -1,0 +1,1 @@
+"""The result file, comparison, published figures, tables, the report."""
