@@ -148,24 +148,27 @@ def _refusal(
     identity: EngineIdentity, machine: Machine, onnx_sha256: str | None, checkpoint_sha256: str | None
 ) -> str | None:
     if onnx_sha256 is not None and onnx_sha256 != identity.onnx_sha256:
-        return f"stale: made from another ONNX file (sha256 {identity.onnx_sha256[:12]}, not {onnx_sha256[:12]}); {REBUILD}"
+        made_from = identity.onnx_sha256[:12]
+        return f"stale: made from another ONNX file (sha256 {made_from}, not {onnx_sha256[:12]}); {REBUILD}"
     if checkpoint_sha256 is not None and checkpoint_sha256 != identity.checkpoint_sha256:
         made_from = (identity.checkpoint_sha256 or "unknown")[:12]
         return f"stale: made from another checkpoint (sha256 {made_from}, not {checkpoint_sha256[:12]}); {REBUILD}"
     if identity.runtime != machine.runtime:
-        return f"a {identity.runtime} engine, which {machine.runtime} cannot load; open it with --runtime {identity.runtime}"
+        return f"{machine.runtime} cannot load a {identity.runtime} engine; open it with --runtime {identity.runtime}"
     if not _version_fits(identity, machine.version):
         return (
-            f"built by {identity.runtime} {identity.version}, and {machine.version} is installed, which cannot load it; "
+            f"built by {identity.runtime} {identity.version}, which {machine.version} here cannot load; "
             f"{REBUILD} or install {identity.version}"
         )
     if identity.platform != machine.platform and identity.runtime == "tensorrt":
-        return f"built on {identity.platform}, and this is {machine.platform}; TensorRT engines do not travel: {REBUILD} here"
+        return (
+            f"built on {identity.platform}, not for {machine.platform}: TensorRT engines do not travel; {REBUILD} here"
+        )
     return _gpu_refusal(identity, machine)
 
 
 def _version_fits(identity: EngineIdentity, version: str) -> bool:
-    """The very version; a version-compatible TensorRT engine also loads in a later one (TensorRT 10.16 and 11.1 docs)."""
+    """The very version; a version-compatible TensorRT engine also loads in later ones (TensorRT 10.16, 11.1 docs)."""
     if identity.version == version:
         return True
     if identity.runtime != "tensorrt" or not identity.options.get("version_compatible"):

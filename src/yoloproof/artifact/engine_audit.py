@@ -23,7 +23,7 @@ _FLOATS = {"FLOAT", "HALF", "BF16"}
 
 @dataclass(frozen=True)
 class OnnxAttention:
-    """One attention of an ONNX graph: its module path, `fused` (one operator) or `spelled`, and its operators' names."""
+    """One attention of an ONNX graph: module path, `fused` (one operator) or `spelled` (several), operators' names."""
 
     path: str
     form: str
@@ -81,7 +81,8 @@ class Audit:
 
     def record(self) -> dict[str, Any]:
         """For the sidecar: plain JSON."""
-        return json.loads(json.dumps(asdict(self))) | {"faults": self.faults()}
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return record | {"faults": self.faults()}
 
 
 def _few(names: Sequence[str]) -> str:
@@ -126,11 +127,10 @@ def _product(start: Any, step: Any) -> Any:
 
 
 def module_path(node: Any) -> str:
-    """The module a node came from: its exporter's name scopes, else an attention block's path in its name, else that."""
+    """The module a node came from: its exporter's name scopes, else the attention block in its name, else its name."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
-            scopes = re.findall(r"'([^']+)'", entry.value)
-            modules = [scope for scope in scopes if "." in scope]
+            modules = [scope for scope in re.findall(r"'([^']*)'", entry.value) if "." in scope]
             if modules:
                 return str(modules[-1])
     match = re.search(r"(?:^|/)((?:\w+[./])*?attn)(?:[./]|$)", node.name)

@@ -63,7 +63,7 @@ def library(runtime: str) -> Any:
 def build_log(trt: Any) -> Any:
     """A logger that keeps every message in `messages` as (severity, text), in order, and prints nothing."""
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.messages: list[tuple[str, str]] = []
@@ -81,7 +81,7 @@ def build_log(trt: Any) -> Any:
 def build_monitor(trt: Any, progress: Progress) -> Any:
     """An IProgressMonitor that turns nested phases into one fraction in 0…1, which never falls."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._phases: dict[str, list[float]] = {}  # name → [start, width, steps]
@@ -140,7 +140,7 @@ def allow_decomposition(trt: Any, network: Any) -> None:
 
 
 def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, target: Target) -> Any:
-    """The builder's configuration for `options`; raises YoloproofError for what the library or the network cannot do."""
+    """The configuration for `options`; raises YoloproofError for what the library or the network cannot do."""
     config = builder.create_builder_config()
     # The list of the engine's layers, which the audit reads, is written only in detailed builds.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -176,9 +176,10 @@ def _make_compatible(trt: Any, config: Any, options: EngineOptions) -> None:
         levels = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
         level = getattr(trt.HardwareCompatibilityLevel, levels.get(options.hardware_compatible, ""), None)
         if level is None:
+            known = [name for name, member in levels.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
             raise YoloproofError(
-                f"hardware compatibility {options.hardware_compatible!r}: {trt.__name__} {trt.__version__} has "
-                f"{' and '.join(name for name, member in levels.items() if hasattr(trt.HardwareCompatibilityLevel, member))}"
+                f"hardware compatibility {options.hardware_compatible!r}: {trt.__name__} {trt.__version__} knows "
+                f"{' and '.join(known)}"
             )
         config.hardware_compatibility_level = level
 
