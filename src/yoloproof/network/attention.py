@@ -43,7 +43,7 @@ class AAttn(nn.Module):
 
     def __init__(self, dim: int, heads: int, area: int, attention: str) -> None:
         super().__init__()
-        self.heads, self.area, self.attention = heads, area, attention
+        self.heads, self.area, self.attention, self.scale = heads, area, attention, HEAD_DIM**-0.5
         self.qk = Conv(dim, 2 * dim, act=False)
         self.v = Conv(dim, dim, act=False)
         self.proj = Conv(dim, dim, act=False)
@@ -61,7 +61,7 @@ class AAttn(nn.Module):
         if self.attention == "stripped":
             return self.proj(self.pe(v))
         q, k = self.qk(x).split((c, c), 1)
-        y = attend(self.runs(q), self.runs(k), self.runs(v), self.attention, HEAD_DIM**-0.5)
+        y = attend(self.runs(q), self.runs(k), self.runs(v), self.attention, self.scale)
         y = y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
         return self.proj(y + self.pe(v))
 
@@ -109,9 +109,9 @@ class A2C2f(nn.Module):
             )
         self.gamma = nn.Parameter(torch.full((c2,), 0.01)) if residual and area is not None else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        outputs = [self.cv1(x)]
+    def forward(self, *x: Tensor) -> Tensor:
+        outputs = [self.cv1(*x)]
         for stage in self.m:
             outputs.append(stage(outputs[-1]))
         y = self.cv2(torch.cat(outputs, 1))
-        return y if self.gamma is None else x + self.gamma.view(1, -1, 1, 1) * y
+        return y if self.gamma is None else x[0] + self.gamma.view(1, -1, 1, 1) * y

@@ -80,10 +80,7 @@ class DSBottleneck(nn.Module):
 
 
 class C3(nn.Module):
-    """Two 1×1 entries, a chain of blocks `m` on the first, a 1×1 exit from both.
-
-    `entries` computes both entries' outputs; exact simplification replaces it by one convolution.
-    """
+    """Two 1×1 entries, a chain of blocks `m` on the first, a 1×1 exit from both."""
 
     def __init__(self, c1: int, c2: int, blocks: list[nn.Module], e: float = 0.5) -> None:
         super().__init__()
@@ -125,12 +122,13 @@ class C2f(nn.Module):
         self.cv2 = Conv((2 + len(blocks)) * self.c, c2)
         self.m = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv1(x)  # both halves, which the exit reads again side by side
-        outputs, last = [y], y[:, self.c :]
+    def forward(self, *x: Tensor) -> Tensor:
+        y = self.cv1(*x)  # both halves: side by side, or (simplified) a pair
+        outputs = [y, y[:, self.c :]] if isinstance(y, Tensor) else list(y)
         for block in self.m:
-            last = block(last)
-            outputs.append(last)
+            outputs.append(block(outputs[-1]))
+        if isinstance(y, Tensor):
+            del outputs[1]  # stands in y already
         return self.cv2(torch.cat(outputs, 1))
 
 

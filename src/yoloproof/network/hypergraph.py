@@ -99,15 +99,17 @@ class HyperACE(nn.Module):
         self.m = nn.ModuleList(DSC3k(c, c, 2, k1=3, k2=7) for _ in range(n))
         self.branch1 = C3AH(c, c, hyperedges)
         self.branch2 = C3AH(c, c, hyperedges)
+        self.branches: nn.Module | None = None  # both in one, in a simplified network
         self.cv2 = Conv((4 + n) * c, c2)
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
         y0, y1, y2 = self.cv1(self.fuse(fine, middle, coarse)).chunk(3, 1)
-        outputs = [y0, self.branch1(y1), y2]
+        low = [y2]
         for block in self.m:
-            outputs.append(block(outputs[-1]))
-        outputs.append(self.branch2(y1))
-        return self.cv2(torch.cat(outputs, 1))
+            low.append(block(low[-1]))
+        if self.branches is not None:
+            return self.cv2(torch.cat((y0, *low, self.branches(y1)), 1))
+        return self.cv2(torch.cat((y0, self.branch1(y1), *low, self.branch2(y1)), 1))
 
 
 class DownsampleConv(nn.Module):

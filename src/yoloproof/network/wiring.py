@@ -133,7 +133,8 @@ class Network(nn.Module):
             raise YoloproofError(f"images are {list(images.shape)}; the network takes [B, 3, H, W], H and W multiples of 32")
         outputs: list[Tensor] = []
         for sources, module in zip(self.sources[:-1], self.model[:-1], strict=True):
-            outputs.append(module(*(outputs[s] if s >= 0 else images for s in sources)))
+            # a layer without sources was simplified away; its place keeps the numbering
+            outputs.append(module(*(outputs[s] if s >= 0 else images for s in sources)) if sources else images)
         return self.model[-1]([outputs[s] for s in self.sources[-1]])
 
 
