@@ -161,9 +161,7 @@ def _refusal(
             f"{REBUILD} or install {identity.version}"
         )
     if identity.platform != machine.platform and identity.runtime == "tensorrt":
-        return (
-            f"built on {identity.platform}, not for {machine.platform}: TensorRT engines do not travel; {REBUILD} here"
-        )
+        return f"built on {identity.platform}, not for {machine.platform}: TensorRT engines do not travel; {REBUILD}"
     return _gpu_refusal(identity, machine)
 
 

@@ -55,9 +55,12 @@ def library(runtime: str) -> Any:
         raise YoloproofError(f"engines are built by {' or '.join(LIBRARIES)}, not by {runtime}")
     module, install = LIBRARIES[runtime]
     try:
-        return import_module(module)
+        trt = import_module(module)
     except ImportError as error:
         raise YoloproofError(f"{module} cannot be imported ({error}); {install}") from None
+    if not hasattr(trt, "Builder"):  # stubs alone, or a folder of that name
+        raise YoloproofError(f"{module} is installed without its libraries; {install}")
+    return trt
 
 
 def build_log(trt: Any) -> Any:

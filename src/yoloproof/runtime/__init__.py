@@ -56,7 +56,9 @@ def missing_part(name: str) -> str | None:
     if name not in RUNTIMES:
         raise YoloproofError(f"no runtime {name}; there are {', '.join(RUNTIMES)}")
     runtime = RUNTIMES[name]
-    if find_spec(runtime.library) is None:
+    found = find_spec(runtime.library)
+    # Stubs alone (tensorrt-stubs) leave a folder of that name without a module in it.
+    if found is None or found.origin is None:
         return f"{runtime.library} is not installed; {runtime.install}"
     if runtime.needs_gpu:
         import torch

@@ -7,6 +7,7 @@ call is bound by its 1,000 launches and says nothing about the network. Device t
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
+from yoloproof.runtime.cuda import CudaDevice
 from yoloproof.runtime.tensors import check_images
 from yoloproof.runtime.threads import physical_cores
 
 PRECISIONS = ("float32", "float16", "bfloat16")
-_WARMUP_RUNS = 3
 
 
 class PyTorchSession(Session):
@@ -33,19 +34,12 @@ class PyTorchSession(Session):
         import torch
 
         if spec.network is None:
-            raise YoloproofError(
-                "pytorch runs a network, not a file: load a checkpoint or name a model such as yolov13n"
-            )
+            raise YoloproofError("pytorch runs a network, not a file: load a checkpoint, or name yolov13n")
         self._device = _device(spec)
-        self._cuda = self._device.type == "cuda"
-        self._options = {
-            "cuda_graph": self._cuda,
-            "channels_last": self._cuda,
-            "compile": False,
-            "tf32": False,
-            **spec.options,
-        }
-        precision = _precision(spec, self._cuda)
+        self._cuda = CudaDevice(spec.device) if self._device.type == "cuda" else None
+        on_gpu = self._cuda is not None
+        self._options = {"cuda_graph": on_gpu, "channels_last": on_gpu, "compile": False, "tf32": False, **spec.options}
+        precision = _precision(spec, on_gpu)
         threads = _set_up_process(spec, bool(self._options["tf32"]))
         self._dtype = getattr(torch, precision)
         self._format = torch.channels_last if self._options["channels_last"] else torch.contiguous_format
@@ -58,71 +52,52 @@ class PyTorchSession(Session):
         self.outputs = (TensorSpec("output0", ("batch", "4+classes", "anchors"), precision),)
         self._images: Any = None
         self._outputs: tuple[Any, ...] = ()
-        self._graph: Any = None
-        self._events: tuple[Any, Any] | None = None
+        self._run: Callable[[], None] = self._call
         self.facts = {
             "name": "pytorch",
             "version": torch.__version__,
             "device": str(self._device),
-            "provider": torch.cuda.get_device_name(self._device) if self._cuda else "CPU",
+            "provider": self._cuda.name if self._cuda is not None else "CPU",
             "threads": threads,
             "precision": precision,
             "flush_to_zero": spec.flush_to_zero,
             "channels_last": bool(self._options["channels_last"]),
             "compile": self._options["compile"],
-            "cuda_graph": bool(self._cuda and self._options["cuda_graph"]),
+            "cuda_graph": bool(on_gpu and self._options["cuda_graph"]),
             "tf32": bool(self._options["tf32"]),
         }
 
     def load(self, images: NDArray[np.float32]) -> None:
         """As Session.load; a shape not seen before is also compiled and captured here, and its seconds recorded."""
-        import torch
-
         check_images(images, self.inputs[0])
-        fresh = torch.from_numpy(np.ascontiguousarray(images)).to(self._dtype)
-        if self._images is None or self._images.shape != fresh.shape:
-            self._images = torch.empty_like(fresh, device=self._device, memory_format=self._format)
-            self._images.copy_(fresh)
+        fresh = self._images is None or tuple(self._images.shape) != images.shape
+        if fresh:
+            self._images = self._empty(images.shape)
+        if self._cuda is not None:
+            self._cuda.upload(images, self._images)
+        else:
+            import torch
+
+            self._images.copy_(torch.from_numpy(np.ascontiguousarray(images)))
+        if fresh:
             started = time.perf_counter()
             self._prepare()
             self.facts["prepare_s"] = time.perf_counter() - started
-        else:
-            self._images.copy_(fresh)
-        self._synchronize()
+
+    def _empty(self, shape: tuple[int, ...]) -> Any:
+        import torch
+
+        return torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=self._format)
 
     def _prepare(self) -> None:
-        """Compile and, on a GPU, capture for the loaded shape."""
-        import torch
-
-        if not self._cuda:
-            if self._options["compile"]:
-                self._call()
-            return
-        self._graph = None
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            for _ in range(_WARMUP_RUNS):
-                self._call()
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-        event: Any = torch.cuda.Event  # untyped in torch
-        self._events = (event(enable_timing=True), event(enable_timing=True))
-        if self._options["cuda_graph"]:
-            self._capture()
-
-    def _capture(self) -> None:
-        import torch
-
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._call()
-        except RuntimeError as error:
-            raise YoloproofError(
-                f"pytorch could not capture the network in a CUDA graph ({str(error).splitlines()[0]}); "
-                "run it without one (options={'cuda_graph': False}) and have that on record"
-            ) from None
-        self._graph = graph
+        """Compile and, on a GPU, choose kernels and capture for the loaded shape."""
+        self._run = self._call
+        if self._cuda is not None and self._options["cuda_graph"]:
+            self._run = self._cuda.captured(self._call)
+        elif self._cuda is not None:
+            self._cuda.run(self._call)
+        elif self._options["compile"]:
+            self._call()
 
     def _call(self) -> None:
         import torch
@@ -132,37 +107,26 @@ class PyTorchSession(Session):
         self._outputs = tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
     def execute(self) -> float | None:
-        if self._events is None:
-            self._call()
-            return None
-        start, end = self._events
-        start.record()
-        if self._graph is None:
-            self._call()
-        else:
-            self._graph.replay()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1e3
+        if self._cuda is not None:
+            return self._cuda.timed(self._run)
+        self._call()
+        return None
 
     def fetch(self) -> Outputs:
         import torch
 
+        if self._cuda is not None:
+            return tuple(self._cuda.download(value) for value in self._outputs)
         as_numpy = [value.float() if value.dtype == torch.bfloat16 else value for value in self._outputs]
-        return tuple(value.detach().to("cpu", copy=True).numpy() for value in as_numpy)
-
-    def _synchronize(self) -> None:
-        import torch
-
-        if self._cuda:
-            torch.cuda.synchronize(self._device)
+        return tuple(value.detach().clone().numpy() for value in as_numpy)
 
     def close(self) -> None:
-        import torch
-
-        self._graph = self._images = self._network = None
+        self._run = self._call
+        self._images = self._network = None
         self._outputs = ()
-        if self._cuda:
+        if self._cuda is not None:
+            import torch
+
             torch.cuda.empty_cache()
 
 
