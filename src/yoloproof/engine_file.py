@@ -27,6 +27,7 @@ class EngineIdentity:
 
     onnx_sha256, checkpoint_sha256 -- what it was made from (None where the ONNX file does not name its checkpoint)
     compute_capabilities -- where it runs; gpu -- the GPU's name, where it was built for the one present
+    inputs, outputs -- (name, shape with -1 where dynamic, dtype) of each
     options -- the builder's options; audit -- `Audit.record()`; onnx_metadata -- what the ONNX file says of itself
     """
 
@@ -45,6 +46,8 @@ class EngineIdentity:
     options: Mapping[str, Any]
     audit: Mapping[str, Any]
     onnx_metadata: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+    outputs: tuple[tuple[str, tuple[int, ...], str], ...] = ()
     build_s: float | None = None
 
 
@@ -125,6 +128,8 @@ def _identity_from_json(sidecar: Path) -> EngineIdentity:
         schema = record.pop("schema")
         if schema != SCHEMA:
             raise YoloproofError(f"{sidecar} has schema {schema}, this version reads {SCHEMA}; {REBUILD}")
+        for side in ("inputs", "outputs"):
+            record[side] = tuple((name, tuple(shape), dtype) for name, shape, dtype in record[side])
         return EngineIdentity(**record | {"compute_capabilities": tuple(record["compute_capabilities"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise YoloproofError(f"{sidecar} is no engine's sidecar ({type(error).__name__}: {error}); {REBUILD}") from None

@@ -18,6 +18,9 @@ from yoloproof.errors import YoloproofError
 from yoloproof.onnx_file import load_onnx
 
 
+_DTYPES = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16"}
+
+
 @dataclass(frozen=True)
 class Engine:
     """A built engine: where it lies, what it is, and what became of its attention."""
@@ -46,6 +49,9 @@ def engine_from_onnx(
     started = time.perf_counter()
     log = tensorrt.build_log(trt)
     builder, network, parser = tensorrt.parse(trt, log, onnx, network_name(onnx_sha256))
+    unfusable = tensorrt.unfusable_attentions(trt, network)
+    if unfusable and options.require_fused:
+        raise YoloproofError(tensorrt.no_fused_kernel(onnx, unfusable[0]))
     if not options.require_fused:
         tensorrt.allow_decomposition(trt, network)
     config = tensorrt.configure(trt, builder, network, options, target)
@@ -79,6 +85,8 @@ def engine_from_onnx(
         options=_options_record(options),
         audit=found.record(),
         onnx_metadata=metadata,
+        inputs=tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs)),
+        outputs=tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs)),
         build_s=build_s,
     )
     return Engine(path, _write(path, plan, identity), found)
@@ -129,10 +137,16 @@ def _kernels(trt: Any, log: Any, plan: bytes) -> list[Any] | None:
     )
 
 
+def _tensor(tensor: Any) -> tuple[str, tuple[int, ...], str]:
+    """Name, shape and NumPy's name of the type of a network's input or output."""
+    dtype = _DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower())
+    return str(tensor.name), tuple(int(size) for size in tuple(tensor.shape)), dtype
+
+
 def _precision(found: Audit) -> str:
     """The floating-point type most of the parsed network's layers write."""
-    names = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16"}
-    counted = {names[kind]: count for kind, count in found.layer_precisions.items() if kind in names}
+    floats = ("HALF", "FLOAT", "BF16")
+    counted = {_DTYPES[kind]: count for kind, count in found.layer_precisions.items() if kind in floats}
     return max(counted, key=lambda kind: counted[kind]) if counted else "unknown"
 
 

@@ -12,6 +12,7 @@ Source: docs.nvidia.com/deeplearning/tensorrt and /tensorrt-rtx, Python API.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -132,6 +133,25 @@ def parse(trt: Any, log: Any, path: Path, name: str) -> tuple[Any, Any, Any]:
     return builder, network, parser
 
 
+def unfusable_attentions(trt: Any, network: Any) -> list[str]:
+    """The attentions of a parsed network that the documented rules leave without a fused kernel, and why.
+
+    float16 or bfloat16, head size 16 … 256 in steps of 8 (TensorRT documentation, "Multi-Head Attention Fusion"). Asked
+    before the build, where the library would write its refusal to stderr.
+    """
+    faults = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == getattr(trt.LayerType, "ATTENTION_INPUT", None):
+            query = layer.get_input(0)
+            head = tuple(query.shape)[-1]
+            if query.dtype.name not in ("HALF", "BF16"):
+                faults.append(f"{layer.name.removesuffix('_AttentionInput')} is {query.dtype.name}")
+            elif not (16 <= head <= 256 and head % 8 == 0):
+                faults.append(f"{layer.name.removesuffix('_AttentionInput')} has heads of {head}")
+    return faults
+
+
 def allow_decomposition(trt: Any, network: Any) -> None:
     """Let attentions that no fused kernel fits be computed by several kernels."""
     for index in range(network.num_layers):
@@ -221,6 +241,14 @@ def _add_profile(builder: Any, network: Any, config: Any, options: EngineOptions
         raise YoloproofError(f"shapes {dict(options.shapes)} do not fit the model; check their order and sizes")
 
 
+def no_fused_kernel(path: Path, reason: str) -> str:
+    """The one line for an attention that would fall apart."""
+    return (
+        f"{path}: no fused attention kernel fits ({reason}); it needs float16, heads of 16 to 256 in steps of 8 and "
+        "compute capability 7.5 or newer: export with --precision float16, or with --attention explicit"
+    )
+
+
 def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path: Path) -> bytes:
     """The built engine; raises YoloproofError with the builder's own reason, and the remedy where it is known."""
     plan = builder.build_serialized_network(network, config)
@@ -228,14 +256,19 @@ def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path:
         return bytes(plan)
     reason = " ".join(log.errors().split())
     if "not supported by a dedicated kernel" in reason:
-        raise YoloproofError(
-            f"{path}: no fused attention kernel fits (it needs float16, a head size of 16 to 256 in steps of 8, and "
-            "compute capability 7.5 or newer); export with --precision float16, or with --attention explicit"
-        )
+        raise YoloproofError(no_fused_kernel(path, "the builder found none"))
     if "CUDA driver" in reason or "cudaError" in reason:
         raise YoloproofError(
             f"{path}: this build needs a GPU that {trt.__name__} can use and there is none; "
             "name a --target such as t4 with --runtime tensorrt-rtx"
+        )
+    if "NonMaxSuppression" in reason:
+        raise YoloproofError(f"{path}: {trt.__name__} has no NonMaxSuppression here; export --nms in its topk form")
+    if "FP32 GEMM is not supported" in reason:
+        node = re.search(r"operation '([^']+)'", reason)
+        raise YoloproofError(
+            f"{path}: {trt.__name__} has no float32 matrix product for Turing, "
+            f"as {node.group(1) if node else 'one node'} is; export with --precision float16"
         )
     raise YoloproofError(f"{path}: {trt.__name__} {trt.__version__} built no engine: {reason[:400]}")
 
