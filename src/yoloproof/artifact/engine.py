@@ -17,7 +17,6 @@ from yoloproof.engine_file import EngineIdentity, Machine, network_name, sha256_
 from yoloproof.errors import YoloproofError
 from yoloproof.onnx_file import load_onnx
 
-
 _DTYPES = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16"}
 
 
