@@ -206,11 +206,17 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
     with open_session(row.spec) as session:
         row.facts = dict(session.facts)
         if row.network is None:
-            session.infer(images[: settings.batch])  # a foreign file is only shown to run; there is nothing to prove it by
+            session.infer(
+                images[: settings.batch]
+            )  # a foreign file is only shown to run; there is nothing to prove it by
             return row
         say(f"{row.request.model}: proving {row.request.runtime} {row.request.precision} {row.request.attention}")
         row.verdict = verify(
-            row.spec.path, _with_attention(row.network, "fused"), images, session=session, precision=row.request.precision
+            row.spec.path,
+            _with_attention(row.network, "fused"),
+            images,
+            session=session,
+            precision=row.request.precision,
         )
     return row
 
@@ -269,5 +275,3 @@ def described_model(row: Row, settings: Settings) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network, settings.imgsz),
         "weights": "trained" if network.sha256 else "random", "source": network.source, "sha256": network.sha256,
     }  # fmt: skip
-
-

@@ -115,7 +115,13 @@ def onnx_metadata(
         "torch": torch.__version__,
     }
     names = {str(i): name for i, name in network.names.items()}
-    common = {"task": "detect", "stride": "32", "batch": str(batch), "imgsz": str(list(imgsz)), "names": str(network.names)}
+    common = {
+        "task": "detect",
+        "stride": "32",
+        "batch": str(batch),
+        "imgsz": str(list(imgsz)),
+        "names": str(network.names),
+    }
     return {**{PREFIX + k: json.dumps(v) for k, v in {**ours, "names": names}.items()}, **common}
 
 
@@ -136,17 +142,19 @@ def read_onnx(path: Path, weights: bool = True) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=weights)
     except (ValueError, OSError, RuntimeError, onnx.checker.ValidationError) as error:
-        raise YoloproofError(f"{path}: weights outside the file cannot be read ({error}); keep them beside it") from None
+        raise YoloproofError(
+            f"{path}: weights outside the file cannot be read ({error}); keep them beside it"
+        ) from None
     except Exception as error:  # protobuf's DecodeError has no public base class
-        raise YoloproofError(f"{path}: not an ONNX file, or a truncated one ({type(error).__name__}); export it again") from None
+        raise YoloproofError(
+            f"{path}: not an ONNX file, or a truncated one ({type(error).__name__}); export it again"
+        ) from None
     if not model.graph.output or not model.graph.node:
         raise YoloproofError(f"{path}: not an ONNX file with a graph (empty or truncated); export it again")
     return model
 
 
-def _check(
-    network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str
-) -> None:
+def _check(network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str) -> None:
     if path.exists():
         raise YoloproofError(f"{path} exists; nothing was overwritten. Name another file or remove it")
     if any(side < 64 or side % 32 for side in imgsz):
@@ -158,7 +166,9 @@ def _check(
     if input_type not in INPUTS:
         raise YoloproofError(f"input type '{input_type}' is none of {', '.join(INPUTS)}")
     if (input_type == "uint8") != (network.pixel_scale == 255.0):
-        raise YoloproofError("uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither")
+        raise YoloproofError(
+            "uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither"
+        )
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

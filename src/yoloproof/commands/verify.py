@@ -13,10 +13,18 @@ from yoloproof.errors import YoloproofError
 
 def verify(
     artifact: Annotated[Path, typer.Argument(help="the .onnx or .engine file to be proved")],
-    against: Annotated[str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")],
-    images: Annotated[Optional[Path], typer.Option(help="folder of real images (default: the four bundled ones)")] = None,  # noqa: UP007
-    runtime: Annotated[str, typer.Option(help="runtime that runs it: onnxruntime, openvino, tensorrt, tensorrt-rtx")] = "",
-    precision: Annotated[Optional[str], typer.Option(help="rounding to allow for: fp32, fp16, bf16 (default: as the artifact says)")] = None,  # noqa: UP007
+    against: Annotated[
+        str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")
+    ],
+    images: Annotated[
+        Optional[Path], typer.Option(help="folder of real images (default: the four bundled ones)")
+    ] = None,  # noqa: UP007
+    runtime: Annotated[
+        str, typer.Option(help="runtime that runs it: onnxruntime, openvino, tensorrt, tensorrt-rtx")
+    ] = "",
+    precision: Annotated[
+        Optional[str], typer.Option(help="rounding to allow for: fp32, fp16, bf16 (default: as the artifact says)")
+    ] = None,  # noqa: UP007
     random_weights: Annotated[bool, typer.Option(help="--against names a variant with seeded random weights")] = False,
     json_file: Annotated[Optional[Path], typer.Option("--json", help="write the verdict to a new file")] = None,  # noqa: UP007
 ) -> None:
@@ -41,7 +49,9 @@ def verify(
         network = load_network(against, random_weights=random_weights)
         if artifact.suffix == ".onnx":
             read_artifact(artifact)
-            sides = [d.dim_value for d in read_onnx(artifact, weights=False).graph.input[0].type.tensor_type.shape.dim][2:]
+            sides = [d.dim_value for d in read_onnx(artifact, weights=False).graph.input[0].type.tensor_type.shape.dim][
+                2:
+            ]
             imgsz = (sides[0] or 640, sides[1] or 640) if len(sides) == 2 else (640, 640)
         with open_session(SessionSpec(name, artifact, "cuda" if name.startswith("tensorrt") else "cpu")) as session:
             if artifact.suffix != ".onnx":
@@ -54,7 +64,11 @@ def verify(
     for check in verdict.checks:
         mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]?[/]"}[check.passed]
         console.print(f"{mark} {check.name}: {check.detail}", highlight=False)
-    words = {True: "proved: the same detector", False: "NOT the same detector", None: "not proved: a check could not be made"}
+    words = {
+        True: "proved: the same detector",
+        False: "NOT the same detector",
+        None: "not proved: a check could not be made",
+    }
     console.print(f"[bold]{artifact.name}: {words[verdict.passed]}[/]", highlight=False)
     if json_file:
         write_json({"artifact": str(artifact), "against": against, **verdict.as_dict()}, json_file)
