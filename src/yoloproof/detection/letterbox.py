@@ -24,3 +24,5 @@ def letterbox(image, imgsz=(640, 640)):
     top, left = round((imgsz[0] - nh) / 2 - 0.1), round((imgsz[1] - nw) / 2 - 0.1)
     c[top : top + nh, left : left + nw] = r
     return np.ascontiguousarray(c.transpose(2, 0, 1).astype(np.float32) / 255), Letterbox(s, left, top, h, w)
+def letterboxed(paths, imgsz):
+    return np.stack([letterbox(cv2.imread(str(p))[..., ::-1], imgsz)[0] for p in paths])
