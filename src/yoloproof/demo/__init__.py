@@ -1,4 +1,4 @@
-"""The bundled demo: a trained YOLOv13-N and four real images with their annotations. Sources and licences: NOTICE."""
+"""What `make profile` runs on, offline: a small trained checkpoint, four COCO images and their annotations (see NOTICE)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ FOLDER = Path(__file__).parent
 
 
 def demo_checkpoint() -> Path:
-    """YOLOv13-N trained on COCO128, float16 safetensors."""
+    """YOLOv13-N trained on COCO128 by this project, float16 safetensors."""
     return FOLDER / "yolov13n-coco128.safetensors"
 
 
 def demo_images() -> list[Path]:
-    """Four images of COCO128, in order of name."""
+    """Four photographs under licences that allow redistribution, sorted by name."""
     return sorted(FOLDER.glob("*.jpg"))
 
 
 def demo_annotations() -> Path:
-    """The four images' annotations in COCO format."""
+    """Their boxes, COCO format."""
     return FOLDER / "instances.json"
