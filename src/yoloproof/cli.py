@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from yoloproof.commands.doctor import doctor
 from yoloproof.errors import YoloproofError
 
 app = typer.Typer(
@@ -21,11 +22,18 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def root() -> None:
+    """Keeps `yoloproof COMMAND` the form of the command line, however many commands there are."""
+
+
+app.command("doctor")(doctor)
+
+
 def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit status 2."""
     try:
-        status = app(standalone_mode=False)
+        app()  # wrong use ends here with status 2, typer.Exit with its own
     except YoloproofError as error:
         print(f"yoloproof: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(status if isinstance(status, int) else 0)
