@@ -237,7 +237,8 @@ def check_onnxruntime(facts: Facts) -> list[Finding]:
     if facts.gpu is None:
         return [Finding("onnxruntime", f"ONNX Runtime {cpu or gpu}", "works", "CPU provider")]
     if gpu is None:
-        fix = f"pip uninstall -y onnxruntime && pip install onnxruntime-gpu=={PINS[f'onnxruntime-gpu cu{cuda_for(facts)}']}"
+        pin = PINS[f"onnxruntime-gpu cu{cuda_for(facts)}"]
+        fix = f"pip uninstall -y onnxruntime && pip install onnxruntime-gpu=={pin}"
         return [
             Finding("onnxruntime", f"ONNX Runtime {cpu}", "works", "CPU build: every proof runs"),
             Finding(
