@@ -47,7 +47,7 @@ def test_here_the_cpu_way_is_ready(tmp_path: Path) -> None:
 def test_json_is_never_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "answer.json"
     file.write_text("mine")
-    with pytest.raises(YoloproofError, match="exists and is never overwritten"):
+    with pytest.raises(YoloproofError, match="nothing was overwritten"):
         CliRunner().invoke(app, ["doctor", "--json", str(file)], catch_exceptions=False)
     assert file.read_text() == "mine"
 

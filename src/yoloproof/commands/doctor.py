@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yoloproof.commands.shared import check_new, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def doctor(
         return
     if (cuda is not None or tensorrt is not None) and not requirements:
         raise YoloproofError("doctor: --cuda and --tensorrt choose a requirement file; add --requirements")
+    check_new(json_file)
     facts = facts_from_machine()
     if gpu is not None:
         facts = facts_with_gpu(facts, gpu.lower())
@@ -73,19 +75,6 @@ def _engine(name: str | None) -> Any:
     if name not in (None, "10", "11", "rtx", "none"):
         raise YoloproofError(f"doctor: --tensorrt {name!r} is not known; take 10, 11, rtx or none")
     return name
-
-
-def _write_json(path: Path, answer: dict[str, Any]) -> None:
-    import json
-
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            json.dump(answer, file, indent=1)
-            file.write("\n")
-    except FileExistsError:
-        raise YoloproofError(f"doctor: {path} exists and is never overwritten; give another name") from None
-    except OSError as error:
-        raise YoloproofError(f"doctor: cannot write {path}: {error.strerror}") from error
 
 
 def _print_findings(facts: Facts, findings: list[Finding], runs: bool) -> None:

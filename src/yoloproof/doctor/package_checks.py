@@ -198,7 +198,7 @@ def check_tensorrt_rtx(facts: Facts) -> list[Finding]:
             "float16 only: a float32 matrix product gives no execution context, or zeros with dynamic shapes; and 7.5 "
             "has to be asked for by name"
         )
-        fix = "yoloproof export MODEL --precision float16 --runtime tensorrt-rtx --target t4"
+        fix = "yoloproof export MODEL --format engine --runtime tensorrt-rtx --target t4"
         findings.append(Finding("tensorrt-rtx-turing", "TensorRT-RTX on Turing", "risky", why, fix, "rtx-turing"))
     if not wheels:
         fix = f"pip install {engine_pins(facts.gpu.capability, cuda_for(facts), 'rtx')}"

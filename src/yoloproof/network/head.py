@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yoloproof.network.blocks import Conv, DWConv
@@ -20,7 +21,8 @@ class DFL(nn.Module):
         self.conv.weight.data = torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x.unflatten(1, (4, BINS)).transpose(1, 2).softmax(1)).squeeze(1)
+        bins = x.float().unflatten(1, (4, BINS)).transpose(1, 2).softmax(1)
+        return F.conv2d(bins, self.conv.weight.float()).squeeze(1)
 
 
 def anchor_points(sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -57,7 +59,7 @@ class Detect(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         boxes = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)
         scores = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv3, levels, strict=True)], 2)
-        centres, strides = (t.to(boxes) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
+        centres, strides = (t.to(boxes.device) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
         near, far = self.dfl(boxes).chunk(2, 1)  # distances left/top and right/bottom, in cells
         near, far = centres - near, centres + far
-        return torch.cat((torch.cat(((near + far) / 2, far - near), 1) * strides, scores.sigmoid()), 1)
+        return torch.cat((torch.cat(((near + far) / 2, far - near), 1) * strides, scores.float().sigmoid()), 1)

@@ -24,7 +24,7 @@ class AdaHyperedgeGen(nn.Module):
 
     def prototypes(self, x: Tensor) -> Tensor:
         """X [B, N, D] → prototypes [B, E, D]."""
-        context = torch.cat((x.mean(1), x.amax(1)), -1)  # [B, 2D]
+        context = torch.cat((x.float().mean(1), x.float().amax(1)), -1).to(x.dtype)  # [B, 2D]
         return self.prototype_base + self.context_net(context).unflatten(-1, (self.hyperedges, -1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class AdaHyperedgeGen(nn.Module):
         tokens = self.pre_head_proj(x).unflatten(-1, (self.heads, d)).transpose(1, 2)  # [B, heads, N, d]
         prototypes = self.prototypes(x).unflatten(-1, (self.heads, d)).permute(0, 2, 3, 1)  # [B, heads, d, E]
         logits = (tokens @ prototypes / d**0.5).mean(1)  # [B, N, E]
-        return logits.softmax(1)
+        return logits.float().softmax(1).to(x.dtype)
 
 
 class AdaHGConv(nn.Module):

@@ -11,10 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.network.attention import AAttn, attend
+from yoloproof.network.attention import HEAD_DIM, AAttn, attend
 from yoloproof.network.blocks import C3, Conv
 from yoloproof.network.head import BINS, Detect, anchor_points
 from yoloproof.network.hypergraph import C3AH, AdaHGConv, FuseModule, upsample
+
+
+def product32(weight: Tensor, x: Tensor) -> Tensor:
+    """weight [m, n] · x [B, n, A], or weight [P, m, n] · x [B, P, n, 1], in float32 whatever the weight's type.
+
+    In a float16 network not as a MatMul: TensorRT-RTX has none in float32 for Turing ("FP32 GEMM is not supported").
+    """
+    if weight.dtype != torch.float16:
+        return weight.float() @ x
+    if weight.ndim == 2:
+        return F.conv2d(x.unsqueeze(-1), weight.float()[:, :, None, None]).squeeze(-1)
+    return (weight.float() * x.transpose(-2, -1)).sum(-1, keepdim=True)
 
 
 def biased(weight: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:
@@ -58,12 +70,22 @@ class MergedAttention(nn.Module):
         v = qkv[:, 2 * c :]
         if self.attention == "stripped":
             return self.proj(self.pe(v))
-        # [B·area, n, 3·heads, 32]: a view of a channels-last tensor
-        runs = qkv.permute(0, 2, 3, 1).reshape(b * self.area, h * w // self.area, 3 * self.heads, c // self.heads)
-        q, k, value = runs.transpose(1, 2).chunk(3, 1)
-        y = attend(q, k, value, self.attention, self.scale)
-        y = y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
-        return self.proj(y + self.pe(v))
+        return self.proj(self.attended(qkv).reshape(b, c, h, w) + self.pe(v))
+
+    def attended(self, qkv: Tensor) -> Tensor:
+        """[B, 3C, H, W] → [B, heads, 32, H·W] or [B, C, H, W]; only views of a channels-last tensor.
+
+        Two permutations of few dimensions rather than one of five, which runtimes copy element by element.
+        """
+        b, _, h, w = qkv.shape
+        heads, area, n = self.heads, self.area, h * w // self.area
+        if area == 1:
+            q, k, v = qkv.reshape(b, 3 * heads, HEAD_DIM, n).transpose(2, 3).chunk(3, 1)
+            return attend(q, k, v, self.attention, self.scale).transpose(2, 3)
+        runs = qkv.permute(0, 2, 3, 1).reshape(b * area, n, 3 * heads, HEAD_DIM)
+        q, k, v = runs.transpose(1, 2).chunk(3, 1)
+        y = attend(q, k, v, self.attention, self.scale)
+        return y.transpose(1, 2).reshape(b, h, w, heads * HEAD_DIM).permute(0, 3, 1, 2)
 
 
 class MergedC3(nn.Module):
@@ -165,7 +187,7 @@ class EdgeFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         context = torch.cat((x.float().mean(-1), x.float().amax(-1)), -1).unsqueeze(-1)  # [B, P, 2D, 1]
-        offsets = (self.context.float() @ context).view(x.shape[0], *self.base.shape)
+        offsets = product32(self.context, context).view(x.shape[0], *self.base.shape)
         prototypes = (self.base.float() + offsets).to(x.dtype)  # [B, P, E, D]
         participation = (prototypes @ x).float().softmax(-1).to(x.dtype)  # [B, P, E, N]
         edges = x @ participation.transpose(-2, -1)  # [B, P, D, E]
@@ -196,8 +218,8 @@ class BranchPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        tokens, bypass = self.entries(x).view(b, 2, 2, c, h * w).unbind(2)  # [B, 2, C, N] each
-        return self.exits(torch.cat((self.hgnn(tokens), bypass), 2).view(b, 4 * c, h, w))
+        tokens, bypass = self.entries(x).reshape(b, 2, 2 * c, h * w).split((c, c), 2)  # [B, 2, C, N] each
+        return self.exits(torch.cat((self.hgnn(tokens), bypass), 2).reshape(b, 4 * c, h, w))
 
 
 class DirectDetect(nn.Module):
@@ -218,11 +240,12 @@ class DirectDetect(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         logits = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)
-        scores = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv3, levels, strict=True)], 2)
+        # a sigmoid right behind each level's convolution becomes a part of it in most runtimes
+        scores = [branch(x).float().sigmoid().flatten(2) for branch, x in zip(self.cv3, levels, strict=True)]
         centres, strides = (t.to(logits.device) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
         origin = F.pad(centres * strides, (0, 0, 0, 2))  # [1, 4, A]: no offset for w and h
         bins = logits.float().unflatten(1, (4, BINS))
-        sums = self.sums.float() @ torch.exp(bins - bins.amax(2, keepdim=True)).flatten(1, 2)
+        sums = product32(self.sums, torch.exp(bins - bins.amax(2, keepdim=True)).flatten(1, 2))
         numerator, denominator = sums.chunk(2, 1)
-        boxes = (self.boxes.float() @ (numerator / denominator)) * strides + origin
-        return torch.cat((boxes, scores.float().sigmoid()), 1)
+        boxes = product32(self.boxes, numerator / denominator) * strides + origin
+        return torch.cat((boxes, torch.cat(scores, 2)), 1)

@@ -46,6 +46,23 @@ def fold_norms(network: Network) -> None:
             module.bn = nn.Identity()
 
 
+def densify_groups(network: Network) -> None:
+    """A grouped convolution is a dense one with zeros between the groups; dense where a group is too thin to vectorise.
+
+    Of the published networks only the second layer of the n scale has fewer than 16 channels in a group (8).
+    """
+    for module in network.modules():
+        if isinstance(module, Conv) and 1 < module.conv.groups < module.conv.in_channels:
+            conv, groups = module.conv, module.conv.groups
+            if conv.in_channels // groups < 16:
+                blocks = conv.weight.chunk(groups)
+                dense = torch.zeros(conv.out_channels, conv.in_channels, *conv.kernel_size)
+                for i, block in enumerate(blocks):
+                    dense[i * block.shape[0] : (i + 1) * block.shape[0], i * block.shape[1] : (i + 1) * block.shape[1]] = block
+                conv.groups = 1
+                module.conv = biased(dense, conv.bias, conv)
+
+
 def scale_queries(network: Network) -> None:
     """s·(q·kᵀ) = (s·q)·kᵀ: the attention's scale goes into the weights and bias of q."""
     for module in network.modules():
@@ -74,7 +91,12 @@ def commute_upsampling(network: Network) -> None:
         weight = entry.conv.weight
         columns = [weight[:, :c]] + ([] if gate is None else [weight[:, c:] * gate])
         layers[layer].cv1 = TwoScaleEntry(entry, torch.cat(columns, 1), weight[:, c:])
-        sources[layer], sources[up], sources[cat] = (*coarse, fine), (), ()
+        sources[layer] = (*coarse, fine)
+        drop(up, cat)
+
+    def drop(*unused: int) -> None:
+        for layer in unused:
+            layers[layer], sources[layer] = nn.Identity(), ()
 
     if network.variant.family == "yolov12":
         enter(11, 9, 10, 8, fine=6)
@@ -84,7 +106,8 @@ def commute_upsampling(network: Network) -> None:
     enter(17, 15, 16, 14, fine=12)
     enter(21, 19, 20, 17, 9, fine=4, gate=layers[13].gate)
     layers[23] = CoarseTunnel(layers[23].gate)  # 22, a 1×1 Conv, now reads 9 itself
-    sources[22], sources[10], sources[13] = (9,), (), ()
+    sources[22] = (9,)
+    drop(10, 13)
 
 
 def _out_channels(layers: nn.Sequential, index: int) -> int:
@@ -142,6 +165,7 @@ def fold_pixels(network: Network) -> None:
 
 REWRITES: dict[str, Callable[[Network], None]] = {
     "norms": fold_norms,
+    "groups": densify_groups,
     "scale": scale_queries,
     "upsampling": commute_upsampling,
     "branches": pair_branches,
@@ -153,7 +177,7 @@ REWRITES: dict[str, Callable[[Network], None]] = {
     "pixels": fold_pixels,
 }
 # `halves` undoes a saving to avoid slices; `pixels` changes what the network is fed: both only by choice.
-DEFAULT_REWRITES = ("norms", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
+DEFAULT_REWRITES = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
 
 
 def simplify(network: Network, rewrites: Iterable[str] | None = None) -> Network:
