@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from stand_in_machines import GIB, HEALTHY, cpu_machine, gpu_machine
 
 from yoloproof.doctor import GPUS, Facts, Finding, diagnose, facts_with_gpu, main_job_runs
 from yoloproof.doctor.finding import BROKEN, WAYS
 from yoloproof.errors import YoloproofError
-
-from .machines import GIB, HEALTHY, cpu_machine, gpu_machine
 
 
 def by_code(facts: Facts) -> dict[str, Finding]:

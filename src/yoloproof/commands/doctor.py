@@ -63,9 +63,8 @@ def doctor(
     findings = diagnose(facts)
     runs = main_job_runs(facts, findings)
     if json_file is not None:
-        _write_json(
-            json_file, {"facts": facts.to_json(), "runs": runs, "findings": [row.to_json() for row in findings]}
-        )
+        rows = [finding.to_json() for finding in findings]
+        write_json({"facts": facts.to_json(), "runs": runs, "findings": rows}, json_file)
     _print_findings(facts, findings, runs)
     if not runs:
         raise typer.Exit(1)

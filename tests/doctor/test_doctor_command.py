@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from stand_in_machines import HEALTHY, cpu_machine
 from typer.testing import CliRunner
 
 from yoloproof.cli import app
 from yoloproof.doctor import ENVIRONMENTS, requirements_text
 from yoloproof.errors import YoloproofError
-
-from .machines import HEALTHY, cpu_machine
 
 
 def run(*arguments: str) -> str:
