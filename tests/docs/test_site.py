@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,18 +36,28 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed (the docs extra)")
-    pytest.importorskip("material", reason="mkdocs-material is not installed (the docs extra)")
+    pytest.importorskip("zensical", reason="zensical is not installed (the docs extra)")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    shutil.copytree(DOCS, folder / "docs")
+    config = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "paths: [src]" in config
+    source = f"paths: [{REPOSITORY / 'src'}]"
+    (folder / "mkdocs.yml").write_text(config.replace("paths: [src]", source), encoding="utf-8")
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "-f", "mkdocs.yml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return folder / "site"
 
 
 def test_every_page_is_built(site: Path) -> None:
     built = {page.stem for page in site.glob("*.html")}
     assert {page.stem for page in DOCS.glob("*.md")} <= built
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = re.findall(r"^ +- (\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md")), "bring `nav` in mkdocs.yml up to date"
 
 
 def test_no_dead_link_inside(site: Path) -> None:
