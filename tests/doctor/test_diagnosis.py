@@ -86,6 +86,7 @@ def test_tensorrt_rtx_on_turing_is_for_float16() -> None:
         ("550.54.15", {"tensorrt-cu13": "10.16.1.11"}, "12.6", "tensorrt"),
         ("530.30.02", {"tensorrt-cu12": "10.16.1.11"}, "12.6", "tensorrt"),
         ("570.10", {"tensorrt": "11.4.0.106"}, "12.6", "tensorrt"),
+        ("530.30.02", {"tensorrt": "10.9.0.34"}, "12.6", "tensorrt"),
         ("550.54.15", {"tensorrt-rtx-cu13": "1.7.1.116"}, "12.6", "tensorrt-rtx"),
         ("470.82.01", {}, "12.6", "torch"),
     ],
@@ -98,9 +99,9 @@ def test_driver_older_than_the_wheels_cuda(driver: str, packages: dict[str, str]
 
 
 def test_driver_that_fits() -> None:
-    found = by_code(gpu_machine("t4", {"tensorrt-cu12": "10.16.1.11"}, driver="535.1", torch_cuda="12.6"))
-    assert found["driver"].why == "runs CUDA 12.x and older"
-    assert found["way-tensorrt"].status == "ready"
+    for packages in ({"tensorrt-cu12": "10.16.1.11"}, {"tensorrt-rtx-cu12": "1.7.1.116"}, {"tensorrt": "10.9.0.34"}):
+        found = by_code(gpu_machine("t4", packages, driver="535.1", torch_cuda="12.6"))
+        assert found["driver"].why == "runs CUDA 12.x and older"
 
 
 def test_cpu_only_torch_beside_a_gpu() -> None:

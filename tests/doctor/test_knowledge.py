@@ -46,6 +46,14 @@ def test_tensorrt_rtx_rows_are_its_own_enum() -> None:
     assert declared <= set(CAPABILITIES), "TensorRT-RTX names a GPU generation that the table lacks"
 
 
+def test_engine_targets_are_the_rows_of_tensorrt_rtx() -> None:
+    """The builder keeps its own list of what it builds for; the two must say the same."""
+    from yoloproof.artifact.engine_targets import COMPUTE_CAPABILITIES
+
+    ours = {f"{c[0]}.{c[1]}" for c in CAPABILITIES if row_for("TensorRT-RTX", c).support == "yes"}
+    assert ours == set(COMPUTE_CAPABILITIES)
+
+
 def test_sdpa_rows_are_what_pytorch_tests() -> None:
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:

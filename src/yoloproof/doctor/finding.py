@@ -82,6 +82,11 @@ def cuda_of_wheel(name: str) -> int | None:
     return int(name[-2:]) if name[-5:-2] == "-cu" and name[-2:].isdigit() else None
 
 
+def cuda_of_plain_tensorrt(version: str) -> int:
+    """CUDA major version that the package `tensorrt` pulls in: 13 since 10.13.2, 12 before (its metadata)."""
+    return 13 if version_of(version) >= Version("10.13.2") else 12
+
+
 def tensorrt_wheels(facts: Facts) -> dict[str, str]:
     """The installed TensorRT front packages (neither TensorRT-RTX nor the -libs and -bindings they pull in)."""
     return _installed(facts, ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"))

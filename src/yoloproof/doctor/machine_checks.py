@@ -8,6 +8,7 @@ from yoloproof.doctor.facts import Facts
 from yoloproof.doctor.finding import (
     ALL_WAYS,
     Finding,
+    cuda_of_plain_tensorrt,
     cuda_of_wheel,
     gpu_title,
     rtx_wheels,
@@ -76,12 +77,12 @@ def _driver_needs(facts: Facts) -> list[tuple[str, str, int, int, str]]:
     if facts.onnxruntime_cuda is not None:
         cuda = facts.onnxruntime_cuda
         needs.append(("onnxruntime-gpu", "onnxruntime", cuda, MINIMUM_DRIVER.get(cuda, 0), "cuda-driver"))
-    for name in tensorrt_wheels(facts):
-        cuda = cuda_of_wheel(name) or 13  # the plain name pulls in the CUDA 13 packages (its metadata)
+    for name, version in tensorrt_wheels(facts).items():
+        cuda = cuda_of_wheel(name) or cuda_of_plain_tensorrt(version)
         needs.append((name, "tensorrt", cuda, MINIMUM_DRIVER_TENSORRT[cuda], "trt-prereq"))
     for name in rtx_wheels(facts):
-        cuda = cuda_of_wheel(name) or 13
-        needs.append((name, "tensorrt-rtx", cuda, MINIMUM_DRIVER[cuda], "cuda-driver"))
+        cuda = cuda_of_wheel(name) or 0
+        needs.append((name, "tensorrt-rtx", cuda, MINIMUM_DRIVER.get(cuda, 0), "cuda-driver"))
     return needs
 
 
