@@ -204,7 +204,9 @@ def test_the_names_we_call_are_the_published_ones(tmp_path: Path) -> None:
 
 
 def with_stub_types(source: str) -> str:
-    source = source.replace("trt: Any, ", "").replace("(trt: Any)", "()").replace("(trt)", "()")
+    source = (
+        source.replace("trt: Any, ", "").replace("(trt: Any)", "()").replace("(trt)", "()").replace("(self._trt)", "()")
+    )
     source = source.replace("self._trt = import_module(_LIBRARIES[spec.runtime])", "")
     source = re.sub(r"(?<!hasattr)\((self\._)?trt, ", "(", source).replace("self._trt", "trt")
     for name, kind in (("builder", "Builder"), ("network", "INetworkDefinition"), ("config", "IBuilderConfig")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def engine_from_onnx(
         engine_sha256="",
         engine_bytes=len(plan),
         onnx_sha256=onnx_sha256,
-        checkpoint_sha256=metadata.get("yoloproof.checkpoint_sha256"),
+        checkpoint_sha256=_said(metadata, "checkpoint_sha256"),
         runtime=options.runtime,
         version=str(trt.__version__),
         target=target.name,
@@ -80,7 +81,7 @@ def engine_from_onnx(
         gpu=gpu,
         platform=Machine("", "", "", "").platform,
         precision=_precision(found),
-        attention=metadata.get("yoloproof.attention", found.form),
+        attention=_said(metadata, "attention") or found.form,
         options=_options_record(options),
         audit=found.record(),
         onnx_metadata=metadata,
@@ -147,6 +148,12 @@ def _precision(found: Audit) -> str:
     floats = ("HALF", "FLOAT", "BF16")
     counted = {_DTYPES[kind]: count for kind, count in found.layer_precisions.items() if kind in floats}
     return max(counted, key=lambda kind: counted[kind]) if counted else "unknown"
+
+
+def _said(metadata: Mapping[str, str], key: str) -> str | None:
+    """What an ONNX file of ours says of itself under `key` (JSON), or None for a foreign file or an empty answer."""
+    value = metadata.get(f"yoloproof.{key}")
+    return json.loads(value) or None if value is not None else None
 
 
 def _options_record(options: EngineOptions) -> dict[str, Any]:

@@ -106,19 +106,23 @@ def onnx_attentions(model: Any) -> tuple[OnnxAttention, ...]:
             found.append(OnnxAttention(module_path(node), "fused", (node.name,)))
         elif node.op_type in ("Softmax", "Exp"):
             before = _product(node, lambda at: [producers[name] for name in at.input if name in producers])
-            after = _product(node, lambda at: [user for name in at.output for user in consumers.get(name, [])])
+            # Attention weights stand left of the values; YOLOv13's hypergraph has its softmax on the right.
+            after = _product(node, lambda at: [u for name in at.output for u in consumers.get(name, [])], left=True)
             if before is not None and after is not None:
                 found.append(OnnxAttention(module_path(node), "spelled", (before.name, node.name, after.name)))
     return tuple(found)
 
 
-def _product(start: Any, step: Any) -> Any:
-    """The first MatMul met walking from `start`, past pointwise operators only; None where there is none."""
+def _product(start: Any, step: Any, left: bool = False) -> Any:
+    """The first MatMul met walking from `start`, past pointwise operators only; None where there is none.
+
+    left -- only one whose first factor the walk came by
+    """
     queue, seen = [start], set()
     while queue:
         node = queue.pop(0)
         for following in step(node):
-            if following.op_type == "MatMul":
+            if following.op_type == "MatMul" and (not left or following.input[0] in node.output):
                 return following
             if following.op_type in _BETWEEN and id(following) not in seen:
                 seen.add(id(following))

@@ -17,6 +17,18 @@ from yoloproof.network.head import BINS, Detect, anchor_points
 from yoloproof.network.hypergraph import C3AH, AdaHGConv, FuseModule, upsample
 
 
+def product32(weight: Tensor, x: Tensor) -> Tensor:
+    """weight [m, n] · x [B, n, A], or weight [P, m, n] · x [B, P, n, 1], in float32 whatever the weight's type.
+
+    In a float16 network not as a MatMul: TensorRT-RTX has none in float32 for Turing ("FP32 GEMM is not supported").
+    """
+    if weight.dtype != torch.float16:
+        return weight.float() @ x
+    if weight.ndim == 2:
+        return F.conv2d(x.unsqueeze(-1), weight.float()[:, :, None, None]).squeeze(-1)
+    return (weight.float() * x.transpose(-2, -1)).sum(-1, keepdim=True)
+
+
 def biased(weight: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:
     """A convolution with these weights [c_out, c_in/groups, k, k] and bias, its geometry as `like`'s."""
     conv = nn.Conv2d(
@@ -175,7 +187,7 @@ class EdgeFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         context = torch.cat((x.float().mean(-1), x.float().amax(-1)), -1).unsqueeze(-1)  # [B, P, 2D, 1]
-        offsets = (self.context.float() @ context).view(x.shape[0], *self.base.shape)
+        offsets = product32(self.context, context).view(x.shape[0], *self.base.shape)
         prototypes = (self.base.float() + offsets).to(x.dtype)  # [B, P, E, D]
         participation = (prototypes @ x).float().softmax(-1).to(x.dtype)  # [B, P, E, N]
         edges = x @ participation.transpose(-2, -1)  # [B, P, D, E]
@@ -233,7 +245,7 @@ class DirectDetect(nn.Module):
         centres, strides = (t.to(logits.device) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
         origin = F.pad(centres * strides, (0, 0, 0, 2))  # [1, 4, A]: no offset for w and h
         bins = logits.float().unflatten(1, (4, BINS))
-        sums = self.sums.float() @ torch.exp(bins - bins.amax(2, keepdim=True)).flatten(1, 2)
+        sums = product32(self.sums, torch.exp(bins - bins.amax(2, keepdim=True)).flatten(1, 2))
         numerator, denominator = sums.chunk(2, 1)
-        boxes = (self.boxes.float() @ (numerator / denominator)) * strides + origin
+        boxes = product32(self.boxes, numerator / denominator) * strides + origin
         return torch.cat((boxes, torch.cat(scores, 2)), 1)

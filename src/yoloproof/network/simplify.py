@@ -91,7 +91,12 @@ def commute_upsampling(network: Network) -> None:
         weight = entry.conv.weight
         columns = [weight[:, :c]] + ([] if gate is None else [weight[:, c:] * gate])
         layers[layer].cv1 = TwoScaleEntry(entry, torch.cat(columns, 1), weight[:, c:])
-        sources[layer], sources[up], sources[cat] = (*coarse, fine), (), ()
+        sources[layer] = (*coarse, fine)
+        drop(up, cat)
+
+    def drop(*unused: int) -> None:
+        for layer in unused:
+            layers[layer], sources[layer] = nn.Identity(), ()
 
     if network.variant.family == "yolov12":
         enter(11, 9, 10, 8, fine=6)
@@ -101,7 +106,8 @@ def commute_upsampling(network: Network) -> None:
     enter(17, 15, 16, 14, fine=12)
     enter(21, 19, 20, 17, 9, fine=4, gate=layers[13].gate)
     layers[23] = CoarseTunnel(layers[23].gate)  # 22, a 1×1 Conv, now reads 9 itself
-    sources[22], sources[10], sources[13] = (9,), (), ()
+    sources[22] = (9,)
+    drop(10, 13)
 
 
 def _out_channels(layers: nn.Sequential, index: int) -> int:

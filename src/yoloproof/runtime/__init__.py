@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -44,6 +44,9 @@ RUNTIMES = {
     "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install 'yoloproof[gpu]'", True),
 }
 
+# The command line's short names of precisions; sessions and their facts use NumPy's.
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
 # The order in which `--runtime auto` tries what is installed; the first that is proved is taken.
 AUTO_ORDER = {
     "cpu": ("openvino", "onnxruntime", "pytorch"),
@@ -81,5 +84,6 @@ def open_session(spec: SessionSpec) -> Session:
     if spec.threads is not None and spec.threads < 1:
         raise YoloproofError(f"{spec.threads} threads; give at least 1")
     runtime = RUNTIMES[spec.runtime]
+    spec = replace(spec, precision=PRECISIONS.get(spec.precision or "", spec.precision))
     session: Session = getattr(import_module(f"yoloproof.runtime.{runtime.module}"), runtime.session)(spec)
     return session
