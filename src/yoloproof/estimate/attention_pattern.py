@@ -29,7 +29,7 @@ class AttentionMatch:
 
 
 def matches(graph: Graph) -> list[AttentionMatch]:
-    """Every self-attention in the graph. Products around a softmax over unequal lengths are left to be counted singly."""
+    """Every self-attention in the graph. Products around a softmax over unequal lengths are counted singly."""
     order = {id(node): index for index, node in enumerate(graph.nodes)}
     found = []
     for node in graph.nodes:
@@ -116,7 +116,9 @@ def _layout(graph: Graph, core: AttentionMatch) -> list[Any]:
     """The transpositions and reshapes (and q's scaling) that bring q, k, v in and the result out."""
     first, last = core.nodes[0], core.nodes[-1]
     inner = {name for node in core.nodes for name in node.output}
-    entries = [name for node in {id(first): first, id(last): last}.values() for name in graph.live(node) if name not in inner]
+    entries = [
+        name for node in {id(first): first, id(last): last}.values() for name in graph.live(node) if name not in inner
+    ]
     nodes: list[Any] = []
     for name in entries:
         nodes += _before(graph, name, LAYOUT | SCALES)[1]

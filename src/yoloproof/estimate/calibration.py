@@ -158,6 +158,8 @@ def draw_fits(
         weights = bootstrap_weights(data, rng)
         used = [(row, weight) for row, weight in zip(data, weights, strict=True) if weight > 0]
         drawn = fit([row for row, _ in used], forms[index], [weight for _, weight in used])
-        free = {name: prior.median * float(np.exp(rng.normal(0, prior.spread))) for name, prior in ATTENTION_PRIORS.items()}
+        free = {
+            name: prior.median * float(np.exp(rng.normal(0, prior.spread))) for name, prior in ATTENTION_PRIORS.items()
+        }
         fits.append(Fit(drawn.form, {**drawn.constants, **free}, drawn.tables, drawn.misfit))
     return fits

@@ -163,16 +163,18 @@ def _levers(
     }
     kinds = {kernel.kind for kernel in kernels}
     if "reformat" in kinds:
-        levers["no transpositions around attention"] = seconds - with_point(posterior, [k for k in kernels if k.kind != "reformat"])
+        levers["no transpositions around attention"] = seconds - with_point(
+            posterior, [k for k in kernels if k.kind != "reformat"]
+        )
     if name in layer_shapes():
         if attention in ("explicit", "published") and "score" in kinds:
-            levers["fused attention"] = seconds - with_point(posterior, kernels_from_shapes(name, "fused", batch, imgsz))
+            levers["fused attention"] = seconds - with_point(
+                posterior, kernels_from_shapes(name, "fused", batch, imgsz)
+            )
         eight = with_point(posterior, kernels_from_shapes(name, attention, 8 * batch, imgsz)) / 8
         levers["eight times the batch (per run of today's batch)"] = seconds - eight
         smaller = max(imgsz // 32 * 4 // 5, 1) * 32
         levers[f"{smaller} px instead of {imgsz} (another detector: prove its accuracy)"] = seconds - with_point(
             posterior, kernels_from_shapes(name, attention, batch, smaller)
         )
-    return dict(sorted(levers.items(), key=lambda item: -item[1]))
-
-
+    return {name: saved for name, saved in sorted(levers.items(), key=lambda item: -item[1]) if saved > 0}

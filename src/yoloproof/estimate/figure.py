@@ -16,7 +16,8 @@ FAMILY_COLOURS = {"yolov8": "#2166ac", "yolov1": "#b2182b", "yolo1": "#e08214"}
 def figure_svg(rows: Sequence[HeldOut], models: Sequence[ModelForensics]) -> str:
     """Left: published against predicted, log axes, 90 % intervals. Right: estimates and figures of the nine models."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *_held_out_panel(rows),
         *_model_panel(models),
@@ -44,14 +45,17 @@ def _held_out_panel(rows: Sequence[HeldOut]) -> list[str]:
         f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" stroke="#999"/>',
         f'<line x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}" stroke="#999" stroke-dasharray="4 3"/>',
         f'<text x="{(left + right) / 2}" y="{bottom + 36}" text-anchor="middle">published</text>',
-        f'<text transform="translate({left - 36},{(top + bottom) / 2}) rotate(-90)" text-anchor="middle">predicted</text>',
+        f'<text transform="translate({left - 36},{(top + bottom) / 2}) rotate(-90)" '
+        'text-anchor="middle">predicted</text>',
     ]
     for tick in (1, 2, 5, 10, 20):
         parts.append(f'<text x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{tick}</text>')
         parts.append(f'<text x="{left - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>')
     for row in rows:
         seen, (under, over) = 1e3 * row.observation.seconds, row.intervals_s[0.9]
-        colour = FAMILY_COLOURS[row.observation.model[:6] if row.observation.model[:6] in FAMILY_COLOURS else row.observation.model[:5]]
+        colour = FAMILY_COLOURS[
+            row.observation.model[:6] if row.observation.model[:6] in FAMILY_COLOURS else row.observation.model[:5]
+        ]
         parts.append(
             f'<line x1="{x(seen):.1f}" x2="{x(seen):.1f}" y1="{y(1e3 * under):.1f}" y2="{y(1e3 * over):.1f}" '
             f'stroke="{colour}" stroke-opacity="0.4" stroke-width="2"/>'
@@ -76,7 +80,7 @@ def _model_panel(models: Sequence[ModelForensics]) -> list[str]:
         return _scale(ms, low, high, left, right)
 
     parts = [
-        f'<text x="{left}" y="22" font-weight="bold">Estimates by attention (90 %), and the figures that are known, ms</text>',
+        f'<text x="{left}" y="22" font-weight="bold">Estimates by attention (90 %) and known figures, ms</text>',
         f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" stroke="#999"/>',
     ]
     for tick in (2, 5, 10, 20):
@@ -96,7 +100,8 @@ def _model_panel(models: Sequence[ModelForensics]) -> list[str]:
             at = x(1e3 * figure.seconds)
             dash = ' stroke-dasharray="3 2"' if figure.role == "reported" else ""
             parts.append(
-                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{middle - 15:.1f}" y2="{middle + 15:.1f}" stroke="black" stroke-width="1.6"{dash}/>'
+                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{middle - 15:.1f}" y2="{middle + 15:.1f}" '
+                f'stroke="black" stroke-width="1.6"{dash}/>'
             )
     legend = [*COLOURS.items(), ("reported (dashed), measured (solid)", "black")]
     for index, (name, colour) in enumerate(legend):

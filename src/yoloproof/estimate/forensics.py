@@ -108,5 +108,7 @@ def forensics(model: str, posterior: Posterior | None = None) -> ModelForensics:
         low, high = interval(latency_samples(known, table, GPUS["t4"])[:, 0], 0.9)
         estimates[attention] = (float(point_latency_s(known, table)[0]), low, high)
     figures = tuple(row for row in observations() if row.model == model)
-    alone = {row.role: verdict(row.table, known, models=[model]).probability for row in figures if row.role != "calibrate"}
+    alone = {
+        row.role: verdict(row.table, known, models=[model]).probability for row in figures if row.role != "calibrate"
+    }
     return ModelForensics(model, estimates, figures, alone)

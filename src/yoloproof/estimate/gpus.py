@@ -1,4 +1,4 @@
-"""What the data sheets say of the GPUs one may ask about. Only the T4's row is calibrated against published latencies."""
+"""What the data sheets say of the GPUs one may ask about. Only the T4 is calibrated against published latencies."""
 
 from __future__ import annotations
 

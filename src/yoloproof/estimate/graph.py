@@ -23,20 +23,108 @@ from yoloproof.estimate.kernels import (
 Shape = tuple[int, ...]
 
 VIEWS = frozenset(
-    "Reshape Flatten Squeeze Unsqueeze Identity Constant ConstantOfShape Shape Split Slice Expand Dropout Range Cast "
-    "EyeLike Size".split()
+    [
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Constant",
+        "ConstantOfShape",
+        "Shape",
+        "Split",
+        "Slice",
+        "Expand",
+        "Dropout",
+        "Range",
+        "Cast",
+        "EyeLike",
+        "Size",
+    ]
 )
 """No kernel: another view of the same bytes, or a number known when the engine is built."""
 POINTWISE = frozenset(
-    "Add Sub Mul Div Sigmoid Tanh Exp Relu LeakyRelu HardSwish HardSigmoid Gelu Erf Sqrt Pow Clip Max Min Neg Log "
-    "Softplus Mish Where Reciprocal Abs Floor Ceil Round PRelu Swish Elu Selu Sin Cos Mod Not And Or Equal Greater Less "
-    "GreaterOrEqual LessOrEqual".split()
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Sigmoid",
+        "Tanh",
+        "Exp",
+        "Relu",
+        "LeakyRelu",
+        "HardSwish",
+        "HardSigmoid",
+        "Gelu",
+        "Erf",
+        "Sqrt",
+        "Pow",
+        "Clip",
+        "Max",
+        "Min",
+        "Neg",
+        "Log",
+        "Softplus",
+        "Mish",
+        "Where",
+        "Reciprocal",
+        "Abs",
+        "Floor",
+        "Ceil",
+        "Round",
+        "PRelu",
+        "Swish",
+        "Elu",
+        "Selu",
+        "Sin",
+        "Cos",
+        "Mod",
+        "Not",
+        "And",
+        "Or",
+        "Equal",
+        "Greater",
+        "Less",
+        "GreaterOrEqual",
+        "LessOrEqual",
+    ]
 )
 MEMORY = frozenset(
-    "Softmax LogSoftmax ReduceMax ReduceMin ReduceMean ReduceSum ReduceProd ReduceL2 MaxPool AveragePool Resize Upsample "
-    "GlobalAveragePool GlobalMaxPool Gather GatherElements GatherND ScatterND ScatterElements ArgMax Pad Tile "
-    "BatchNormalization LayerNormalization InstanceNormalization GroupNormalization RMSNormalization DepthToSpace "
-    "SpaceToDepth CumSum OneHot GridSample".split()
+    [
+        "Softmax",
+        "LogSoftmax",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceProd",
+        "ReduceL2",
+        "MaxPool",
+        "AveragePool",
+        "Resize",
+        "Upsample",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "ScatterND",
+        "ScatterElements",
+        "ArgMax",
+        "Pad",
+        "Tile",
+        "BatchNormalization",
+        "LayerNormalization",
+        "InstanceNormalization",
+        "GroupNormalization",
+        "RMSNormalization",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "CumSum",
+        "OneHot",
+        "GridSample",
+    ]
 )
 SELECTION = frozenset(("TopK", "NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "NonZero"))
 PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm", "Attention"))
@@ -56,7 +144,9 @@ class Graph:
     def shape(self, tensor: str) -> Shape:
         """Shape of a tensor; raises YoloproofError if inference did not find it."""
         if tensor not in self.shapes:
-            raise YoloproofError(f"the shape of tensor '{tensor}' is not known: simplify the graph or export fixed sizes")
+            raise YoloproofError(
+                f"the shape of tensor '{tensor}' is not known: simplify the graph or export fixed sizes"
+            )
         return self.shapes[tensor]
 
     def live(self, node: Any) -> list[str]:
@@ -198,12 +288,14 @@ def _pointwise_groups(graph: Graph, absorbed: set[int]) -> list[list[Any]]:
 
 
 def _pointwise(graph: Graph, group: Sequence[Any], extra: dict[str, float]) -> list[Kernel]:
-    """The kernel of one group; a bare residual addition goes into the convolution before it and costs only its bytes."""
+    """The kernel of one group; a bare residual addition joins the convolution before it and costs only its bytes."""
     inside = {name for node in group for name in node.output}
     outside = list(dict.fromkeys(name for node in group for name in graph.live(node) if name not in inside))
     last = group[-1]
     name, block = last.name or last.output[0], block_from_node(last)
-    after = [graph.producer[name] for name in outside if name in graph.producer and graph.producer[name].op_type == "Conv"]
+    after = [
+        graph.producer[name] for name in outside if name in graph.producer and graph.producer[name].op_type == "Conv"
+    ]
     convolution = next(
         (node for node in after if all(reader in group for reader in graph.consumers[node.output[0]])), None
     )

@@ -79,9 +79,7 @@ def product_kernel(name: str, block: str, m: int, k: int, n: int, groups: int = 
     """`groups` products [m, k] × [k, n]; `weights` says that the second factor is constant."""
     second = HALF * groups * k * n
     moved = HALF * groups * (m * k + m * n)
-    return Kernel(
-        name, block, "gemm", m, n, k, groups, moved + (0 if weights else second), second if weights else 0.0
-    )
+    return Kernel(name, block, "gemm", m, n, k, groups, moved + (0 if weights else second), second if weights else 0.0)
 
 
 def attention_kernels(
@@ -164,4 +162,5 @@ def table_from_kernels(networks: Sequence[Sequence[Kernel]]) -> KernelTable:
     ).reshape(len(rows), 6)
     starts = np.cumsum([0, *(len(network) for network in networks)])[:-1]
     kind = np.array([KINDS.index(x.kind) for x in rows], dtype=np.int64)
-    return KernelTable(kind, *numbers.T, starts.astype(np.int64))
+    m, n, k, groups, activations, weights = numbers.T
+    return KernelTable(kind, m, n, k, groups, activations, weights, starts.astype(np.int64))

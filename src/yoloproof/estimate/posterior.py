@@ -74,7 +74,9 @@ def held_out(data: Sequence[Observation], draws: int, seed: int = 0) -> list[Hel
         ranking = misfits(rest)
         best = next(iter(ranking))
         predicted = predict(fit(rest, best), held)
-        samples = np.stack([_with_noise(predict_like(one, held, rng), rng) for one in draw_fits(rest, ranking, draws, rng)])
+        samples = np.stack(
+            [_with_noise(predict_like(one, held, rng), rng) for one in draw_fits(rest, ranking, draws, rng)]
+        )
         for index, row in enumerate(held):
             intervals = {level: interval(samples[:, index], level) for level in LEVELS}
             found.append(HeldOut(row, best, float(predicted[index]), intervals))
@@ -159,7 +161,9 @@ def summary(rows: Sequence[HeldOut]) -> dict[str, float]:
     """Mean and worst absolute error and the intervals' coverage, as fractions."""
     errors = np.array([abs(row.error) for row in rows])
     covered = {
-        level: float(np.mean([low <= row.observation.seconds <= high for row in rows for low, high in [row.intervals_s[level]]]))
+        level: float(
+            np.mean([low <= row.observation.seconds <= high for row in rows for low, high in [row.intervals_s[level]]])
+        )
         for level in LEVELS
     }
     return {

@@ -32,7 +32,7 @@ def layer_shapes() -> dict[str, list[list[Any]]]:
 
 
 def family_from_model(model: str) -> str:
-    """"yolov13n" → "yolov13"."""
+    """ "yolov13n" → "yolov13"."""
     return model[:-1]
 
 
@@ -50,7 +50,9 @@ def kernels_from_shapes(model: str, attention: str = "explicit", batch: int = 1,
     """
     layers = layer_shapes().get(model)
     if layers is None:
-        raise YoloproofError(f"no layer shapes of '{model}': choose one of {', '.join(layer_shapes())}, or an .onnx file")
+        raise YoloproofError(
+            f"no layer shapes of '{model}': choose one of {', '.join(layer_shapes())}, or an .onnx file"
+        )
     if attention not in ATTENTIONS:
         raise YoloproofError(f"no attention is called '{attention}': choose one of {', '.join(ATTENTIONS)}")
     if batch < 1 or imgsz < 32 or imgsz % 32:
@@ -69,6 +71,13 @@ def kernels_from_shapes(model: str, attention: str = "explicit", batch: int = 1,
     if family_from_model(model) == "yolov10":  # its graph ends in a selection instead of NMS outside
         kernels += [memory_kernel(f"select.{i}", head, CLASSES * anchors, "selection") for i in range(3)]
     return kernels
+
+
+def attentions_of(model: str) -> tuple[str, ...]:
+    """The attentions that make a difference to a model: all, or "fused" alone where it has none."""
+    kernels_from_shapes(model)
+    has_any = any(layer[0] == "attention" for layer in layer_shapes()[model])
+    return ATTENTIONS if has_any else ATTENTIONS[:1]
 
 
 def _layer_kernels(layer: list[Any], attention: str, batch: int, area: float) -> list[Kernel]:

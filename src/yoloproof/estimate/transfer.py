@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from yoloproof.estimate.cost import network_seconds
 from yoloproof.estimate.gpus import GPUS
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import Posterior
 from yoloproof.estimate.shapes import kernels_from_shapes
 
-# yolov13, float16, 640 px, batch 1, H100, PyTorch 2.11 under one CUDA graph, milliseconds: facts of this project ("seen").
+# yolov13, float16, 640 px, batch 1, H100, PyTorch 2.11 under one CUDA graph, seconds: seen for this project.
 # PyTorch, not TensorRT (TensorRT-RTX refuses Hopper): other kernels, other fusions.
-H100_CUDA_GRAPH_MS = {
-    "yolov13n": {"published": 2.37, "fused": 2.16, "stripped": 2.05},
-    "yolov13s": {"published": 2.56, "fused": 2.30, "stripped": 2.15},
-    "yolov13l": {"published": 5.22, "fused": 4.47, "stripped": 4.19},
-    "yolov13x": {"published": 6.72, "fused": 5.67, "stripped": 5.34},
+H100_CUDA_GRAPH_S = {
+    "yolov13n": {"published": 2.37e-3, "fused": 2.16e-3, "stripped": 2.05e-3},
+    "yolov13s": {"published": 2.56e-3, "fused": 2.30e-3, "stripped": 2.15e-3},
+    "yolov13l": {"published": 5.22e-3, "fused": 4.47e-3, "stripped": 4.19e-3},
+    "yolov13x": {"published": 6.72e-3, "fused": 5.67e-3, "stripped": 5.34e-3},
 }
-H100_COMPILED_MS = {
-    "yolov13n": {"published": 1.22, "fused": 1.20, "stripped": 1.02},
-    "yolov13l": {"published": 2.97, "fused": 2.92, "stripped": 2.54},
+H100_COMPILED_S = {
+    "yolov13n": {"published": 1.22e-3, "fused": 1.20e-3, "stripped": 1.02e-3},
+    "yolov13l": {"published": 2.97e-3, "fused": 2.92e-3, "stripped": 2.54e-3},
 }
 
 
@@ -28,18 +30,28 @@ def h100_kernel_seconds(posterior: Posterior, model: str, attention: str) -> flo
     return float(network_seconds(table, posterior.point.constants, posterior.point.form, GPUS["h100"])[0])
 
 
-def h100_rows(posterior: Posterior) -> list[str]:
-    """A Markdown table of measured and estimated, and the mean absolute errors."""
-    lines = ["| model | attention | runtime | measured | estimated | error |", "|---|---|---|---|---|---|"]
-    for runtime, measured in (("CUDA graph", H100_CUDA_GRAPH_MS), ("torch.compile + CUDA graph", H100_COMPILED_MS)):
-        errors = []
-        for model, figures in measured.items():
-            for attention, milliseconds in figures.items():
-                seconds = h100_kernel_seconds(posterior, model, attention)
-                errors.append(1e3 * seconds / milliseconds - 1)
-                lines.append(
-                    f"| {model} | {attention} | {runtime} | {milliseconds:.2f} | {1e3 * seconds:.2f} | {100 * errors[-1]:+.0f} % |"
-                )
-        mean = sum(abs(error) for error in errors) / len(errors)
-        lines.append(f"| mean absolute error | | {runtime} | | | {100 * mean:.0f} % |")
-    return lines
+@dataclass(frozen=True)
+class TransferRow:
+    """One timing of another GPU beside the estimate for it, both in seconds."""
+
+    model: str
+    attention: str
+    runtime: str
+    measured_s: float
+    estimated_s: float
+
+    @property
+    def error(self) -> float:
+        """Estimated over measured, less one."""
+        return self.estimated_s / self.measured_s - 1
+
+
+def h100_rows(posterior: Posterior) -> list[TransferRow]:
+    """Every H100 timing known beside its estimate."""
+    measured = {"CUDA graph": H100_CUDA_GRAPH_S, "torch.compile + CUDA graph": H100_COMPILED_S}
+    return [
+        TransferRow(model, attention, runtime, known_s, h100_kernel_seconds(posterior, model, attention))
+        for runtime, models in measured.items()
+        for model, figures in models.items()
+        for attention, known_s in figures.items()
+    ]
