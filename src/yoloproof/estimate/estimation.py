@@ -12,7 +12,6 @@ from yoloproof.errors import YoloproofError
 from yoloproof.estimate.calibration import Observation, observations
 from yoloproof.estimate.cost import arithmetic_seconds, kernel_seconds, memory_seconds
 from yoloproof.estimate.gpus import Gpu, gpu_from_name
-from yoloproof.estimate.graph import kernels_from_onnx
 from yoloproof.estimate.kernels import Kernel, table_from_kernels
 from yoloproof.estimate.posterior import Posterior, committed_posterior, interval, latency_samples, point_latency_s
 from yoloproof.estimate.shapes import kernels_from_shapes, layer_shapes
@@ -78,6 +77,8 @@ def estimate(
     name = model_name(model)
     unmodelled: tuple[str, ...] = ()
     if Path(name).suffix == ".onnx":
+        from yoloproof.estimate.graph import kernels_from_onnx  # onnx loads slowly and names do not need it
+
         graph = kernels_from_onnx(Path(name), batch, imgsz)
         kernels, unmodelled, attention = graph.kernels, graph.unmodelled, AS_IN_GRAPH
     else:

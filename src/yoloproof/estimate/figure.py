@@ -103,7 +103,7 @@ def _model_panel(models: Sequence[ModelForensics]) -> list[str]:
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{middle - 15:.1f}" y2="{middle + 15:.1f}" '
                 f'stroke="black" stroke-width="1.6"{dash}/>'
             )
-    legend = [*COLOURS.items(), ("reported (dashed), measured (solid)", "black")]
+    legend = [*COLOURS.items(), ("dashed: reported, solid: measured", "black")]
     for index, (name, colour) in enumerate(legend):
-        parts.append(f'<text x="{left + 95 * index}" y="{bottom + 38}" fill="{colour}">{name}</text>')
+        parts.append(f'<text x="{left + 75 * index}" y="{bottom + 38}" fill="{colour}">{name}</text>')
     return parts
