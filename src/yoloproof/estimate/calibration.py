@@ -25,7 +25,7 @@ TABLE_PRIORS = {
     "offset_s": Prior(0.25e-3, 0.70, "seconds of a run outside the kernels: call, copies, synchronisation"),
     "factor": Prior(1.0, 0.10, "clocks, drivers and versions against the mean table"),
 }
-NOISE = 0.07  # standard deviation of log latency: two tables of one author list the same YOLO11 networks 3–11 % apart
+NOISE = 0.07  # standard deviation of log latency: two tables of one author list the same YOLO11 networks 3–12 % apart
 
 
 @dataclass(frozen=True)
