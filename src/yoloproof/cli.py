@@ -10,6 +10,7 @@ import sys
 import typer
 
 from yoloproof.commands.doctor import doctor
+from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
 from yoloproof.commands.profile import profile
 from yoloproof.commands.verify import verify
@@ -28,6 +29,7 @@ app.command("profile")(profile)
 app.command("export")(export)
 app.command("verify")(verify)
 app.command("doctor")(doctor)
+app.command("estimate")(estimate)
 
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
