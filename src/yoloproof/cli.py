@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from yoloproof.commands import report, sweep
 from yoloproof.errors import YoloproofError
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("report")(report.report)
+app.command("sweep")(sweep.sweep)
 
 
 def main() -> None:
