@@ -128,6 +128,7 @@ def test_a_worker_killed_in_the_middle_costs_a_retry_and_leaves_nothing_behind(c
 
 def removed_while_measuring(cluster, tried, count):
     """Run the sweep; when its runner has begun `count` measurements, take away the node at work."""
+    tried.store.cells.mkdir(parents=True)
     dispatch = Dispatch(tried.plan, tried.store, FAKE, lambda progress: None)
     thread = threading.Thread(target=dispatch.run)
     thread.start()
