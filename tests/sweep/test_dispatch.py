@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -176,6 +178,31 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(cluster, tmp_path):
     assert "\x1b" not in second.stderr, "no progress bar in a pipe"
     counts = Counter(line.split()[1] for line in tried.notes("measure"))
     assert sorted(counts.values()) == [1] * 6 + [2], "only the cell that was cut off is measured again"
+
+
+def test_without_a_cluster_ray_starts_here_and_shows_its_progress_on_a_terminal(tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'yoloproof[ray]')")
+    tried = Tried(tmp_path, 'models = ["a", "b"]\nattentions = ["fused", "stripped"]')
+    target = tmp_path / "all.json"
+    command = [
+        sys.executable, "-m", "yoloproof", "sweep", str(tried.file), "--json", str(target), "--runner", FAKE.module,
+    ]  # fmt: skip
+    terminal, end = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=end, stderr=end)
+    os.close(end)
+    shown = []
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 4096):
+            shown.append(part)
+    os.close(terminal)
+    said = b"".join(shown).decode()
+    assert process.wait(60) == 0, said
+    assert "1 done, 0 kept from before, 0 failed" in said
+    merged = json.loads(target.read_text())
+    assert [entry["proof"]["passed"] for entry in merged["entries"]] == [True, False] * 2
+    niceness = {entry["runtime"]["niceness"] for entry in merged["entries"]}
+    assert niceness == {os.getpriority(os.PRIO_PROCESS, 0)}, "no measurement stands behind the rest of the machine"
 
 
 def test_an_accelerator_nobody_has_is_said_at_the_start(cluster, tmp_path):

@@ -34,7 +34,9 @@ def sweep(
     available_only: Annotated[
         bool, typer.Option("--available-only", help="go on without accelerators that the cluster lacks")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the merged result here as well")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="the merged result; OUTPUT/result-1.json, -2 … by default")
+    ] = None,
     runner_module: Annotated[str, typer.Option("--runner", hidden=True)] = "yoloproof.sweep.measure",
 ) -> None:
     """Measure many models × runtimes × machines on Ray; run it again to measure only what is missing.
@@ -94,17 +96,15 @@ def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
     from yoloproof.sweep.store import merged_result, proved_throughout
 
     merged = merged_result(store, plan.cells, ["yoloproof", *sys.argv[1:]])
-    written = json.dumps(merged, indent=1)
-    targets = [store.next_result_path(), *([json_file] if json_file else [])]
-    for target in targets:
-        with open(target, "x", encoding="utf-8") as file:
-            file.write(written + "\n")
+    target = json_file or store.next_result_path()
+    with open(target, "x", encoding="utf-8") as file:
+        file.write(json.dumps(merged, indent=1) + "\n")
     for cell in plan.cells:
         if not store.finished(cell):
             typer.echo(f"not measured: {cell.label}: {store.failure(cell)}", err=True)
     measured = sum(entry.get("failure") is None for entry in merged["entries"])
-    typer.echo(f"{measured} of {len(merged['entries'])} measurements in {targets[-1]}", err=True)
-    typer.echo(f"look at them: yoloproof report {targets[-1]}", err=True)
+    typer.echo(f"{measured} of {len(merged['entries'])} measurements in {target}", err=True)
+    typer.echo(f"look at them: yoloproof report {target}", err=True)
     if not proved_throughout(merged):
         raise typer.Exit(1)
 
@@ -158,9 +158,10 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def _progress_line() -> Iterator[Callable[[Progress], None]]:
     """A live view of the cells by state on a terminal; nothing in a pipe."""
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     console = Console(stderr=True)
@@ -174,7 +175,11 @@ def _progress_line() -> Iterator[Callable[[Progress], None]]:
             total = over + progress.waiting + sum(not name.startswith("export ") for name in progress.running)
             counts = f"{progress.done} done, {progress.kept} kept from before, {progress.failed} failed, "
             counts += f"{progress.retried} tried again, {progress.waiting} waiting"
-            running = [Text(f"  {host}: {label}") for label, host in list(progress.running.items())[:20]]
-            live.update(Group(ProgressBar(total=max(total, 1), completed=over, width=60), Text(counts), *running))
+            grid = Table.grid()
+            grid.add_row(ProgressBar(total=max(total, 1), completed=over, width=60))
+            grid.add_row(Text(counts))
+            for label, host in list(progress.running.items())[:20]:
+                grid.add_row(Text(f"  {host}: {label}"))
+            live.update(grid)
 
         yield show
