@@ -12,6 +12,12 @@ from pathlib import Path
 from yoloproof.errors import YoloproofError
 
 
+def export_name(one, accelerator):
+    """One artifact for all runtimes but `raw`, which needs none."""
+    size = "x".join(map(str, one["imgsz"]))
+    return None if one["runtime"] == "raw" else f"{one['model']}|{one['attention']}|{one['precision']}|{size}"
+
+
 def export(argument, files, folder):
     """An artifact that says what it was made for; each export is noted, so that a test can count them."""
     _note(argument, f"export {argument['name']}")

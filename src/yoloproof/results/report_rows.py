@@ -148,7 +148,7 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         weights=text(model.get("weights")),
         runtime=" ".join(str(runtime[key]) for key in ("name", "version") if runtime.get(key)) or NOT_SAID,
         device=text(runtime.get("device")),
-        precision=text(runtime.get("precision") or artifact.get("precision")),
+        precision=text(artifact.get("precision") or runtime.get("precision")),
         attention=text(artifact.get("attention")),
         imgsz="×".join(f"{side:g}" for side in imgsz if side is not None) or NOT_SAID,
         batch=None if batch is None else int(batch),
@@ -179,13 +179,15 @@ def machine_label(facts: Mapping[str, Any]) -> str:
         gpu = gpu[0] if gpu else None
     name = gpu.get("name") if isinstance(gpu, Mapping) else gpu
     if name:
-        return str(name)
+        return text(name)
+    if not cpu and facts.get("requested"):
+        return f"{text(facts['requested'])} (not reached)"
     cores = None
     if isinstance(cpu, Mapping):
         cores = next((cpu[key] for key in ("logical_cores", "cores", "physical_cores") if cpu.get(key)), None)
         cpu = next((cpu[key] for key in ("name", "model", "brand") if cpu.get(key)), None)
     cores = cores or facts.get("cores")
-    return NOT_SAID if not cpu else f"{cpu} ({cores} cores)" if cores else str(cpu)
+    return NOT_SAID if not cpu else f"{text(cpu)} ({cores} cores)" if cores else text(cpu)
 
 
 def machine_identity(facts: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ built where they run.
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,20 +15,17 @@ from typing import Any
 
 from yoloproof.sweep.plan import Cell, Measurement, Plan
 
-# Runtimes that run the network itself and need no exported artifact.
-WITHOUT_ARTIFACT = ("pytorch",)
-
 
 @dataclass(frozen=True)
 class Runner:
     """The module that does the work, named so that every node can import it.
 
-    `measure(argument, files, folder)` returns a schema-1 result; `export(argument, files, folder)`, where `exports`,
-    the path of the artifact it made. `files` maps a model's name to its checkpoint, an export's name to its artifact.
+    `export_name(measurement, accelerator)` names the artifact a measurement needs, or None; measurements with the same
+    name share it. `export(argument, files, folder)` makes it and returns its path. `measure(argument, files, folder)`
+    returns a schema-1 result. `files` maps a model's name to its checkpoint, an export's name to its artifact.
     """
 
     module: str = "yoloproof.sweep.measure"
-    exports: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,15 @@ class Materials:
         self.plan, self.runner = plan, runner
         self.models: dict[str, Sent] = {}
         self.exports: dict[str, Sent] = {}
+        self.names: dict[str, dict[str, Measurement]] = {}
 
     def export_names(self, cell: Cell) -> dict[str, Measurement]:
-        """The artifacts a cell needs, by name; what differs only in runtime shares one."""
-        if not self.runner.exports:
-            return {}
-        needed = [one for one in cell.measurements if one.runtime not in WITHOUT_ARTIFACT]
-        return {export_name(one): one for one in needed}
+        """The artifacts a cell needs, by name, each with a measurement that needs it."""
+        if cell.key not in self.names:
+            naming = importlib.import_module(self.runner.module).export_name
+            named = [(naming(asdict(one), cell.accelerator), one) for one in cell.measurements]
+            self.names[cell.key] = {name: one for name, one in named if name is not None}
+        return self.names[cell.key]
 
     def missing(self, cell: Cell) -> list[str]:
         """The names of the cell's artifacts that are yet to be exported."""
@@ -60,7 +60,8 @@ class Materials:
 
     def export_argument(self, name: str, cell: Cell) -> dict[str, Any]:
         """What `export` is called with."""
-        return {**asdict(self.export_names(cell)[name]), "name": name, "options": dict(self.plan.options)}
+        one = asdict(self.export_names(cell)[name])
+        return {**one, "name": name, "accelerator": cell.accelerator, "options": dict(self.plan.options)}
 
     def model_files(self, models: Sequence[str]) -> list[tuple[str, str, str, Any]]:
         """(key, file name, SHA-256, reference) of those models that are files."""
@@ -88,9 +89,3 @@ class Materials:
             content = Path(model).read_bytes()
             self.models[model] = Sent(Path(model).name, hashlib.sha256(content).hexdigest(), ray.put(content))
         return model, self.models[model]
-
-
-def export_name(one: Measurement) -> str:
-    """The name of the artifact a measurement needs: everything about it but the runtime."""
-    size = "x".join(map(str, one.imgsz))
-    return f"{one.model}|{one.attention}|{one.precision}|{size}|{one.batch}"

@@ -50,8 +50,8 @@ SETTINGS: dict[str, Any] = {
     "exclude": [],
     "options": {},
 }
-# One task runs on one machine by one protocol: these can never be interleaved.
-INTERLEAVED = ("model", "attention", "runtime", "precision", "imgsz", "batch")
+# One task runs on one machine by one protocol, on the same images: only these can be interleaved.
+INTERLEAVED = ("model", "attention", "runtime", "precision")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Cell:
     def label(self) -> str:
         """The cell on one line."""
         parts: list[str] = []
-        for axis in INTERLEAVED:
+        for axis in (*INTERLEAVED, "imgsz", "batch"):
             values = dict.fromkeys(_written(getattr(one, axis)) for one in self.measurements)
             parts.append("+".join(values))
         return " ".join([*parts, self.protocol, f"on {self.accelerator}"])
@@ -177,7 +177,8 @@ def _model_digest(path: Path, model: str) -> str:
 
 
 def _cell(group: Sequence[Mapping[str, Any]], options: Mapping[str, Any], digests: Mapping[str, str]) -> Cell:
-    measurements = tuple(Measurement(**{axis: one[axis] for axis in INTERLEAVED}) for one in group)
+    axes = [axis for axis in AXES if axis not in ("protocol", "accelerator")]
+    measurements = tuple(Measurement(**{axis: one[axis] for axis in axes}) for one in group)
     first = group[0]
     # What was measured is what the key stands for: other weights, options or code are another cell.
     stands_for = {
