@@ -9,7 +9,11 @@ import sys
 
 import typer
 
-from yoloproof.commands import report, sweep
+from yoloproof.commands.export import export
+from yoloproof.commands.profile import profile
+from yoloproof.commands.report import report
+from yoloproof.commands.sweep import sweep
+from yoloproof.commands.verify import verify
 from yoloproof.errors import YoloproofError
 
 app = typer.Typer(
@@ -18,10 +22,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("report")(report.report)
-app.command("sweep")(sweep.sweep)
+app.command("profile")(profile)
+app.command("export")(export)
+app.command("verify")(verify)
+app.command("report")(report)
+app.command("sweep")(sweep)
+
+# typer carries its own copy of click; this is the base of every usage error in either
+UsageErrors = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
@@ -29,6 +40,15 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except YoloproofError as error:
-        print(f"yoloproof: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except UsageErrors as error:
+        _fail(f"{error.format_message()} (see yoloproof --help)")  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        print("yoloproof: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"yoloproof: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,1 +1,59 @@
 """The networks: blocks, wiring, checkpoints, exact simplification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yoloproof.errors import YoloproofError
+from yoloproof.network.attention import ATTENTIONS
+from yoloproof.network.checkpoint import (
+    network_from_checkpoint,
+    random_tensors,
+    read_checkpoint,
+    save_safetensors,
+)
+from yoloproof.network.download import official_weights
+from yoloproof.network.variants import VARIANTS, Variant, variant_from_name
+from yoloproof.network.wiring import Network, attention_paths, network_from_variant
+
+__all__ = [
+    "ATTENTIONS",
+    "VARIANTS",
+    "Network",
+    "Variant",
+    "attention_paths",
+    "load_network",
+    "network_from_checkpoint",
+    "network_from_variant",
+    "read_checkpoint",
+    "save_safetensors",
+    "variant_from_name",
+]
+
+
+def load_network(
+    model: str | Path,
+    attention: str = "fused",
+    *,
+    random_weights: bool = False,
+    classes: int = 80,
+    seed: int = 0,
+    progress: bool = False,
+) -> Network:
+    """The network `model` names: an official name ("yolov13n": fetched once) or a `.pt` / `.safetensors` file.
+
+    random_weights -- seeded random weights for the named variant instead of a file; `classes` and `seed` apply to these
+    Raises YoloproofError for an unknown name, an unreadable or foreign file, or no network to fetch it over.
+    """
+    name = str(model)
+    if random_weights:
+        network = network_from_variant(variant_from_name(name), classes, attention)
+        network.load_state_dict(random_tensors(network, seed), strict=True)
+        network.source = f"random weights, seed {seed}"
+        return network
+    if name in VARIANTS:
+        return network_from_checkpoint(read_checkpoint(official_weights(VARIANTS[name], progress)), attention)
+    path = Path(model)
+    if not path.exists() and not path.suffix:
+        raise YoloproofError(f"'{name}' is neither a file nor one of {', '.join(VARIANTS)}")
+    return network_from_checkpoint(read_checkpoint(path), attention)

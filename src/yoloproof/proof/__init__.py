@@ -1,1 +1,6 @@
 """Is this artifact still the same detector?"""
+
+from yoloproof.proof.verdict import Check, Verdict
+from yoloproof.proof.verify import verify
+
+__all__ = ["Check", "Verdict", "verify"]

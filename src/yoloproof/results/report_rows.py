@@ -191,8 +191,8 @@ def machine_label(facts: Mapping[str, Any]) -> str:
 
 
 def machine_identity(facts: Mapping[str, Any]) -> str:
-    """One string per machine: a hash of what does not change between two runs on it (label, host name, memory)."""
-    steady = [machine_label(facts), facts.get("hostname"), facts.get("identity")]
+    """One string per machine: a hash of what does not change between two runs on it (its name, memory, system)."""
+    steady = [machine_label(facts), facts.get("memory_bytes"), facts.get("os")]
     return hashlib.sha256(json.dumps(steady, default=str).encode()).hexdigest()
 
 

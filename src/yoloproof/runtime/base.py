@@ -8,7 +8,7 @@ device is done, `fetch` brings the outputs back. `infer` is all three.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from yoloproof.errors import YoloproofError
 
 Outputs = tuple[NDArray[Any], ...]
 
@@ -27,6 +29,26 @@ class TensorSpec:
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+
+
+class NonFiniteOutput(YoloproofError):
+    """An output holds NaN or infinity; `counts` maps the output's name to how many values do."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self.counts = dict(counts)
+        held = ", ".join(f"{name} holds {count} values that are NaN or infinite" for name, count in counts.items())
+        super().__init__(f"{held}: this artifact's numbers cannot be used; export it in float32 to see which it is")
+
+
+def check_finite(specs: Sequence[TensorSpec], outputs: Outputs) -> None:
+    """Raise NonFiniteOutput unless every floating-point output is finite everywhere."""
+    counts = {
+        spec.name: int(array.size - np.isfinite(array).sum())
+        for spec, array in zip(specs, outputs, strict=True)
+        if array.dtype.kind == "f" and not np.isfinite(array).all()
+    }
+    if counts:
+        raise NonFiniteOutput(counts)
 
 
 @dataclass(frozen=True)
@@ -68,16 +90,18 @@ class Session(ABC):
 
     @abstractmethod
     def fetch(self) -> Outputs:
-        """Bring the last run's outputs to the host, in the artifact's order and types; not views into reused buffers."""
+        """Bring the last run's outputs to the host, in the artifact's order and types, as copies."""
 
     def close(self) -> None:  # noqa: B027 - most runtimes free themselves
         """Free the device's memory."""
 
     def infer(self, images: NDArray[np.float32]) -> Outputs:
-        """load, execute, fetch."""
+        """load, execute, fetch; raises NonFiniteOutput where an output holds NaN or infinity."""
         self.load(images)
         self.execute()
-        return self.fetch()
+        outputs = self.fetch()
+        check_finite(self.outputs, outputs)
+        return outputs
 
     def __enter__(self) -> Session:
         return self

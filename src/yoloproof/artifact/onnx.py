@@ -1,0 +1,204 @@
+"""Network → ONNX file, in float32 or strongly typed float16, that says of itself what it is."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxscript.optimizer
+import torch
+
+from yoloproof.errors import YoloproofError
+from yoloproof.network.checkpoint import file_sha256
+from yoloproof.network.wiring import Network
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
+PREFIX = "yoloproof."
+OPSET = 23  # the first with Attention
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file on disk with its identity: SHA-256, size in bytes, and the metadata it carries (or its sidecar does)."""
+
+    path: Path
+    format: str
+    sha256: str
+    bytes: int
+    metadata: dict[str, Any]
+
+
+def export_onnx(
+    network: Network,
+    path: Path,
+    *,
+    imgsz: tuple[int, int] = (640, 640),
+    batch: int = 1,
+    precision: str = "fp32",
+    input_type: str = "float32",
+    dynamic: bool = False,
+    opset: int = OPSET,
+) -> Artifact:
+    """Write `network` as one ONNX file and return its identity.
+
+    imgsz -- height and width, multiples of 32; dynamic -- any batch and such size instead of just these
+    precision -- "fp32", or "fp16": weights, activations and casts in the graph itself, as strongly typed runtimes need
+    input_type -- "float32" or "float16" images in 0…1, or "uint8" pixels (for a network simplified with "pixels")
+    opset -- 24 and later spell SiLU as one Swish operator
+    Node names begin with the module path of the block they compute. Raises YoloproofError for a bad argument or an
+    existing file.
+    """
+    path = Path(path)
+    _check(network, path, imgsz, batch, precision, input_type)
+    dtype = PRECISIONS[precision]
+    typed = copy.deepcopy(network).to(dtype) if dtype != torch.float32 else network
+    example = torch.zeros((max(batch, 2) if dynamic else batch, 3, *imgsz), dtype=INPUTS[input_type])
+    dynamic_shapes = None
+    if dynamic:
+        height, width = (torch.export.Dim(f"cells_{side}", min=2, max=128) * 32 for side in ("y", "x"))
+        dynamic_shapes = ({0: torch.export.Dim("batch", min=1, max=256), 2: height, 3: width},)
+    with _quiet():
+        program = torch.onnx.export(
+            typed, (example,), dynamo=True, opset_version=opset, optimize=False, verbose=False,
+            input_names=["images"], output_names=["output0"], dynamic_shapes=dynamic_shapes,
+        )  # fmt: skip
+        assert program is not None
+        # large enough that anchors and strides of a fixed size are constants in the file
+        onnxscript.optimizer.optimize(program.model, input_size_limit=1 << 20, output_size_limit=1 << 20)
+        model = program.model_proto
+    _name_nodes(model)
+    metadata = onnx_metadata(network, imgsz, batch, precision, input_type, dynamic, opset)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
+    model.producer_name = "yoloproof"
+    model.doc_string = ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(model.SerializeToString())
+    return read_artifact(path)
+
+
+def onnx_metadata(
+    network: Network,
+    imgsz: tuple[int, int],
+    batch: int,
+    precision: str,
+    input_type: str,
+    dynamic: bool,
+    opset: int,
+) -> dict[str, Any]:
+    """What the file says of itself: our keys under `yoloproof.`, and the few that other loaders of YOLO files read."""
+    ours = {
+        "variant": network.variant.name,
+        "checkpoint_sha256": network.sha256 or "",
+        "weights": network.source if network.sha256 is None else "trained",
+        "attention": network.attention,
+        "rewrites": list(network.rewrites),
+        "precision": precision,
+        "input": input_type,
+        "pixel_scale": network.pixel_scale,
+        "imgsz": list(imgsz),
+        "batch": batch,
+        "dynamic": dynamic,
+        "opset": opset,
+        "torch": torch.__version__,
+    }
+    names = {str(i): name for i, name in network.names.items()}
+    common = {"task": "detect", "stride": "32", "batch": str(batch), "imgsz": str(list(imgsz)), "names": str(network.names)}
+    return {**{PREFIX + k: json.dumps(v) for k, v in {**ours, "names": names}.items()}, **common}
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Identity of an ONNX file, ours or anybody's (then with empty metadata). YoloproofError when it is no ONNX file."""
+    path = Path(path)
+    model = read_onnx(path, weights=False)
+    metadata = {
+        p.key.removeprefix(PREFIX): json.loads(p.value) for p in model.metadata_props if p.key.startswith(PREFIX)
+    }
+    return Artifact(path, "onnx", file_sha256(path), path.stat().st_size, metadata)
+
+
+def read_onnx(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """The model in an ONNX file. Raises YoloproofError, naming the file, when it is missing, empty or damaged."""
+    if not path.is_file():
+        raise YoloproofError(f"{path}: no such file")
+    try:
+        model = onnx.load(path, load_external_data=weights)
+    except (ValueError, OSError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise YoloproofError(f"{path}: weights outside the file cannot be read ({error}); keep them beside it") from None
+    except Exception as error:  # protobuf's DecodeError has no public base class
+        raise YoloproofError(f"{path}: not an ONNX file, or a truncated one ({type(error).__name__}); export it again") from None
+    if not model.graph.output or not model.graph.node:
+        raise YoloproofError(f"{path}: not an ONNX file with a graph (empty or truncated); export it again")
+    return model
+
+
+def _check(
+    network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str
+) -> None:
+    if path.exists():
+        raise YoloproofError(f"{path} exists; nothing was overwritten. Name another file or remove it")
+    if any(side < 64 or side % 32 for side in imgsz):
+        raise YoloproofError(f"image size {imgsz[0]}x{imgsz[1]}: both sides must be multiples of 32, at least 64")
+    if batch < 1:
+        raise YoloproofError(f"batch {batch}: must be at least 1")
+    if precision not in PRECISIONS:
+        raise YoloproofError(f"precision '{precision}' is none of {', '.join(PRECISIONS)}")
+    if input_type not in INPUTS:
+        raise YoloproofError(f"input type '{input_type}' is none of {', '.join(INPUTS)}")
+    if (input_type == "uint8") != (network.pixel_scale == 255.0):
+        raise YoloproofError("uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither")
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Name every node `module path/operator`, with a number where that repeats; drop the exporter's stack traces."""
+    scope_of: dict[str, str] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    for node in model.graph.node:
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
+        # ['', 'model.6', 'model.6.cv1', 'silu']: the last path with a module's name; a fused node inherits its input's
+        paths = [s for s in (scopes and eval_list(scopes)) or [] if s.startswith("model")]
+        scope = paths[-1] if paths else next((scope_of[i] for i in node.input if i in scope_of), "")
+        for output in node.output:
+            scope_of[output] = scope
+        name = f"{scope}/{node.op_type}" if scope else node.op_type
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for info in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del info.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]  # shapes follow from the operators
+
+
+def eval_list(text: str) -> list[str]:
+    """The exporter writes a Python list of strings; JSON after its quotes are turned."""
+    return [str(item) for item in json.loads(text.replace("'", '"'))]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's progress notes and its warnings about packages it can do without."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

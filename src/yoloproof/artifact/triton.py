@@ -1,0 +1,202 @@
+"""A model repository for NVIDIA Triton Inference Server, which is how one serves beyond one process.
+
+    REPOSITORY/NAME/config.pbtxt    inputs and outputs, batching, instances, warm-up
+    REPOSITORY/NAME/1/model.onnx    (or model.plan: a TensorRT engine)
+    REPOSITORY/NAME/yoloproof.json  which artifact this is and what proved it; Triton ignores it
+
+Only a proved artifact is put there. Source: "Model Repository" and "Model Configuration" of the Triton documentation;
+the fields are those of its `model_config.proto`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yoloproof.engine_file import read_identity, sha256_of
+from yoloproof.errors import YoloproofError
+from yoloproof.onnx_file import load_onnx
+
+TYPES = {
+    "float32": "TYPE_FP32",
+    "float16": "TYPE_FP16",
+    "bfloat16": "TYPE_BF16",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+    "uint8": "TYPE_UINT8",
+    "bool": "TYPE_BOOL",
+}
+
+
+@dataclass(frozen=True)
+class Serving:
+    """device -- "gpu" or "cpu"; instances -- copies of the model per device; max_batch -- for a dynamic batch only;
+    queue_delay_s -- how long a request may wait for others to share its batch."""
+
+    device: str = "gpu"
+    instances: int = 1
+    max_batch: int = 8
+    queue_delay_s: float = 0.0005
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]  # -1 where dynamic
+
+
+def triton_repository(
+    artifact: Path,
+    repository: Path,
+    proof: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    serving: Serving | None = None,
+) -> Path:
+    """Put `artifact` (.onnx, or a .engine of TensorRT) into a model repository; returns the model's folder.
+
+    `proof` is the verdict on this artifact as the result file holds it; anything but `"passed": true` is refused.
+    An artifact with a dynamic batch gets dynamic batching up to `serving.max_batch`, one with a fixed batch is served
+    at that batch alone. Raises YoloproofError for an unproved artifact, an engine that Triton cannot load, a name that
+    is taken or unusable, or settings out of range.
+    """
+    serving = serving or Serving()
+    name = name or re.sub(r"[^\w.-]", "_", artifact.stem)
+    _check(artifact, name, proof, serving)
+    folder = repository / name
+    if folder.exists():
+        raise YoloproofError(f"{folder} exists; name the model otherwise with --name, or delete it")
+    if artifact.suffix == ".onnx":
+        backend, filename = "onnxruntime", "model.onnx"
+        inputs, outputs = _onnx_tensors(artifact)
+        largest = None
+    else:
+        backend, filename = "tensorrt", "model.plan"
+        inputs, outputs, largest = _engine_tensors(artifact)
+    config = _config(name, backend, filename, inputs, outputs, serving, largest)
+    (folder / "1").mkdir(parents=True)
+    shutil.copyfile(artifact, folder / "1" / filename)
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+    record = {"artifact": artifact.name, "sha256": sha256_of(artifact), "proof": dict(proof)}
+    (folder / "yoloproof.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def _check(artifact: Path, name: str, proof: Mapping[str, Any], serving: Serving) -> None:
+    if not artifact.is_file():
+        raise YoloproofError(f"{artifact}: no such file; export one first")
+    if proof.get("passed") is not True:
+        raise YoloproofError(
+            f"{artifact} is not proved; only a proved artifact is served: run `yoloproof verify` on it"
+        )
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise YoloproofError(f"{name!r} cannot name a Triton model; use letters, digits, '.', '_' and '-'")
+    if serving.device not in ("gpu", "cpu"):
+        raise YoloproofError(f"Triton serves on gpu or cpu, not on {serving.device!r}")
+    if serving.instances < 1 or serving.max_batch < 1 or serving.queue_delay_s < 0:
+        raise YoloproofError(f"{serving}: instances and max_batch are at least 1, queue_delay_s at least 0")
+    if artifact.suffix not in (".onnx", ".engine"):
+        raise YoloproofError(f"{artifact}: Triton takes an .onnx or a TensorRT .engine; export one of these")
+    if artifact.suffix == ".engine" and serving.device == "cpu":
+        raise YoloproofError(f"{artifact} needs a GPU; serve the ONNX file on the CPU")
+
+
+def _onnx_tensors(artifact: Path) -> tuple[list[_Tensor], list[_Tensor]]:
+    import onnx
+
+    graph = load_onnx(artifact, external_data=False).graph
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise YoloproofError(f"{artifact} keeps its weights in another file; save it as one for serving")
+    weights = {tensor.name for tensor in graph.initializer}
+
+    def tensor(value: Any) -> _Tensor:
+        kind = value.type.tensor_type
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        return _Tensor(value.name, dtype, tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim))
+
+    return [tensor(v) for v in graph.input if v.name not in weights], [tensor(v) for v in graph.output]
+
+
+def _engine_tensors(artifact: Path) -> tuple[list[_Tensor], list[_Tensor], int | None]:
+    """Inputs, outputs, and the largest batch of the engine's profile (None where the batch is fixed)."""
+    identity = read_identity(artifact)
+    if identity.runtime != "tensorrt":
+        raise YoloproofError(
+            f"{artifact}: Triton loads TensorRT engines, not those of {identity.runtime}; serve the ONNX file"
+        )
+    inputs = [_Tensor(name, dtype, tuple(shape)) for name, shape, dtype in identity.inputs]
+    outputs = [_Tensor(name, dtype, tuple(shape)) for name, shape, dtype in identity.outputs]
+    shapes = identity.options.get("shapes") or {}
+    largest = min((shape[2][0] for shape in shapes.values()), default=None)
+    return inputs, outputs, largest
+
+
+def _config(
+    name: str,
+    backend: str,
+    filename: str,
+    inputs: Sequence[_Tensor],
+    outputs: Sequence[_Tensor],
+    serving: Serving,
+    largest: int | None,
+) -> str:
+    """The text of config.pbtxt. With batching, Triton leaves the first dimension out of every `dims`."""
+    batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
+    max_batch = min(serving.max_batch, largest or serving.max_batch) if batched else 0
+    lines = [
+        f'name: "{name}"',
+        f'backend: "{backend}"',
+        f'default_model_filename: "{filename}"',
+        f"max_batch_size: {max_batch}",
+        *(line for tensor in inputs for line in _tensor_lines("input", tensor, batched)),
+        *(line for tensor in outputs for line in _tensor_lines("output", tensor, batched)),
+        "instance_group {",
+        f"  count: {serving.instances}",
+        f"  kind: KIND_{serving.device.upper()}",
+        "}",
+    ]
+    if batched:
+        delay = f"  max_queue_delay_microseconds: {round(serving.queue_delay_s * 1e6)}"
+        lines += ["dynamic_batching {", delay, "}"]
+    return "\n".join([*lines, *_warmup_lines(inputs, batched, max_batch)]) + "\n"
+
+
+def _tensor_lines(side: str, tensor: _Tensor, batched: bool) -> list[str]:
+    return [
+        f"{side} {{",
+        f'  name: "{tensor.name}"',
+        f"  data_type: {_type(tensor)}",
+        f"  dims: [{', '.join(map(str, tensor.shape[1:] if batched else tensor.shape))}]",
+        "}",
+    ]
+
+
+def _type(tensor: _Tensor) -> str:
+    if tensor.dtype not in TYPES:
+        raise YoloproofError(f"Triton has no type for {tensor.name}'s {tensor.dtype}; export in float32 or float16")
+    return TYPES[tensor.dtype]
+
+
+def _warmup_lines(inputs: Sequence[_Tensor], batched: bool, max_batch: int) -> list[str]:
+    """One warm-up request per batch size that requests meet first: one image, and the largest batch.
+
+    Random data, because zeros run faster on a GPU than images do. A dynamic image size has no warm-up.
+    """
+    if any(-1 in (tensor.shape[1:] if batched else tensor.shape) for tensor in inputs):
+        return []
+    lines = []
+    for batch in sorted({1, max_batch}) if batched else [0]:
+        lines += ["model_warmup {", f'  name: "batch {batch}"' if batched else '  name: "fixed batch"']
+        lines += [f"  batch_size: {batch}"]
+        for tensor in inputs:
+            dims = ", ".join(map(str, tensor.shape[1:] if batched else tensor.shape))
+            value = f"data_type: {_type(tensor)} dims: [{dims}] random_data: true"
+            lines.append(f'  inputs {{ key: "{tensor.name}" value {{ {value} }} }}')
+        lines.append("}")
+    return lines

@@ -1,0 +1,76 @@
+"""What several commands ask for: sizes, image folders, progress on a terminal, JSON that overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from yoloproof.errors import YoloproofError
+
+
+def imgsz_from_text(text: str) -> tuple[int, int]:
+    """"640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(p.isdigit() for p in parts):
+        raise YoloproofError(f"--imgsz {text}: give one side or HEIGHTxWIDTH, like 640 or 384x640")
+    height, width = int(parts[0]), int(parts[-1])
+    if any(side < 64 or side % 32 or side > 4096 for side in (height, width)):
+        raise YoloproofError(f"--imgsz {text}: both sides must be multiples of 32 from 64 to 4096")
+    return height, width
+
+
+def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
+    """The images of `folder` (at most `most`), or the bundled demo's four."""
+    from yoloproof.demo import demo_images
+    from yoloproof.detection.images import find_images
+
+    if folder is None:
+        return tuple(demo_images())
+    if not folder.exists():
+        raise YoloproofError(f"{folder}: no such folder")
+    found = find_images([str(folder)])
+    if not found:
+        raise YoloproofError(f"{folder}: no images in it")
+    return tuple(found[:most])
+
+
+def check_new(path: Path | None) -> None:
+    """Refuse an output that exists before any work is done."""
+    if path is not None and path.exists():
+        raise YoloproofError(f"{path} exists; nothing was overwritten. Name another file or remove it")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise YoloproofError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
+def write_json(document: Any, path: Path) -> None:
+    """Write a new JSON file. YoloproofError when it exists or cannot be written."""
+    check_new(path)
+    try:
+        with path.open("x") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
+    except OSError as error:
+        raise YoloproofError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+@contextmanager
+def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None]]]:
+    """Two callbacks for progress on a terminal's stderr (nothing in a pipe): a step's name; a bar's name and share 0…1."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def say(step: str) -> None:
+            progress.update(task, description=step, total=None)
+
+        def bar(step: str, share: float) -> None:
+            progress.update(task, description=step, total=1.0, completed=share)
+
+        yield say, bar

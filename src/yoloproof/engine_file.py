@@ -1,0 +1,199 @@
+"""What an engine file is, on record beside it, and why another machine or a later day must not load it.
+
+An engine says nothing readable of itself: which weights, which GPU, which library. Its sidecar `NAME.engine.json`
+does, and holds the engine's own hash; the ONNX file's hash is also the network's name inside the engine. Nothing here
+needs TensorRT: a refusal comes before the library sees the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yoloproof.errors import YoloproofError
+
+SCHEMA = 1
+REBUILD = "build it again with `yoloproof export MODEL --format engine`"
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """The sidecar.
+
+    onnx_sha256, checkpoint_sha256 -- what it was made from (None where the ONNX file does not name its checkpoint)
+    compute_capabilities -- where it runs; gpu -- the GPU's name, where it was built for the one present
+    inputs, outputs -- (name, shape with -1 where dynamic, dtype) of each
+    options -- the builder's options; audit -- `Audit.record()`; onnx_metadata -- what the ONNX file says of itself
+    """
+
+    engine_sha256: str
+    engine_bytes: int
+    onnx_sha256: str
+    checkpoint_sha256: str | None
+    runtime: str
+    version: str
+    target: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str | None
+    platform: str
+    precision: str
+    attention: str
+    options: Mapping[str, Any]
+    audit: Mapping[str, Any]
+    onnx_metadata: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+    outputs: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+    build_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What an engine is asked to run on: the library's version, the GPU's compute capability and name."""
+
+    runtime: str
+    version: str
+    compute_capability: str
+    gpu: str
+    platform: str = f"{platform.system()}-{platform.machine()}".lower()
+
+
+def sidecar_path(engine: Path) -> Path:
+    """`yolov13n.engine` → `yolov13n.engine.json`."""
+    return engine.with_name(engine.name + ".json")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def network_name(onnx_sha256: str) -> str:
+    """The name an engine's network carries inside the file."""
+    return f"yoloproof onnx {onnx_sha256}"
+
+
+def write_identity(engine: Path, identity: EngineIdentity) -> None:
+    """Write the sidecar of an engine file."""
+    record = {"schema": SCHEMA, **asdict(identity)}
+    sidecar_path(engine).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_identity(engine: Path) -> EngineIdentity:
+    """The identity of an engine file, held to the file itself.
+
+    Raises YoloproofError where the file is missing, empty or not the one its sidecar describes, or where there is no
+    readable sidecar: an engine that came from elsewhere, which nothing proves to be what its name says.
+    """
+    if not engine.is_file():
+        raise YoloproofError(f"{engine}: no such file; {REBUILD}")
+    size = engine.stat().st_size
+    if size == 0:
+        raise YoloproofError(f"{engine} is empty, a build that broke off; {REBUILD}")
+    sidecar = sidecar_path(engine)
+    if not sidecar.is_file():
+        raise YoloproofError(f"{engine} has no {sidecar.name} beside it, so nobody knows what it is; {_origin(engine)}")
+    identity = _identity_from_json(sidecar)
+    if identity.engine_bytes != size or identity.engine_sha256 != sha256_of(engine):
+        raise YoloproofError(
+            f"{engine} is not the file that {sidecar.name} describes: edited, truncated or replaced; {REBUILD}"
+        )
+    return identity
+
+
+def _origin(engine: Path) -> str:
+    """A remedy that names the tool an engine without a sidecar came from, where its first bytes tell."""
+    with engine.open("rb") as file:
+        head = file.read(4096)
+    if b"version https://git-lfs" in head:
+        return "it is a Git-LFS pointer: fetch it with `git lfs pull`"
+    if len(head) > 5 and head[4:5] == b"{" and 0 < int.from_bytes(head[:4], "little") < 1 << 20:
+        return (
+            f"it was written by ultralytics (JSON in front of the engine); give the ONNX file or weights and {REBUILD}"
+        )
+    return f"give the ONNX file or weights and {REBUILD}"
+
+
+def _identity_from_json(sidecar: Path) -> EngineIdentity:
+    try:
+        record = json.loads(sidecar.read_text(encoding="utf-8"))
+        schema = record.pop("schema")
+        if schema != SCHEMA:
+            raise YoloproofError(f"{sidecar} has schema {schema}, this version reads {SCHEMA}; {REBUILD}")
+        for side in ("inputs", "outputs"):
+            record[side] = tuple((name, tuple(shape), dtype) for name, shape, dtype in record[side])
+        return EngineIdentity(**record | {"compute_capabilities": tuple(record["compute_capabilities"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise YoloproofError(f"{sidecar} is no engine's sidecar ({type(error).__name__}: {error}); {REBUILD}") from None
+
+
+def check_engine(
+    engine: Path, machine: Machine, *, onnx_sha256: str | None = None, checkpoint_sha256: str | None = None
+) -> EngineIdentity:
+    """The engine's identity if this machine may load it, and, where hashes are given, if it was made from those files.
+
+    Raises YoloproofError with the reason and the remedy otherwise.
+    """
+    identity = read_identity(engine)
+    reason = _refusal(identity, machine, onnx_sha256, checkpoint_sha256)
+    if reason is not None:
+        raise YoloproofError(f"{engine}: {reason}")
+    return identity
+
+
+def _refusal(
+    identity: EngineIdentity, machine: Machine, onnx_sha256: str | None, checkpoint_sha256: str | None
+) -> str | None:
+    if onnx_sha256 is not None and onnx_sha256 != identity.onnx_sha256:
+        made_from = identity.onnx_sha256[:12]
+        return f"stale: made from another ONNX file (sha256 {made_from}, not {onnx_sha256[:12]}); {REBUILD}"
+    if checkpoint_sha256 is not None and checkpoint_sha256 != identity.checkpoint_sha256:
+        made_from = (identity.checkpoint_sha256 or "unknown")[:12]
+        return f"stale: made from another checkpoint (sha256 {made_from}, not {checkpoint_sha256[:12]}); {REBUILD}"
+    if identity.runtime != machine.runtime:
+        return f"{machine.runtime} cannot load a {identity.runtime} engine; open it with --runtime {identity.runtime}"
+    if not _version_fits(identity, machine.version):
+        return (
+            f"built by {identity.runtime} {identity.version}, which {machine.version} here cannot load; "
+            f"{REBUILD} or install {identity.version}"
+        )
+    if identity.platform != machine.platform and identity.runtime == "tensorrt":
+        return f"built on {identity.platform}, not for {machine.platform}: TensorRT engines do not travel; {REBUILD}"
+    return _gpu_refusal(identity, machine)
+
+
+def _version_fits(identity: EngineIdentity, version: str) -> bool:
+    """The very version; a version-compatible TensorRT engine also loads in later ones (TensorRT 10.16, 11.1 docs)."""
+    if identity.version == version:
+        return True
+    if identity.runtime != "tensorrt" or not identity.options.get("version_compatible"):
+        return False
+    return _numbers(version) >= _numbers(identity.version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _gpu_refusal(identity: EngineIdentity, machine: Machine) -> str | None:
+    here = f"{machine.gpu} (compute capability {machine.compute_capability})"
+    compatible = identity.options.get("hardware_compatible")
+    if compatible == "ampere+" and _numbers(machine.compute_capability) >= (8, 0):
+        return None
+    if machine.compute_capability not in identity.compute_capabilities:
+        target = f"sm{machine.compute_capability.replace('.', '')}"
+        built_for = ", ".join(identity.compute_capabilities)
+        return f"built for compute capability {built_for}, not for {here}; {REBUILD} --target {target}"
+    if identity.runtime == "tensorrt" and compatible is None and identity.gpu != machine.gpu:
+        return (
+            f"its kernels were chosen on {identity.gpu}, not on {here}; {REBUILD} here, or with hardware compatibility"
+        )
+    return None

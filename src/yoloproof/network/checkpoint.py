@@ -1,0 +1,213 @@
+"""Weights from files: official `.pt` checkpoints and `.safetensors`, recognised by their tensors, loaded strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from yoloproof.errors import YoloproofError
+from yoloproof.network.unpickle import Inert, checkpoint_from_pt, named_tensors
+from yoloproof.network.variants import VARIANTS, Variant
+from yoloproof.network.wiring import Network, network_from_variant
+
+FORMAT = "yoloproof.weights.1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by published name as they stand in the file, class names, and where they came from."""
+
+    tensors: Mapping[str, Tensor]
+    names: Mapping[int, str]
+    source: str
+    sha256: str
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read `.pt` or `.safetensors` (recognised by content). YoloproofError names the file and what is wrong with it."""
+    if not path.exists():
+        raise YoloproofError(f"{path}: no such file")
+    if path.is_dir():
+        raise YoloproofError(f"{path}: a folder, not a checkpoint; name the .pt or .safetensors file in it")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise YoloproofError(f"{path}: empty file; fetch it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise YoloproofError(f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull' or download the file itself")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise YoloproofError(f"{path}: a web page, not weights; download the release file itself")
+    if head.startswith(b"PK"):
+        return _checkpoint_from_pt(path)
+    if path.suffix == ".safetensors" or (len(head) > 9 and head[8:9] == b"{"):
+        return _checkpoint_from_safetensors(path)
+    if head.startswith(b"\x80"):
+        raise YoloproofError(f"{path}: a bare pickle, which is never opened; save it with torch.save of PyTorch 1.6 or newer")
+    raise YoloproofError(f"{path}: neither a PyTorch zip (.pt) nor .safetensors")
+
+
+def _checkpoint_from_pt(path: Path) -> Checkpoint:
+    saved = checkpoint_from_pt(path)
+    model = saved
+    if isinstance(saved, dict):
+        # The published code loads the EMA where training left one, else the model itself.
+        model = saved.get("ema") or saved.get("model") or saved
+    names: Any = None
+    if isinstance(model, Inert):
+        names = getattr(model, "names", None)
+        try:
+            tensors = dict(named_tensors(model))
+        except ValueError as error:
+            raise YoloproofError(f"{path}: damaged checkpoint ({error})") from None
+    elif isinstance(model, dict):
+        tensors = {str(key): value for key, value in model.items() if isinstance(value, Tensor)}
+    else:
+        tensors = {}
+    if not tensors:
+        found = ", ".join(map(str, list(saved)[:6])) if isinstance(saved, dict) else type(saved).__name__
+        raise YoloproofError(f"{path}: no network in it (found: {found}); a training state without model or ema cannot run")
+    return Checkpoint(tensors, _names(names), str(path), file_sha256(path))
+
+
+def _checkpoint_from_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        names = json.loads(metadata.get("names", "null"))
+    except (SafetensorError, json.JSONDecodeError, OSError, ValueError) as error:
+        raise YoloproofError(f"{path}: damaged or truncated safetensors ({error}); fetch it again") from None
+    if not tensors:
+        raise YoloproofError(f"{path}: holds no tensors")
+    return Checkpoint(tensors, _names(names), str(path), file_sha256(path))
+
+
+def _names(names: Any) -> dict[int, str]:
+    pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list | tuple) else ()
+    return {int(index): str(name) for index, name in pairs if str(index).isdigit()}
+
+
+def network_from_checkpoint(checkpoint: Checkpoint, attention: str = "fused") -> Network:
+    """The network these tensors are of, strictly loaded in float32. Raises YoloproofError for anything else."""
+    source = checkpoint.source
+    prefix = "module." if all(name.startswith("module.") for name in checkpoint.tensors) else ""  # DistributedDataParallel
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items()}
+    variant, classes = variant_from_tensors(tensors, source)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise YoloproofError(f"{source}: tensor {name} holds NaN or infinity; the training diverged or the file is damaged")
+    network = network_from_variant(variant, classes, attention)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if given != expected:
+        raise YoloproofError(f"{source}: looks like {variant.name} but {_difference(given, expected)}")
+    network.load_state_dict({name: tensor.to(expected_type(tensor)) for name, tensor in tensors.items()}, strict=True)
+    network.names = {i: checkpoint.names.get(i, f"class{i}") for i in range(classes)}
+    network.source, network.sha256 = source, checkpoint.sha256
+    return network
+
+
+def expected_type(tensor: Tensor) -> torch.dtype:
+    """float32 for weights; counters stay int64."""
+    return torch.float32 if tensor.is_floating_point() else torch.int64
+
+
+def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Variant, int]:
+    """Family, scale and class count as the tensors' names and shapes tell them; the file's name plays no part."""
+    if any(".attn.qkv." in name for name in tensors):
+        raise YoloproofError(
+            f"{source}: the older YOLOv12 (v1.0, or the ultralytics package's yolo12*.pt: one qkv convolution, 7x7 pe);"
+            " this project runs the current 'turbo' weights, from sunsmarterjie/yolov12 release 'turbo'"
+        )
+    head = {int(m[1]): t for name, t in tensors.items() if (m := re.fullmatch(r"model\.(\d+)\.cv3\.0\.2\.weight", name))}
+    stem = tensors.get("model.0.conv.weight")
+    if stem is None or not head or "model.6.m.0.0.attn.qk.conv.weight" not in tensors:
+        example = next(iter(tensors))
+        raise YoloproofError(f"{source}: not a YOLOv13 or YOLOv12 detector (its tensors are like '{example}')")
+    if stem.ndim != 4 or head[max(head)].ndim != 4:
+        raise YoloproofError(f"{source}: first convolution or class output has the wrong rank for a YOLO")
+    stages = len({name.split(".")[3] for name in tensors if name.startswith("model.6.m.")})
+    family = {32: "yolov13", 21: "yolov12"}.get(max(head), "")
+    for variant in VARIANTS.values():
+        if (family, stem.shape[0], stages) == (variant.family, variant.channels(64), variant.repeats(4)):
+            return variant, int(head[max(head)].shape[0])
+    raise YoloproofError(
+        f"{source}: no known scale has {stem.shape[0]} channels after the stem, {stages} attention stages and its head at"
+        f" layer {max(head)}; known: {', '.join(VARIANTS)}"
+    )
+
+
+def _difference(given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str:
+    missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    if missing:
+        return f"lacks {len(missing)} tensors, first {missing[0]}"
+    if extra:
+        return f"has {len(extra)} tensors too many (training-only parts?), first {extra[0]}"
+    name = next(n for n in expected if given[n] != expected[n])
+    return f"tensor {name} has shape {list(given[name])} where {list(expected[name])} belongs (a training-only shape?)"
+
+
+def save_safetensors(network: Network, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the weights under their published names, with variant, class names and source hash as metadata.
+
+    Raises YoloproofError when `path` exists or the network was simplified (its tensors have other names then).
+    """
+    if path.exists():
+        raise YoloproofError(f"{path} exists; nothing was overwritten")
+    if network.rewrites:
+        raise YoloproofError("a simplified network cannot be saved as weights; save it before simplify()")
+    tensors = {n: (t.to(dtype) if t.is_floating_point() else t).contiguous() for n, t in network.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "variant": network.variant.name,
+        "names": json.dumps({str(i): name for i, name in network.names.items()}),
+        "source_sha256": network.sha256 or "",
+    }
+    save_file(tensors, path, metadata)
+
+
+def random_tensors(network: Network, seed: int) -> dict[str, Tensor]:
+    """Reproducible weights on any machine (NumPy's PCG64): convolutions scaled by 1/√fan-in, gates and gamma in 0.1…0.5,
+    so that no branch is multiplied away and activations neither vanish nor overflow."""
+    tensors = {}
+    for index, (name, like) in enumerate(network.state_dict().items()):
+        rng = np.random.default_rng([seed, index])
+        shape = tuple(like.shape)
+        if name.endswith(("num_batches_tracked", "dfl.conv.weight")):
+            tensors[name] = like.clone()
+            continue
+        if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):
+            values = 0.5 + rng.random(shape)
+        elif name.endswith(("gate", "gamma")):
+            values = 0.1 + 0.4 * rng.random(shape)
+        elif len(shape) >= 2:
+            gain = 0.2 if ".proj." in name or ".mlp.1." in name else 1.2  # residual branches stay small
+            values = rng.standard_normal(shape) * (gain / float(np.prod(shape[1:])) ** 0.5)
+        else:
+            values = 0.1 * rng.standard_normal(shape)
+        tensors[name] = torch.from_numpy(np.asarray(values, np.float32))
+    return tensors

@@ -1,0 +1,57 @@
+"""Official weights by name: fetched once from the projects' GitHub releases, cached, held to a SHA-256 ever after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pooch
+
+from yoloproof.errors import YoloproofError
+from yoloproof.network.checkpoint import file_sha256
+from yoloproof.network.variants import Variant
+
+RELEASES = {
+    "yolov13": "https://github.com/iMoonLab/yolov13/releases/download/yolov13/",
+    "yolov12": "https://github.com/sunsmarterjie/yolov12/releases/download/turbo/",
+}
+# Two independent public records name this hash with the release's address. Where none is known, the hash of the first
+# download is recorded beside the file and later loads are held to it.
+KNOWN_SHA256 = {"yolov13n": "6653035017b0f111f80ec11ed914874ea85699b104aeac1e46e517d16889d6b7"}
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept (the platform's cache folder)."""
+    return Path(pooch.os_cache("yoloproof"))
+
+
+def official_weights(variant: Variant, progress: bool = False) -> Path:
+    """Path of the variant's official `.pt`, downloaded on first use.
+
+    Raises YoloproofError without a network, and for a file whose SHA-256 is not the known or first recorded one.
+    """
+    file_name = f"{variant.name}.pt"
+    folder = cache_folder()
+    path, record = folder / file_name, folder / "sha256.json"
+    recorded = json.loads(record.read_text()) if record.exists() else {}
+    known = KNOWN_SHA256.get(variant.name) or recorded.get(variant.name)
+    if path.exists() and known and file_sha256(path) != known:
+        raise YoloproofError(f"{path}: SHA-256 is not the {known[:12]}… on record; delete the file to fetch it again")
+    try:
+        pooch.retrieve(
+            RELEASES[variant.family] + file_name,
+            known_hash=f"sha256:{known}" if known else None,
+            fname=file_name,
+            path=folder,
+            progressbar=progress,
+        )
+    except OSError as error:  # requests' errors are OSErrors
+        raise YoloproofError(
+            f"cannot fetch {RELEASES[variant.family]}{file_name} ({type(error).__name__}): put the file at {path},"
+            " name a file of yours instead, or use --random-weights (latency without detections)"
+        ) from None
+    except ValueError:  # pooch: the hash does not match
+        raise YoloproofError(f"{file_name}: the download's SHA-256 is not the known {str(known)[:12]}…; not used") from None
+    if variant.name not in recorded:
+        record.write_text(json.dumps({**recorded, variant.name: file_sha256(path)}, indent=1) + "\n")
+    return path

@@ -1,0 +1,65 @@
+"""The detection head: box distributions and class scores of three levels, decoded to pixels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yoloproof.network.blocks import Conv, DWConv
+
+STRIDES = (8, 16, 32)
+BINS = 16
+
+
+class DFL(nn.Module):
+    """Expectation of a distribution over 16 bins (Generalized Focal Loss, arXiv 2006.04388): [B, 64, A] → [B, 4, A]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(BINS, 1, 1, bias=False)
+        self.conv.weight.data = torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bins = x.float().unflatten(1, (4, BINS)).transpose(1, 2).softmax(1)
+        return F.conv2d(bins, self.conv.weight.float()).squeeze(1)
+
+
+def anchor_points(sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Cell centres [1, 2, A] (x, y in cells) and strides [1, 1, A] of the levels' (height, width), rows first."""
+    centres, strides = [], []
+    for stride, (h, w) in zip(STRIDES, sizes, strict=True):
+        y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+        centres.append(torch.stack((x.flatten(), y.flatten())))
+        strides.append(torch.full((1, h * w), float(stride)))
+    return torch.cat(centres, 1)[None], torch.cat(strides, 1)[None]
+
+
+class Detect(nn.Module):
+    """Three levels [B, C_i, H_i, W_i] → [B, 4 + classes, A]: cx, cy, w, h in input pixels, then class probabilities."""
+
+    def __init__(self, classes: int, channels: list[int]) -> None:
+        super().__init__()
+        self.classes = classes
+        c_box = max(16, channels[0] // 4, 4 * BINS)
+        c_class = max(channels[0], min(classes, 100))
+        self.cv2 = nn.ModuleList(
+            nn.Sequential(Conv(c, c_box, 3), Conv(c_box, c_box, 3), nn.Conv2d(c_box, 4 * BINS, 1)) for c in channels
+        )
+        self.cv3 = nn.ModuleList(
+            nn.Sequential(
+                nn.Sequential(DWConv(c, c, 3), Conv(c, c_class)),
+                nn.Sequential(DWConv(c_class, c_class, 3), Conv(c_class, c_class)),
+                nn.Conv2d(c_class, classes, 1),
+            )
+            for c in channels
+        )
+        self.dfl = DFL()
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        boxes = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)
+        scores = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv3, levels, strict=True)], 2)
+        centres, strides = (t.to(boxes.device) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
+        near, far = self.dfl(boxes).chunk(2, 1)  # distances left/top and right/bottom, in cells
+        near, far = centres - near, centres + far
+        return torch.cat((torch.cat(((near + far) / 2, far - near), 1) * strides, scores.float().sigmoid()), 1)

@@ -1,0 +1,273 @@
+"""The pipeline on one screen: weights → network → artifact → proof → measurement → result."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import yoloproof
+from yoloproof.artifact.onnx import Artifact, export_onnx, read_artifact
+from yoloproof.detection.letterbox import letterboxed
+from yoloproof.errors import YoloproofError
+from yoloproof.measurement.machine import machine_facts
+from yoloproof.measurement.measure import Measurement, Subject, measure
+from yoloproof.measurement.protocol import PROTOCOLS, quick
+from yoloproof.measurement.statistics import summary
+from yoloproof.network import VARIANTS, Network, load_network
+from yoloproof.network.flops import flops
+from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
+from yoloproof.proof import Verdict, verify
+from yoloproof.results.published import published_for
+from yoloproof.runtime import AUTO_ORDER, SessionSpec, missing_part, open_session
+
+# What pays depends on who runs it. ONNX Runtime and OpenVINO keep convolutions in blocked layouts that a slice breaks,
+# so there a C2f's entry is two convolutions and a C3's stays two (benchmarks/export.py).
+CPU_REWRITES = tuple(r for r in DEFAULT_REWRITES if r != "entries") + ("halves",)
+# The official code as it exports itself: convolutions' norms folded, nothing else.
+PUBLISHED_REWRITES = ("norms",)
+SESSION_PRECISION = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row asked for: a model as one runtime runs it."""
+
+    model: str
+    runtime: str
+    precision: str
+    attention: str
+
+
+@dataclass
+class Row:
+    """One row on its way: what was made, what was proved, how it opens."""
+
+    request: Request
+    spec: SessionSpec
+    network: Network | None
+    artifact: dict[str, Any]
+    verdict: Verdict | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all rows. imgsz: (height, width); images: real ones, for proof and timing, by path."""
+
+    imgsz: tuple[int, int] = (640, 640)
+    batch: int = 1
+    device: str = "cpu"
+    threads: int | None = None
+    flush_to_zero: bool = False
+    random_weights: bool = False
+    images: tuple[Path, ...] = ()
+    folder: Path = Path()
+
+
+def profile(
+    requests: Sequence[Request], settings: Settings, protocol: str = "latency", *, fast: bool = False,
+    progress: Progress | None = None, bar: Callable[[str, float], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The result (schema 1 of docs/architecture.md) of making, proving and timing every requested row.
+
+    A row whose proof fails is timed all the same and says so; what cannot be made or opened raises YoloproofError.
+    """
+    say = progress or (lambda step: None)
+    if protocol not in PROTOCOLS:
+        raise YoloproofError(f"protocol '{protocol}' is none of {', '.join(PROTOCOLS)}")
+    images = letterboxed(settings.images, settings.imgsz)
+    rows: list[Row] = []
+    for request in requests:
+        rows += made_and_proved(request, settings, images, say)
+    chosen = quick(PROTOCOLS[protocol]) if fast else PROTOCOLS[protocol]
+    say("timing")
+    names = [f"{i} {r.request.model} {r.request.runtime}" for i, r in enumerate(rows)]
+    subjects = [Subject(name, row.spec, batch=settings.batch) for name, row in zip(names, rows, strict=True)]
+    measurements = measure(subjects, chosen, images, progress=bar)
+    return result_from_rows(rows, measurements, settings, chosen, fast)
+
+
+def made_and_proved(request: Request, settings: Settings, images: NDArray[np.float32], say: Progress) -> list[Row]:
+    """The row of one request; of runtime "auto", the first runtime in the device's order that is installed and proved."""
+    if request.runtime != "auto":
+        row = made(request, settings, say)
+        return [proved(row, settings, images, say)]
+    order = AUTO_ORDER["cuda" if settings.device.startswith("cuda") else "cpu"]
+    installed = [name for name in order if missing_part(name) is None]
+    for name in installed:
+        row = made(replace(request, runtime=name), settings, say)
+        if (row := proved(row, settings, images, say)).verdict is None or row.verdict.passed:
+            break
+    return [row]
+
+
+def made(request: Request, settings: Settings, say: Progress) -> Row:
+    """Weights → network → artifact for one request; a foreign `.onnx` or an `.engine` is taken as it is."""
+    path = Path(request.model)
+    if path.suffix == ".onnx":
+        return _row_of_file(request, settings, read_artifact(path))
+    if path.suffix == ".engine":
+        from yoloproof.artifact.engine import read_engine
+
+        return _row_of_file(request, settings, read_engine(path))
+    say(f"{request.model}: loading")
+    load = partial(load_network, request.model, random_weights=settings.random_weights)
+    network = load("fused")
+    spec = session_spec(request, settings, None)
+    if request.runtime == "pytorch":
+        spec = replace(spec, network=partial(simplified_network, load, request.attention, settings.device))
+        described = {"path": None, "format": "pytorch", "sha256": network.sha256, "bytes": None, "opset": None}
+        rewrites = rewrites_for(request.runtime, settings.device, request.attention)
+    else:
+        say(f"{request.model}: exporting for {request.runtime}")
+        artifact = exported(network, request, settings)
+        spec = replace(spec, path=artifact.path)
+        described = described_artifact(artifact)
+        rewrites = tuple(artifact.metadata.get("rewrites", ()))
+    described |= {
+        "precision": request.precision, "attention": request.attention, "simplified": list(rewrites),
+        "imgsz": list(settings.imgsz), "batch": settings.batch, "checkpoint_sha256": network.sha256,
+    }  # fmt: skip
+    return Row(request, spec, network, described)
+
+
+def rewrites_for(runtime: str, device: str, attention: str) -> tuple[str, ...]:
+    """The simplifications that pay on a runtime; for `published` and `stripped` only what the official export does."""
+    if attention in ("published", "stripped"):
+        return PUBLISHED_REWRITES
+    return CPU_REWRITES if device == "cpu" and runtime in ("onnxruntime", "openvino") else DEFAULT_REWRITES
+
+
+def simplified_network(load: Callable[[str], Network], attention: str, device: str) -> Network:
+    """For the PyTorch runtime, called in the process that runs it."""
+    return simplify(load(attention), rewrites_for("pytorch", device, attention))
+
+
+def exported(network: Network, request: Request, settings: Settings) -> Artifact:
+    """The ONNX file, and from it the engine where the runtime needs one; made once per folder."""
+    rewrites = rewrites_for(request.runtime, settings.device, request.attention)
+    target = "cpu" if "halves" in rewrites else "any"
+    precision = "fp32" if request.precision == "bf16" else request.precision  # bf16 is the runtime's doing
+    stem = f"{network.variant.name}-{request.attention}-{precision}-{target}"
+    path = settings.folder / f"{stem}-{Path(request.model).stem}.onnx"
+    if not path.exists():
+        network = _with_attention(network, request.attention)
+        export_onnx(simplify(network, rewrites), path, imgsz=settings.imgsz, batch=settings.batch, precision=precision)
+    if not request.runtime.startswith("tensorrt"):
+        return read_artifact(path)
+    from yoloproof.artifact.engine import build_engine
+
+    return build_engine(path, path.with_suffix(".engine"), runtime=request.runtime, target="current").artifact
+
+
+def _with_attention(network: Network, attention: str) -> Network:
+    for module in network.modules():
+        if hasattr(module, "attention"):
+            module.attention = attention
+    return network
+
+
+def session_spec(request: Request, settings: Settings, path: Path | None) -> SessionSpec:
+    """How a row's session opens; precision is always stated, so that no runtime chooses one silently."""
+    return SessionSpec(
+        request.runtime, path, settings.device, settings.threads, SESSION_PRECISION.get(request.precision),
+        settings.flush_to_zero,
+    )  # fmt: skip
+
+
+def described_artifact(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "path": str(artifact.path), "format": artifact.format, "sha256": artifact.sha256, "bytes": artifact.bytes,
+        "opset": artifact.metadata.get("opset"), "made": artifact.metadata,
+    }  # fmt: skip
+
+
+def _row_of_file(request: Request, settings: Settings, artifact: Artifact) -> Row:
+    metadata = artifact.metadata
+    described = described_artifact(artifact) | {
+        "precision": metadata.get("precision", "unknown"), "attention": metadata.get("attention", "unknown"),
+        "simplified": metadata.get("rewrites", []), "imgsz": metadata.get("imgsz", list(settings.imgsz)),
+        "batch": settings.batch, "checkpoint_sha256": metadata.get("checkpoint_sha256"),
+    }  # fmt: skip
+    return Row(request, session_spec(request, settings, artifact.path), None, described)
+
+
+def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progress) -> Row:
+    """The row with its verdict: its session opened here, its outputs against the network's."""
+    with open_session(row.spec) as session:
+        row.facts = dict(session.facts)
+        if row.network is None:
+            session.infer(images[: settings.batch])  # a foreign file is only shown to run; there is nothing to prove it by
+            return row
+        say(f"{row.request.model}: proving {row.request.runtime} {row.request.precision} {row.request.attention}")
+        row.verdict = verify(
+            row.spec.path, _with_attention(row.network, "fused"), images, session=session, precision=row.request.precision
+        )
+    return row
+
+
+def result_from_rows(
+    rows: Sequence[Row], measurements: Sequence[Measurement], settings: Settings, protocol: Any, fast: bool
+) -> dict[str, Any]:
+    """Schema 1."""
+    from dataclasses import asdict
+
+    entries = []
+    for row, taken in zip(rows, measurements, strict=True):
+        processes = [asdict(p) for p in taken.processes]
+        published = published_for(model_name(row))
+        entries.append({
+            "model": described_model(row, settings),
+            "artifact": row.artifact,
+            "runtime": {**row.facts, **dict(taken.facts)},
+            "proof": row.verdict.as_dict() if row.verdict else {"passed": None, "checks": []},
+            "accuracy": None,
+            "processes": processes,
+            "summary": summary(taken.processes),
+            "end_to_end": None,
+            "warnings": [asdict(w) for w in taken.warnings],
+            "published": published[0] if published else None,
+            "partial": taken.partial,
+        })  # fmt: skip
+    return {
+        "schema": 1,
+        "tool": {"name": "yoloproof", "version": yoloproof.__version__},
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "quick": fast,
+        "partial": any(m.partial for m in measurements),
+        "machine": machine_facts(settings.device),
+        "protocol": asdict(protocol),
+        "entries": entries,
+        "warnings": [],
+    }
+
+
+def model_name(row: Row) -> str:
+    """The variant's name, or the file's without its ending."""
+    return row.network.variant.name if row.network else Path(row.request.model).stem
+
+
+def described_model(row: Row, settings: Settings) -> dict[str, Any]:
+    network = row.network
+    if network is None:
+        name = Path(row.request.model).stem
+        return {"name": name, "family": None, "scale": None, "classes": None, "parameters": None, "flops": None,
+                "weights": "foreign", "source": row.request.model, "sha256": row.artifact["sha256"]}  # fmt: skip
+    label = row.request.model if row.request.model in VARIANTS else Path(row.request.model).stem
+    return {
+        "name": label, "family": network.variant.family, "scale": network.variant.scale, "classes": network.classes,
+        "parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network, settings.imgsz),
+        "weights": "trained" if network.sha256 else "random", "source": network.source, "sha256": network.sha256,
+    }  # fmt: skip
+
+

@@ -1,0 +1,158 @@
+"""`verify`: is this artifact still the same detector as the network it is said to be?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yoloproof.artifact.onnx import read_artifact, read_onnx
+from yoloproof.detection.nms import detections_from_output
+from yoloproof.errors import YoloproofError
+from yoloproof.network.wiring import Network
+from yoloproof.proof.audit import graph_audit
+from yoloproof.proof.parity import TOLERANCES, Tolerance, block_parity, detection_parity, output_parity
+from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.proof.verdict import Check, Verdict
+from yoloproof.runtime import Session, SessionSpec, open_session
+
+CONFIDENCE = 0.25
+Array = NDArray[np.float32]
+
+
+def verify(
+    artifact: Path,
+    network: Network,
+    images: Array,
+    *,
+    session: Session | None = None,
+    precision: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Verdict:
+    """Every check of `artifact` against `network` (as loaded, not simplified; float32 on the CPU is the reference).
+
+    images -- letterboxed real images [n, 3, H, W] of the artifact's size, 0…1
+    session -- the artifact opened in the runtime it is meant for; without one, an ONNX file opens in ONNX Runtime
+    precision -- what rounding is allowed for ("fp32", "fp16", "bf16"); by default what the artifact claims, or its
+        session says
+    Raises YoloproofError when the artifact cannot be read or opened, or the images do not fit it.
+    """
+    artifact = Path(artifact)
+    onnx_file = artifact.suffix == ".onnx"
+    metadata = read_artifact(artifact).metadata if onnx_file else {}
+    precision = precision or metadata.get("precision", "fp32")
+    if precision not in TOLERANCES:
+        raise YoloproofError(f"precision '{precision}' is none of {', '.join(TOLERANCES)}")
+    say = progress or (lambda step: None)
+    checks: list[Check] = []
+    if onnx_file:
+        say("graph audit")
+        checks += graph_audit(read_onnx(artifact), network, metadata)
+        checks.append(_names(network, metadata))
+    if session is not None:
+        checks += running_checks(session, network, images, TOLERANCES[precision], say)
+    else:
+        if not onnx_file:
+            raise YoloproofError(f"{artifact}: only an ONNX file can be verified without a session; name a --runtime")
+        with open_session(SessionSpec("onnxruntime", artifact)) as opened:
+            checks += running_checks(opened, network, images, TOLERANCES[precision], say)
+    if onnx_file:
+        say("blocks")
+        batch = _batch(session, metadata)
+        checks.append(block_parity(read_onnx(artifact), network, _filled(images[:batch], batch), TOLERANCES[precision]))
+    return Verdict(tuple(checks))
+
+
+def running_checks(
+    session: Session, network: Network, images: Array, tolerance: Tolerance, say: Callable[[str], None]
+) -> list[Check]:
+    """The checks that run the artifact: outputs on real and on random images, detections, sensitivity."""
+    batch = session.inputs[0].shape[0]
+    batch = batch if isinstance(batch, int) else 1
+    _fits(session, images)
+    checks = []
+    say("outputs on real images")
+    given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
+    reference = np.concatenate([_reference(network, image[None]) for image in images])
+    checks.append(output_parity(reference, given, tolerance, "real images"))
+    say("outputs on random input")
+    noise = np.random.default_rng(0).random((1, *images.shape[1:]), np.float32)
+    checks.append(output_parity(_reference(network, noise), _run(session, noise, batch), tolerance, "random input"))
+    say("detections")
+    checks.append(_detections(network, reference, given, tolerance))
+    say("sensitivity")
+    checks.append(sensitivity(network, images[:1], given[:1]))
+    return checks
+
+
+def _detections(network: Network, reference: Array, given: Array, tolerance: Tolerance) -> Check:
+    if reference.shape != given.shape:
+        return Check("detections", False, {}, "outputs of different shapes cannot be compared")
+    if network.sha256 is None:
+        # Random weights score every anchor alike, and suppression among ties is chance: compare the anchors themselves.
+        return _anchor_parity(reference, given, tolerance)
+    low = CONFIDENCE - tolerance.detection_score
+    pairs = [
+        (detections_from_output(a, confidence=low), detections_from_output(b, confidence=low))
+        for a, b in zip(reference, given, strict=True)
+    ]
+    return detection_parity(pairs, tolerance, CONFIDENCE)
+
+
+def _anchor_parity(reference: Array, given: Array, tolerance: Tolerance) -> Check:
+    """Anchor by anchor: the same best class (or a tie within the tolerance), its score, and the box's IoU."""
+    a, b = reference.transpose(0, 2, 1).reshape(-1, reference.shape[1]), given.transpose(0, 2, 1).reshape(-1, given.shape[1])
+    best = a[:, 4:].argmax(1)
+    rows = np.arange(len(a))
+    score = np.abs(a[rows, 4 + best] - b[rows, 4 + best])
+    tie = b[:, 4:].max(1) - b[rows, 4 + best]
+    low = np.maximum(a[:, :2] - a[:, 2:4] / 2, b[:, :2] - b[:, 2:4] / 2)
+    high = np.minimum(a[:, :2] + a[:, 2:4] / 2, b[:, :2] + b[:, 2:4] / 2)
+    shared = np.clip(high - low, 0, None).prod(1)
+    iou = shared / np.maximum(a[:, 2:4].prod(1) + b[:, 2:4].prod(1) - shared, 1e-9)
+    same = (score <= tolerance.detection_score) & (tie <= tolerance.detection_score) & (iou >= tolerance.iou)
+    figures = {"anchors": len(a), "matched": int(same.sum()), "worst_iou": float(iou.min()), "worst_score": float(score.max())}
+    passed = bool(same.mean() >= 1 - tolerance.unmatched)
+    return Check("detections", passed, figures, f"{int(same.sum())} of {len(a)} anchors match (random weights: no suppression)")
+
+
+def _names(network: Network, metadata: dict[str, object]) -> Check:
+    names = metadata.get("names")
+    if not isinstance(names, dict):
+        return Check("classes", True, {"classes": network.classes}, "the file names no classes of its own")
+    wrong = [i for i, name in network.names.items() if names.get(str(i)) != name]
+    if wrong or len(names) != network.classes:
+        detail = f"class {wrong[0] if wrong else len(names)} has another name or number than in the checkpoint"
+        return Check("classes", False, {"wrong": len(wrong)}, detail)
+    return Check("classes", True, {"classes": network.classes}, f"{network.classes} class names as in the checkpoint")
+
+
+def _reference(network: Network, images: Array) -> Array:
+    with torch.inference_mode():
+        return np.asarray(network(torch.from_numpy(np.ascontiguousarray(images))).numpy(), np.float32)
+
+
+def _run(session: Session, images: Array, batch: int) -> Array:
+    """The artifact's first output for up to `batch` images, the rest of a fixed batch filled by repetition."""
+    return np.asarray(session.infer(_filled(images, batch))[0], np.float32)[: len(images)]
+
+
+def _filled(images: Array, batch: int) -> Array:
+    missing = batch - len(images)
+    return images if missing <= 0 else np.concatenate([images, np.repeat(images[:1], missing, 0)])
+
+
+def _batch(session: Session | None, metadata: dict[str, object]) -> int:
+    batch = session.inputs[0].shape[0] if session is not None else metadata.get("batch", 1)
+    return batch if isinstance(batch, int) else 1
+
+
+def _fits(session: Session, images: Array) -> None:
+    shape = session.inputs[0].shape
+    sides: Sequence[int | str] = shape[2:] if len(shape) == 4 else ()
+    for have, want in zip(images.shape[2:], sides, strict=False):
+        if isinstance(want, int) and have != want:
+            raise YoloproofError(f"the artifact takes images of {shape[2]}x{shape[3]}, given {images.shape[2]}x{images.shape[3]}")

@@ -1,0 +1,216 @@
+"""ONNX Runtime, on the CPU or through one of its GPU providers.
+
+The provider is asked for by name and every node is looked up afterwards: a provider that could not load, or that
+left nodes to the CPU, is an error and not a slower row. Threads do not spin between runs, so that a second session
+in the same process, or a clock, is not disturbed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.errors import YoloproofError
+from yoloproof.onnx_file import read_onnx_file
+from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
+from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
+from yoloproof.runtime.threads import physical_cores
+
+CPU = "CPUExecutionProvider"
+# The pip package that brings a provider. NVIDIA's own TensorRT-RTX provider came with 1.23.
+PROVIDER_PACKAGES = {
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu and tensorrt",
+    "NvTensorRTRTXExecutionProvider": "onnxruntime-trt-rtx",
+}
+
+
+class OnnxRuntimeSession(Session):
+    """An ONNX file opened by ONNX Runtime.
+
+    Options: `provider` (default CPU on a CPU, CUDA on a GPU), `provider_options` (passed through),
+    `cpu_nodes` ("refuse", the default, or "allow": whether a GPU provider may leave nodes to the CPU),
+    `inputs` (values of further inputs by name).
+    """
+
+    def __init__(self, spec: SessionSpec) -> None:
+        import onnxruntime
+
+        path = _path(spec)
+        file = read_onnx_file(path)
+        if spec.precision is not None and spec.precision != file.precision:
+            raise YoloproofError(
+                f"{path} holds {file.precision} weights, not {spec.precision}; ONNX Runtime computes what it says, "
+                f"so export it with --precision {spec.precision}"
+            )
+        self._provider = _provider(spec, onnxruntime.get_available_providers())
+        threads = spec.threads or physical_cores()
+        self._session = _open(path, self._provider, spec, threads)
+        nodes = _nodes_by_provider(self._session)
+        self._refuse_fallback(path, nodes, spec.options.get("cpu_nodes", "refuse"))
+        self._given: Mapping[str, Any] = spec.options.get("inputs", {})
+        self.inputs = image_first([_tensor_spec(value) for value in self._session.get_inputs()], str(path))
+        self.outputs = tuple(_tensor_spec(value) for value in self._session.get_outputs())
+        self.facts = {
+            "name": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "device": spec.device,
+            "provider": self._provider,
+            "provider_options": {key: str(value) for key, value in spec.options.get("provider_options", {}).items()},
+            "nodes_by_provider": {name: sum(ops.values()) for name, ops in nodes.items()},
+            "threads": threads,
+            "precision": file.precision,
+            "flush_to_zero": spec.flush_to_zero,
+            "opset": file.opset,
+        }
+        self._kind, _, index = (
+            ("cpu", "", "0") if self._provider == CPU else ("cuda", "", spec.device.partition(":")[2])
+        )
+        self._index = int(index or 0)
+        self._binding = self._session.io_binding()
+        self._values: list[Any] = []
+
+    def _refuse_fallback(self, path: Path, nodes: Mapping[str, Counter[str]], cpu_nodes: str) -> None:
+        if self._provider not in self._session.get_providers():
+            raise YoloproofError(
+                f"{path}: {self._provider} did not start and ONNX Runtime fell back to the CPU; "
+                "check that its CUDA libraries are installed (`yoloproof doctor`)"
+            )
+        left = nodes.get(CPU, Counter())
+        if self._provider != CPU and left and cpu_nodes != "allow":
+            ops = ", ".join(f"{count} {op}" for op, count in left.most_common(4))
+            raise YoloproofError(
+                f"{path}: {self._provider} left {sum(left.values())} nodes to the CPU ({ops}); "
+                "export with a fixed size and without --nms, or say cpu_nodes='allow' and have it recorded"
+            )
+
+    def load(self, images: NDArray[np.float32]) -> None:
+        from onnxruntime import OrtValue
+
+        check_images(images, self.inputs[0])
+        arrays = {self.inputs[0].name: cast_images(images, self.inputs[0].dtype)}
+        arrays |= companion_inputs(self.inputs[1:], images.shape, self._given)
+        self._note_companions(arrays)
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+        # A CPU OrtValue is a view: the list keeps the arrays under it alive.
+        self._values = [arrays]
+        for name, array in arrays.items():
+            value = OrtValue.ortvalue_from_numpy(array, self._kind, self._index)
+            self._values.append(value)
+            self._binding.bind_ortvalue_input(name, value)
+        for spec in self.outputs:
+            self._bind_output(spec)
+
+    def _bind_output(self, spec: TensorSpec) -> None:
+        from onnxruntime import OrtValue
+
+        if any(isinstance(size, str) for size in spec.shape):
+            self._binding.bind_output(spec.name, self._kind, self._index)
+            return
+        shape = [int(size) for size in spec.shape]
+        value = OrtValue.ortvalue_from_shape_and_type(shape, np.dtype(spec.dtype), self._kind, self._index)
+        self._values.append(value)
+        self._binding.bind_ortvalue_output(spec.name, value)
+
+    def _note_companions(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        filled = {spec.name: arrays[spec.name].tolist() for spec in self.inputs[1:]}
+        if filled:
+            self.facts["filled_inputs"] = filled
+
+    def execute(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def fetch(self) -> Outputs:
+        return tuple(np.array(value.numpy(), copy=True) for value in self._binding.get_outputs())
+
+
+def _path(spec: SessionSpec) -> Path:
+    if spec.path is None:
+        raise YoloproofError("onnxruntime opens a file: give a path to an .onnx")
+    return Path(spec.path)
+
+
+def _provider(spec: SessionSpec, available: list[str]) -> str:
+    provider = spec.options.get("provider") or (CPU if spec.device == "cpu" else "CUDAExecutionProvider")
+    if (provider == CPU) != (spec.device == "cpu"):
+        raise YoloproofError(f"{provider} does not run on device {spec.device}; name a device and provider that agree")
+    if provider not in available:
+        package = PROVIDER_PACKAGES.get(provider, "a build of ONNX Runtime that has it")
+        raise YoloproofError(
+            f"this onnxruntime has no {provider} (it has {', '.join(available)}); `pip install {package}`, "
+            "after uninstalling onnxruntime"
+        )
+    return str(provider)
+
+
+def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal only: what goes wrong comes back as an exception
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1" if spec.flush_to_zero else "0")
+    providers: list[Any] = [CPU]
+    if provider != CPU:
+        given = dict(spec.options.get("provider_options", {}))
+        given.setdefault("device_id", spec.device.partition(":")[2] or "0")
+        providers = [(provider, given), CPU]
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.EPFail,
+        state.RuntimeException,
+    ) as error:
+        reason = str(error).split(" : ")[-1].strip().splitlines()[0]
+        raise YoloproofError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot open it: {reason[:300]}; "
+            "export it again for this version, or update onnxruntime"
+        ) from None
+    session.disable_fallback()
+    return session
+
+
+def _nodes_by_provider(session: Any) -> dict[str, Counter[str]]:
+    """Provider → how many nodes of each operator it was given, as ONNX Runtime recorded it when it cut the graph up."""
+    nodes: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        nodes.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return nodes
+
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+def _tensor_spec(value: Any) -> TensorSpec:
+    if value.type not in _DTYPES:
+        raise YoloproofError(
+            f"{value.name} is a {value.type}, which NumPy cannot hold; export it in float32 or float16"
+        )
+    shape = tuple(size if isinstance(size, int) else str(size or "?") for size in value.shape)
+    return TensorSpec(value.name, shape, _DTYPES[value.type])

@@ -1,0 +1,137 @@
+"""OpenVINO on the CPU.
+
+Left to itself OpenVINO computes in bfloat16 on a CPU that has units for it and says nothing, so the precision is
+always set here, and what stands on record is what the compiled model answers, not what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.errors import YoloproofError
+from yoloproof.onnx_file import read_onnx_file
+from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
+from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
+from yoloproof.runtime.threads import physical_cores
+
+# Our name of a precision → the device capability it needs and OpenVINO's name of the element type.
+PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
+
+
+class OpenVinoSession(Session):
+    """An ONNX file compiled by OpenVINO for the CPU.
+
+    `spec.precision` is the precision of the arithmetic: float32 unless bfloat16 or float16 is asked for, whatever
+    the file's weights are stored in. Options: `inputs` (values of further inputs by name).
+    """
+
+    def __init__(self, spec: SessionSpec) -> None:
+        if spec.path is None:
+            raise YoloproofError("openvino opens a file: give a path to an .onnx")
+        if spec.device != "cpu":
+            raise YoloproofError(f"openvino runs on the CPU here, not on {spec.device}; use --device cpu")
+        path = Path(spec.path)
+        file = read_onnx_file(path)
+        self._compiled, precision = _compile(path, spec)
+        self._request = self._compiled.create_infer_request()
+        self._given: Mapping[str, Any] = spec.options.get("inputs", {})
+        self.inputs = image_first([_tensor_spec(port) for port in self._compiled.inputs], str(path))
+        self.outputs = tuple(_tensor_spec(port) for port in self._compiled.outputs)
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self.facts = {
+            "name": "openvino",
+            "device": "cpu",
+            "provider": "CPU",
+            "weights_precision": file.precision,
+            "opset": file.opset,
+            **_recorded(self._compiled),
+        }
+        if self.facts["precision"] != precision:
+            raise YoloproofError(
+                f"{path}: OpenVINO computes in {self.facts['precision']} though {precision} was set; "
+                "it cannot be timed under that name on this CPU"
+            )
+
+    def load(self, images: NDArray[np.float32]) -> None:
+        from openvino import Tensor
+
+        check_images(images, self.inputs[0])
+        arrays = {self.inputs[0].name: cast_images(images, self.inputs[0].dtype)}
+        arrays |= companion_inputs(self.inputs[1:], images.shape, self._given)
+        filled = {spec.name: arrays[spec.name].tolist() for spec in self.inputs[1:]}
+        if filled:
+            self.facts["filled_inputs"] = filled
+        for name, array in arrays.items():
+            self._request.set_tensor(name, Tensor(array, shared_memory=True))
+        self._arrays = arrays  # the request holds views
+
+    def execute(self) -> None:
+        self._request.start_async()
+        self._request.wait()
+
+    def fetch(self) -> Outputs:
+        return tuple(np.array(self._request.get_output_tensor(i).data, copy=True) for i in range(len(self.outputs)))
+
+    def close(self) -> None:
+        del self._request, self._compiled
+
+
+def _compile(path: Path, spec: SessionSpec) -> tuple[Any, str]:
+    """The compiled model and the precision that was set."""
+    import openvino
+    from openvino import properties
+    from openvino.properties import hint, intel_cpu
+
+    core = openvino.Core()
+    precision = spec.precision or "float32"
+    capability, element = PRECISIONS.get(precision, ("", ""))
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if capability not in capabilities:
+        can = ", ".join(name for name, (needs, _) in PRECISIONS.items() if needs in capabilities)
+        raise YoloproofError(f"openvino cannot compute in {precision} on this CPU; it can in {can}")
+    config = {
+        hint.inference_precision: getattr(openvino.Type, element),
+        hint.performance_mode: hint.PerformanceMode.LATENCY,
+        properties.inference_num_threads: spec.threads or physical_cores(),
+        intel_cpu.denormals_optimization: spec.flush_to_zero,
+    }
+    try:
+        return core.compile_model(core.read_model(path), "CPU", config), precision
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if not line.startswith("Exception from")), lines[0])
+        raise YoloproofError(
+            f"{path}: openvino {openvino.__version__} cannot take it: {reason[:300]}; "
+            "export it again with another opset, or update openvino"
+        ) from None
+
+
+def _recorded(compiled: Any) -> dict[str, Any]:
+    """What the compiled model says of itself."""
+    import openvino
+    from openvino import properties
+    from openvino.properties import hint, intel_cpu
+
+    names = {ours: name for name, (_, ours) in PRECISIONS.items()}
+    element = compiled.get_property(hint.inference_precision).get_type_name()
+    return {
+        "version": openvino.__version__,
+        "threads": int(compiled.get_property(properties.inference_num_threads)),
+        "streams": int(compiled.get_property(properties.num_streams)),
+        "precision": names.get(element, element),
+        "performance_hint": str(compiled.get_property(hint.performance_mode)),
+        "flush_to_zero": bool(compiled.get_property(intel_cpu.denormals_optimization)),
+        "pinned": bool(compiled.get_property(hint.enable_cpu_pinning)),
+    }
+
+
+def _tensor_spec(port: Any) -> TensorSpec:
+    shape = tuple(
+        dimension.get_length() if dimension.is_static else str(dimension) for dimension in port.get_partial_shape()
+    )
+    return TensorSpec(port.get_any_name(), shape, str(np.dtype(port.get_element_type().to_dtype())))

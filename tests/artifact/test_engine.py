@@ -1,0 +1,195 @@
+"""Real TensorRT-RTX builds for the T4, on a machine without a GPU."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tiny_onnx import tiny_detector
+from yoloproof.artifact.engine import engine_from_onnx
+from yoloproof.artifact.engine_audit import kernels_from_inspector, kernels_from_log, onnx_attentions
+from yoloproof.artifact.nms import NmsOptions, add_nms
+from yoloproof.artifact.tensorrt import EngineOptions
+from yoloproof.engine_file import network_name, read_identity, sha256_of
+from yoloproof.errors import YoloproofError
+
+T4 = EngineOptions(target="t4")
+ATTENTION = "model.6.m.0.0.attn"
+
+
+@pytest.fixture(autouse=True)
+def _needs_tensorrt_rtx() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install 'yoloproof[gpu]')")
+
+
+def test_an_engine_for_the_t4_fuses_its_attention_and_says_so(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16")
+    path = tmp_path / "tiny.engine"
+    seen: list[tuple[float, str]] = []
+    built = engine_from_onnx(source, path, T4, progress=lambda done, phase: seen.append((done, phase)))
+    audit = built.audit
+    assert audit.pairs == audit.attentions == (ATTENTION,)
+    assert "mha" in audit.fused[ATTENTION]
+    assert audit.faults() == []
+    assert audit.layer_types["ATTENTION_INPUT"] == audit.layer_types["ATTENTION_OUTPUT"] == 1
+    assert audit.layer_precisions["HALF"] > 10
+    assert set(audit.kernel_precisions) == {"Half"}
+    assert audit.activation_bytes is not None
+    assert audit.scratch_bytes is not None
+    assert audit.weights_bytes is not None
+    fractions = [done for done, _ in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    identity = read_identity(path)
+    assert identity == built.identity
+    assert identity.compute_capabilities == ("7.5",)
+    assert identity.precision == "float16"
+    assert identity.onnx_sha256 == sha256_of(source)
+    assert identity.inputs == (("images", (1, 3, 32, 32), "float16"),)
+    assert identity.audit["pairs"] == [ATTENTION]
+    # the identity inside the file
+    assert network_name(sha256_of(source)).encode() in path.read_bytes()
+
+
+def test_several_targets_and_the_portable_one(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16")
+    several = engine_from_onnx(source, tmp_path / "several.engine", EngineOptions(target="sm75,sm86"))
+    assert several.identity.compute_capabilities == ("7.5", "8.6")
+    portable = engine_from_onnx(source, tmp_path / "portable.engine", EngineOptions(target="portable"))
+    assert "7.5" not in portable.identity.compute_capabilities
+    assert portable.audit.pairs == several.audit.pairs == (ATTENTION,)
+    contents = {(tmp_path / f"{name}.engine").read_bytes() for name in ("several", "portable")}
+    assert len(contents) == 2
+
+
+def test_a_float32_attention_falls_apart_and_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float32")
+    with pytest.raises(YoloproofError, match="--precision float16, or with --attention explicit"):
+        engine_from_onnx(source, tmp_path / "tiny.engine", T4)
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "tiny.engine").exists()
+    assert not (tmp_path / "tiny.engine.json").exists()
+
+
+def test_where_it_may_fall_apart_it_is_on_record(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float32")
+    options = EngineOptions(target="sm86", require_fused=False)
+    built = engine_from_onnx(source, tmp_path / "tiny.engine", options)
+    assert built.audit.unfused == (ATTENTION,)
+    assert built.identity.audit["faults"] == [f"no fused kernel computes {ATTENTION}"]
+    assert built.identity.precision == "float32"
+
+
+def test_a_float32_product_is_not_built_for_turing(tmp_path: Path) -> None:
+    source = tmp_path / "product.onnx"
+    weight = onnx.numpy_helper.from_array(np.ones((32, 64), np.float32), "weight")
+    info = onnx.helper.make_tensor_value_info
+    made = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["images", "weight"], ["output0"], "model.9.hgnn/MatMul")],
+        "product",
+        [info("images", onnx.TensorProto.FLOAT, [1, 3, 32, 32])],
+        [info("output0", onnx.TensorProto.FLOAT, [1, 3, 32, 64])],
+        [weight],
+    )
+    opsets = [onnx.helper.make_opsetid("", 23)]
+    onnx.save(onnx.helper.make_model(made, opset_imports=opsets, ir_version=11), str(source))
+    with pytest.raises(YoloproofError, match="no float32 matrix product for Turing, as model.9.hgnn/MatMul is"):
+        engine_from_onnx(source, tmp_path / "product.engine", T4)
+    engine_from_onnx(source, tmp_path / "product.engine", EngineOptions(target="sm86"))
+
+
+def test_a_dynamic_batch_is_built_by_profile(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16", batch="batch")
+    with pytest.raises(YoloproofError, match="is dynamic; give the smallest"):
+        engine_from_onnx(source, tmp_path / "none.engine", T4)
+    shapes = {"images": ((1, 3, 32, 32), (4, 3, 32, 32), (8, 3, 32, 32))}
+    built = engine_from_onnx(source, tmp_path / "tiny.engine", EngineOptions(target="t4", shapes=shapes))
+    assert built.audit.fused.keys() == {ATTENTION}
+    assert built.identity.inputs[0][1] == (-1, 3, 32, 32)
+    assert read_identity(built.path).options["shapes"]["images"][2][0] == 8
+    upside_down = {"images": tuple(reversed(shapes["images"]))}
+    with pytest.raises(YoloproofError, match="do not fit"):
+        engine_from_onnx(source, tmp_path / "none.engine", EngineOptions(target="t4", shapes=upside_down))
+
+
+def test_suppression_in_its_topk_form_builds_for_turing(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16", size=128)
+    add_nms(source, tmp_path / "topk.onnx", NmsOptions(candidates=128, max_detections=100))
+    built = engine_from_onnx(tmp_path / "topk.onnx", tmp_path / "topk.engine", T4)
+    assert [name for name, _, _ in built.identity.outputs] == ["count", "boxes", "scores", "classes", "settled"]
+    assert built.audit.fused.keys() == {ATTENTION}
+    add_nms(source, tmp_path / "operator.onnx", NmsOptions(form="operator"))
+    with pytest.raises(YoloproofError, match="topk form"):
+        engine_from_onnx(tmp_path / "operator.onnx", tmp_path / "operator.engine", T4)
+
+
+def test_an_engine_is_never_overwritten(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16")
+    (tmp_path / "tiny.engine").write_bytes(b"somebody's")
+    with pytest.raises(YoloproofError, match="never overwritten"):
+        engine_from_onnx(source, tmp_path / "tiny.engine", T4)
+    assert (tmp_path / "tiny.engine").read_bytes() == b"somebody's"
+
+
+def test_what_cannot_be_built_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.engine"
+    with pytest.raises(YoloproofError, match="no such file"):
+        engine_from_onnx(tmp_path / "none.onnx", path, T4)
+    (tmp_path / "broken.onnx").write_bytes(b"nonsense" * 9)
+    with pytest.raises(YoloproofError, match="not an ONNX model"):
+        engine_from_onnx(tmp_path / "broken.onnx", path, T4)
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16")
+    with pytest.raises(YoloproofError, match="none for Hopper"):
+        engine_from_onnx(source, path, EngineOptions(target="h100"))
+    model = onnx.load(str(source))
+    model.graph.node[0].op_type = "Nonsense"
+    onnx.save(model, str(tmp_path / "unknown.onnx"))
+    with pytest.raises(YoloproofError, match=r"cannot parse it: .*Nonsense"):
+        engine_from_onnx(tmp_path / "unknown.onnx", path, T4)
+
+
+def test_attentions_of_a_graph_are_found_however_they_are_spelled(tmp_path: Path) -> None:
+    (fused,) = onnx_attentions(onnx.load(str(tiny_detector(tmp_path / "tiny.onnx"))))
+    assert (fused.path, fused.form) == (ATTENTION, "fused")
+    scale, cast = ("Mul", ["qk", "s"], ["x"]), ("Cast", ["w"], ["p"])
+    softmax, published = ("Softmax", ["x"], ["w"]), [
+        ("ReduceMax", ["x"], ["m"]),
+        ("Sub", ["x", "m"], ["d"]),
+        ("Exp", ["d"], ["e"]),
+        ("ReduceSum", ["e"], ["t"]),
+        ("Div", ["e", "t"], ["w"]),
+    ]  # fmt: skip
+    before, after = ("MatMul", ["q", "k"], ["qk"]), ("MatMul", ["p", "v"], ["y"])
+    for middle in ([softmax], published):
+        (found,) = onnx_attentions(graph([before, scale, *middle, cast, after]))
+        assert found.form == "spelled"
+        assert found.nodes[0] == "model.8.attn/MatMul_0"
+    # a softmax right of the product, as in the hypergraph, and one without products, as in the head, are none
+    assert onnx_attentions(graph([before, scale, softmax, cast, ("MatMul", ["v", "p"], ["y"])])) == ()
+    assert (
+        onnx_attentions(graph([("Conv", ["q", "k"], ["qk"]), scale, softmax, cast, ("Conv", ["p", "v"], ["y"])])) == ()
+    )
+
+
+def graph(nodes: list[tuple[str, list[str], list[str]]]) -> onnx.ModelProto:
+    made = [onnx.helper.make_node(kind, i, o, f"model.8.attn/{kind}_{n}") for n, (kind, i, o) in enumerate(nodes)]
+    return onnx.helper.make_model(onnx.helper.make_graph(made, "spelled", [], []))
+
+
+def test_kernels_are_read_from_the_builders_list_and_from_the_inspector() -> None:
+    text = (
+        "Layers:\nName: wait_0, LayerType: wait, Inputs: [], Constants: [], Outputs: [], TacticName: , Metadata: \n"
+        "Name: _gemm_mha_v2_0, LayerType: kgen, Inputs: [ { Name: q, Datatype: Float } ], Constants: [], "
+        "Outputs: [ { Name: y, Datatype: Half, Format: x } ], TacticName: t, Metadata: [ONNX Layer: a][ONNX Layer: b]"
+    )
+    (kernel,) = kernels_from_log(text)
+    assert (kernel.name, kernel.onnx_nodes, kernel.dtypes) == ("_gemm_mha_v2_0", ("a", "b"), ("Half",))
+    layer = {"Name": "fmha", "Metadata": "[ONNX Layer: a]\x1e[ONNX Layer: b]", "Outputs": [{"Format/Datatype": "Half"}]}
+    detailed, named = kernels_from_inspector(json.dumps({"Layers": [layer, "Reformat"]}))
+    assert detailed.onnx_nodes == ("a", "b")
+    assert re.fullmatch("Reformat", named.name)

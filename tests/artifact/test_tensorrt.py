@@ -1,0 +1,226 @@
+"""TensorRT 10 and 11, which cannot be installed here: the order and arguments of every call, on a stand-in library,
+and the names our code uses, against the published stubs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tensorrt_stand_in
+import yoloproof
+from tiny_onnx import tiny_detector
+from yoloproof.artifact import engine as engine_module
+from yoloproof.artifact import tensorrt
+from yoloproof.artifact.engine import engine_from_onnx
+from yoloproof.artifact.engine_targets import target_from_name
+from yoloproof.artifact.tensorrt import EngineOptions
+from yoloproof.engine_file import network_name, read_identity, sha256_of
+from yoloproof.errors import YoloproofError
+
+T4 = ("Tesla T4", "7.5")
+
+
+@pytest.fixture
+def onnx(tmp_path: Path) -> Path:
+    return tiny_detector(tmp_path / "tiny.onnx", "float16")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, trt: tensorrt_stand_in.Library, gpu: tuple[str, str] | None = T4) -> None:
+    monkeypatch.setattr(tensorrt, "library", lambda runtime: trt)
+    monkeypatch.setattr(engine_module, "gpu_present", lambda: gpu)
+
+
+def test_a_plain_build_makes_these_calls(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = tensorrt_stand_in.library("10.16.1.11")
+    use(monkeypatch, trt)
+    built = engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(runtime="tensorrt"))
+    assert trt.calls == [
+        ("create_network", 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)),
+        ("parse_from_file",),
+        ("create_builder_config",),
+        ("set", "profiling_verbosity", "DETAILED"),
+        ("build_serialized_network", network_name(sha256_of(onnx))),
+        ("deserialize_cuda_engine", b"a TensorRT plan", False),
+    ]
+    assert built.audit.fused == {"model.6.m.0.0.attn": "_gemm_mha_v2_myl0_4"}
+    assert built.audit.activation_bytes == 4096
+    assert built.audit.scratch_bytes is None  # unknown, for the stand-in did not say
+    assert built.audit.warnings == ("a warning of the builder",)
+
+
+def test_tensorrt_11_networks_are_strongly_typed_without_a_flag(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = tensorrt_stand_in.library("11.4.0.106")
+    use(monkeypatch, trt)
+    engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(runtime="tensorrt"))
+    assert trt.calls[0] == ("create_network", 0)
+
+
+def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = tensorrt_stand_in.library("10.16.1.11", images=(-1, 3, 32, 32))
+    use(monkeypatch, trt)
+    cache = onnx.with_suffix(".timing")
+    cache.write_bytes(b"times")
+    shapes = ((1, 3, 32, 32), (2, 3, 32, 32), (4, 3, 32, 32))
+    options = EngineOptions(
+        runtime="tensorrt",
+        shapes={"images": shapes},
+        optimization_level=4,
+        workspace_bytes=1 << 30,
+        version_compatible=True,
+        hardware_compatible="ampere+",
+        timing_cache=cache,
+    )
+    seen: list[float] = []
+    engine_from_onnx(onnx, onnx.with_suffix(".engine"), options, progress=lambda done, phase: seen.append(done))
+    assert trt.calls[3:-1] == [
+        ("set", "profiling_verbosity", "DETAILED"),
+        ("set", "builder_optimization_level", "int"),
+        ("set_memory_pool_limit", "WORKSPACE", 1 << 30),
+        ("set_shape", "images", *shapes),
+        ("add_optimization_profile",),
+        ("set_flag", "VERSION_COMPATIBLE"),
+        ("set", "hardware_compatibility_level", "AMPERE_PLUS"),
+        ("create_timing_cache", b"times"),
+        ("set_timing_cache", False),
+        ("set", "progress_monitor", "Monitor"),
+        ("build_serialized_network", network_name(sha256_of(onnx))),
+        ("deserialize_cuda_engine", b"a TensorRT plan", False),
+    ]
+    assert cache.read_bytes() == b"times+timed"
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    identity = read_identity(onnx.with_suffix(".engine"))
+    assert identity.options["hardware_compatible"] == "ampere+"
+    assert (identity.gpu, identity.compute_capabilities) == ("Tesla T4", ("7.5",))
+
+
+def test_an_attention_that_the_engine_lost_is_an_error(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, tensorrt_stand_in.library("10.16.1.11", fused=False))
+    path = onnx.with_suffix(".engine")
+    with pytest.raises(YoloproofError, match=r"no fused kernel computes model\.6\.m\.0\.0\.attn"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
+    assert not path.exists()
+    built = engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", require_fused=False))
+    assert built.audit.unfused == ("model.6.m.0.0.attn",)
+    assert built.identity.audit["faults"] == ["no fused kernel computes model.6.m.0.0.attn"]
+
+
+def test_what_tensorrt_cannot_do_is_refused(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = onnx.with_suffix(".engine")
+    trt = tensorrt_stand_in.library("10.16.1.11")
+    use(monkeypatch, trt, gpu=None)
+    with pytest.raises(YoloproofError, match="no CUDA device"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
+    with pytest.raises(YoloproofError, match="--runtime tensorrt-rtx"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", target="t4"))
+    use(monkeypatch, trt)
+    with pytest.raises(YoloproofError, match="builds only for the GPU in the machine"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", target="sm86"))
+    with pytest.raises(YoloproofError, match="knows ampere\\+ and same"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", hardware_compatible="all"))
+    shapes = {"images": ((1, 3, 32, 32),) * 3}
+    with pytest.raises(YoloproofError, match="no dynamic input"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", shapes=shapes))
+    cache = onnx.with_suffix(".timing")
+    cache.write_bytes(b"other GPU")
+    with pytest.raises(YoloproofError, match="another GPU"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", timing_cache=cache))
+    use(monkeypatch, tensorrt_stand_in.library("10.16.1.11", images=(-1, 3, 32, 32)))
+    with pytest.raises(YoloproofError, match="is dynamic"):
+        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
+    assert not path.exists()
+
+
+def test_a_missing_library_names_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(YoloproofError, match="pip install tensorrt"):
+        tensorrt.library("tensorrt")
+    with pytest.raises(YoloproofError, match="not by onnxruntime"):
+        tensorrt.library("onnxruntime")
+
+
+def test_stubs_alone_are_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(YoloproofError, match="without its libraries"):
+        tensorrt.library("tensorrt")
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "capabilities"),
+    [("t4", ("7.5",)), ("SM75", ("7.5",)), ("sm86, sm75", ("7.5", "8.6")), ("l4,rtx5090", ("8.9", "12.0"))],
+)
+def test_targets_by_name(name: str, capabilities: tuple[str, ...]) -> None:
+    assert target_from_name(name).compute_capabilities == capabilities
+
+
+@pytest.mark.parametrize("name", ["h100", "sm90", "", "t4,", "sm"])
+def test_a_target_nobody_builds_for_is_refused(name: str) -> None:
+    with pytest.raises(YoloproofError, match="none of t4"):
+        target_from_name(name)
+
+
+# What tensorrt-stubs 10.13 does not know: attention layers came with TensorRT 10.14, the rest is TensorRT-RTX's.
+NOT_IN_STUBS = {
+    "IAttentionInputLayer",
+    "attention",
+    "num_compute_capabilities",
+    "ComputeCapability",
+    "set_compute_capability",
+    "DynamicShapesKernelSpecializationStrategy",
+    "EngineValidity",
+    "EngineInvalidityDiagnostics",
+}
+
+
+def test_the_names_we_call_are_the_published_ones(tmp_path: Path) -> None:
+    """mypy over our two TensorRT modules with `Any` replaced by the stubs' types: only what is newer may be unknown."""
+    found = importlib.util.find_spec("tensorrt_bindings")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("tensorrt-stubs is not installed")
+    stubs = Path(next(iter(found.submodule_search_locations))).parent
+    if not (stubs / "tensorrt_bindings" / "tensorrt.pyi").is_file():
+        pytest.skip("tensorrt is installed, without the stubs of tensorrt-stubs")
+    mended_stubs(stubs, tmp_path / "stubs")
+    for module in ("artifact/tensorrt.py", "runtime/tensorrt.py"):
+        source = (Path(yoloproof.__file__).parent / module).read_text(encoding="utf-8")
+        (tmp_path / module.replace("/", "_")).write_text(with_stub_types(source), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    command += [f"--cache-dir={tmp_path / 'cache'}", "artifact_tensorrt.py", "runtime_tensorrt.py"]
+    paths = f"{tmp_path / 'stubs'}:{Path(yoloproof.__file__).parents[1]}"
+    result = subprocess.run(command, cwd=tmp_path, env={"MYPYPATH": paths}, capture_output=True, text=True, check=False)
+    errors = [line for line in result.stdout.splitlines() if re.match(r"(artifact|runtime)_tensorrt", line)]
+    unknown = {name for line in errors for name in re.findall(r'has no attribute "(\w+)"', line)}
+    assert unknown == NOT_IN_STUBS
+    # The stubs' Dims is no sequence, which the real one is.
+    assert [line for line in errors if re.search(r"\[(call-arg|arg-type)\]", line) and '"Dims"' not in line] == []
+
+
+def with_stub_types(source: str) -> str:
+    source = (
+        source.replace("trt: Any, ", "").replace("(trt: Any)", "()").replace("(trt)", "()").replace("(self._trt)", "()")
+    )
+    source = source.replace("self._trt = import_module(_LIBRARIES[spec.runtime])", "")
+    source = re.sub(r"(?<!hasattr)\((self\._)?trt, ", "(", source).replace("self._trt", "trt")
+    for name, kind in (("builder", "Builder"), ("network", "INetworkDefinition"), ("config", "IBuilderConfig")):
+        source = source.replace(f"{name}: Any", f"{name}: trt.{kind}")
+    return source.replace("engine: Any", "engine: trt.ICudaEngine").replace(
+        "from typing import Any", "from typing import Any\n\nimport tensorrt as trt"
+    )
+
+
+def mended_stubs(source: Path, target: Path) -> None:
+    """The published stubs with what is no Python mended: parameters called `in`, a default before a plain parameter."""
+    for part in ("tensorrt/__init__.pyi", "tensorrt_bindings/__init__.pyi", "tensorrt_bindings/tensorrt.pyi"):
+        text = (source / part).read_text(encoding="utf-8")
+        text = re.sub(r"([(,] *)in: ", r"\1in_: ", text)
+        text = text.replace("power: Weights = None, channel_axis: int", "power: Weights = None, channel_axis: int = 0")
+        (target / part).parent.mkdir(parents=True, exist_ok=True)
+        (target / part).write_text(text, encoding="utf-8")
