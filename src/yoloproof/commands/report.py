@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from yoloproof.commands.shared import check_new, write_json
 from yoloproof.errors import YoloproofError
 
 
@@ -38,8 +38,7 @@ def report(
     from yoloproof.results.report_rows import rows_from_results
     from yoloproof.results.report_text import DEFAULT_COLUMNS, markdown_from_rows
 
-    if json_file is not None and json_file.exists():
-        raise YoloproofError(f"{json_file} exists and is never overwritten; give --json another name")
+    check_new(json_file)
     if into is not None:
         _fill(into, check)
         return
@@ -62,7 +61,7 @@ def report(
         path.write_bytes(content)
     if json_file is not None:
         names = {str(path): len(content) for path, content in written.items()}
-        json_file.write_text(json.dumps({"written_bytes": names}, indent=1) + "\n", encoding="utf-8")
+        write_json({"written_bytes": names}, json_file)
     for path in written:
         typer.echo(f"wrote {path}", err=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from yoloproof.commands.shared import check_new, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def sweep(
 
     plan = read_plan(plan_file)
     store = Store(output or plan_file.with_suffix(".sweep"))
-    if json_file is not None and json_file.exists():
-        raise YoloproofError(f"{json_file} exists and is never overwritten; give --json another name")
+    check_new(json_file)
+    importlib.import_module(runner_module).check(plan)
     missing = [cell for cell in plan.cells if not store.finished(cell)]
     if dry_run:
         _print_plan(plan, store, missing, address)
@@ -97,8 +98,7 @@ def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
 
     merged = merged_result(store, plan.cells, ["yoloproof", *sys.argv[1:]])
     target = json_file or store.next_result_path()
-    with open(target, "x", encoding="utf-8") as file:
-        file.write(json.dumps(merged, indent=1) + "\n")
+    write_json(merged, target)
     for cell in plan.cells:
         if not store.finished(cell):
             typer.echo(f"not measured: {cell.label}: {store.failure(cell)}", err=True)

@@ -220,6 +220,7 @@ def repeat_command(row: Row) -> str:
     for option, value in options.items():
         if value is not None:
             words += [option, str(value)]
+    words += ["--flush-to-zero"] if runtime.get("flush_to_zero") else []
     return shlex.join(words + (["--quick"] if row.run.quick else []))
 
 

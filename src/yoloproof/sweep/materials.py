@@ -20,9 +20,10 @@ from yoloproof.sweep.plan import Cell, Measurement, Plan
 class Runner:
     """The module that does the work, named so that every node can import it.
 
-    `export_name(measurement, accelerator)` names the artifact a measurement needs, or None; measurements with the same
-    name share it. `export(argument, files, folder)` makes it and returns its path. `measure(argument, files, folder)`
-    returns a schema-1 result. `files` maps a model's name to its checkpoint, an export's name to its artifact.
+    `check(plan)` refuses a plan before it is begun. `export_name(measurement, accelerator)` names the artifact that a
+    measurement needs, or None; measurements with the same name share it. `export(argument, files, folder)` makes it and
+    returns its path. `measure(argument, files, folder)` returns a schema-1 result. `files` maps a model's name to its
+    checkpoint, an export's name to its artifact.
     """
 
     module: str = "yoloproof.sweep.measure"

@@ -9,9 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.sweep.plan import Plan
 
 # What a plan's [options] may say; each is a field of profiling.Settings, or `quick`.
 OPTIONS = ("threads", "flush_to_zero", "random_weights", "images", "quick")
+ATTENTIONS = ("fused", "explicit", "published", "stripped")
+FLAGS = ("quick", "random_weights", "flush_to_zero")
+
+
+def check(plan: Plan) -> None:
+    """Refuse a plan with words that `profile` would refuse, before anything is begun. Raises YoloproofError."""
+    from yoloproof.measurement.protocol import PROTOCOLS
+    from yoloproof.runtime import PRECISIONS, RUNTIMES
+
+    if unknown := sorted(set(plan.options) - set(OPTIONS)):
+        raise YoloproofError(f"{plan.path}: [options] hold {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
+    if not all(Path(path).is_absolute() for path in plan.options.get("images", ())):
+        raise YoloproofError(f"{plan.path}: images must be absolute paths, the same on every node")
+    allowed = {"attention": ATTENTIONS, "precision": PRECISIONS, "runtime": RUNTIMES}
+    for axis, words in allowed.items():
+        for cell in plan.cells:
+            for one in cell.measurements:
+                if getattr(one, axis) not in words:
+                    raise YoloproofError(f"{plan.path}: {axis} {getattr(one, axis)}: there are {', '.join(words)}")
+    for protocol in dict.fromkeys(cell.protocol for cell in plan.cells):
+        if protocol not in PROTOCOLS:
+            raise YoloproofError(f"{plan.path}: protocol {protocol}: there are {', '.join(PROTOCOLS)}")
 
 
 def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
@@ -31,7 +54,7 @@ def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
 
 
 def export(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path) -> str:
-    """The path of the ONNX file of one measurement, written into `folder`; an engine is left to the node that runs it."""
+    """The path of the ONNX file of one measurement, written into `folder`; engines are built where they run."""
     from yoloproof import profiling
     from yoloproof.network import load_network
 
@@ -63,18 +86,31 @@ def measure(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path
     for entry, one in zip(result["entries"], measurements, strict=True):
         # The plan's own name for it, not where it lay on the node.
         entry["model"]["source"] = one["model"]
+    result["command"] = profile_command(argument)
     result["warnings"] = [*result["warnings"], *_niceness_warning()]
     return result
 
 
+def profile_command(argument: Mapping[str, Any]) -> list[str]:
+    """The `profile` command that measures what this cell does."""
+    measurements, options = argument["measurements"], argument["options"]
+    first = measurements[0]
+    words = ["yoloproof", "profile", *dict.fromkeys(one["model"] for one in measurements)]
+    for axis in ("runtime", "attention", "precision"):
+        for value in dict.fromkeys(one[axis] for one in measurements):
+            words += [f"--{axis}", value]
+    words += ["--imgsz", "x".join(map(str, dict.fromkeys(first["imgsz"]))), "--batch", str(first["batch"])]
+    words += ["--device", _device(argument["accelerator"]), "--protocol", argument["protocol"]]
+    words += ["--threads", str(options["threads"])] if options.get("threads") else []
+    return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag)]
+
+
 def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]], folder: Path) -> Any:
     from yoloproof import profiling
+    from yoloproof.demo import demo_images
 
-    options = dict(argument["options"])
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise YoloproofError(f"the plan's [options] hold {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
-    options.pop("quick", None)
-    options["images"] = tuple(Path(path) for path in options.get("images", ())) or demo_images()
+    options = {name: value for name, value in argument["options"].items() if name != "quick"}
+    options["images"] = tuple(Path(path) for path in options.get("images", ())) or tuple(demo_images())
     first = measurements[0]
     return profiling.Settings(
         imgsz=tuple(first["imgsz"]),
