@@ -82,10 +82,11 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Model, attention, precision and runtime on one line."""
-        return " · ".join(
-            part for part in (self.model, self.attention, self.precision, self.runtime) if part != NOT_SAID
-        )
+        """Model, attention, precision and runtime on one line; batch and size where they are not the usual ones."""
+        parts = [self.model, self.attention, self.precision, self.runtime]
+        parts += [self.imgsz] if self.imgsz != "640×640" else []
+        parts += [f"batch {self.batch}"] if self.batch not in (None, 1) else []
+        return " · ".join(part for part in parts if part != NOT_SAID)
 
     @property
     def verdict(self) -> str:
