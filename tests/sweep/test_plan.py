@@ -92,3 +92,22 @@ def test_what_is_wrong_with_a_plan_is_one_line(tmp_path, words, said):
 def test_a_missing_plan_is_said(tmp_path):
     with pytest.raises(YoloproofError, match="No such file"):
         read_plan(tmp_path / "none.toml")
+
+
+def test_the_estimate_follows_the_protocol_then_the_cells_themselves(tmp_path):
+    from yoloproof.sweep.cluster import Node
+    from yoloproof.sweep.estimate import cell_seconds, wall_seconds
+    from yoloproof.sweep.store import Store
+
+    made = plan(tmp_path, 'models = ["a", "b", "c"]\nattentions = ["fused", "stripped"]\naccelerators = ["T4"]')
+    short = plan(tmp_path, 'models = ["a"]\nattentions = ["fused", "stripped"]\n[options]\nquick = true')
+    store = Store(tmp_path)
+    store.cells.mkdir()
+    long_s, short_s = cell_seconds(made.cells[0], made, store), cell_seconds(short.cells[0], short, store)
+    assert short_s < long_s / 2
+    store.keep(made.cells[0], b"{}", 40.0)
+    seconds = {cell.key: cell_seconds(cell, made, store) for cell in made.cells}
+    assert list(seconds.values()) == [40.0] * 3
+    nodes = [Node(str(index), "host", 2.0, 1.0, frozenset({"T4"})) for index in range(2)]
+    assert wall_seconds(made.cells, seconds, None) == 120.0
+    assert wall_seconds(made.cells, seconds, nodes) == 60.0

@@ -139,7 +139,7 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
     interval = [finite(value) for value in _list(summary.get("interval_s"))]
     imgsz = [finite(value) for value in _list(artifact.get("imgsz"))]
     batch = finite(artifact.get("batch"))
-    failure = entry.get("failure")
+    failure = entry.get("failure") or entry.get("error")
     return Row(
         number=number,
         run=run,

@@ -1,33 +1,30 @@
-"""How long a sweep will take: from its own finished cells where there are any, else from the protocol's name."""
+"""How long a sweep will take: from its own finished cells where there are any, else from the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from yoloproof.measurement.protocol import PROTOCOLS, quick
 from yoloproof.sweep.cluster import Node
 from yoloproof.sweep.plan import Cell, Plan
 from yoloproof.sweep.store import Store
 
-# Seconds of one measurement with its proof, before any was taken: five processes of about ten seconds and their start
-# for `latency`; the others by the length their rules name (docs/measurement.md).
-NOMINAL_S = {
-    "latency": 90.0,
-    "sustained": 120.0,
-    "paced": 120.0,
-    "published": 120.0,
-    "loadgen": 660.0,
-    "throughput": 240.0,
-}
-QUICK_S = 15.0
+# Seconds to open an artifact in a fresh process, and to load and prove one: what a yolov13n takes on two CPU cores.
+# They stand in for the first cell only; then the cells themselves tell.
+OPEN_S = 3.0
+PROOF_S = 15.0
 
 
 def cell_seconds(cell: Cell, plan: Plan, store: Store) -> float:
-    """Wall seconds of a cell: the mean of this plan's finished cells per measurement, else the nominal."""
+    """Wall seconds of a cell: the mean of this plan's finished cells per measurement, else what the protocol asks for."""
     known = [(len(one.measurements), wall) for one in plan.cells if (wall := store.wall_s(one)) is not None]
     if known:
         return len(cell.measurements) * sum(wall for _, wall in known) / sum(count for count, _ in known)
-    nominal = QUICK_S if plan.options.get("quick") else NOMINAL_S.get(cell.protocol, NOMINAL_S["latency"])
-    return len(cell.measurements) * nominal
+    protocol = PROTOCOLS[cell.protocol]
+    if plan.options.get("quick"):
+        protocol = quick(protocol)
+    one_process_s = OPEN_S + protocol.warmup_s + protocol.settle_max_s + protocol.seconds
+    return len(cell.measurements) * (PROOF_S + protocol.processes * one_process_s)
 
 
 def wall_seconds(cells: Sequence[Cell], seconds: Mapping[str, float], nodes: Sequence[Node] | None) -> float:
