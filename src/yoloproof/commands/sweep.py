@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, write_json
+from yoloproof.commands.shared import check_new
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ def _run(plan: Plan, store: Store, runner: Runner) -> None:
 
 def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
     """Merge what is there, say what is not, and leave with the status."""
+    from yoloproof.results.file import write_result
     from yoloproof.sweep.store import merged_result, proved_throughout
 
     merged = merged_result(store, plan.cells, ["yoloproof", *sys.argv[1:]])
     target = json_file or store.next_result_path()
-    write_json(merged, target)
+    write_result(merged, target)
     for cell in plan.cells:
         if not store.finished(cell):
             typer.echo(f"not measured: {cell.label}: {store.failure(cell)}", err=True)

@@ -17,7 +17,7 @@ import yoloproof
 from yoloproof.errors import YoloproofError
 from yoloproof.results import report_plots, report_svg
 from yoloproof.results.report_rows import NOT_SAID, Row, finite, repeat_command, rows_from_results, text
-from yoloproof.results.report_text import COLUMNS, Column, digits, median_cell, proof_cell
+from yoloproof.results.report_text import COLUMNS, Column, digits, median_cell, milliseconds, proof_cell
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
 SECONDARY = ("p99", "parameters", "flops", "device")
@@ -225,6 +225,7 @@ def _detail(row: Row, colours: dict[str, int]) -> dict[str, Any]:
         "css": {"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad"),
         "median": median_cell(row) if row.median_s is None else f"{digits(row.median_s * 1e3)} ms",
         "proof": proof_cell(row),
+        "reported": milliseconds(row.published.latency_s) if row.published else "",
         "chart": report_plots.distribution(row, colours),
         "checks": [_check(item) for item in checks if isinstance(item, Mapping)] if isinstance(checks, list) else [],
         "repeat": repeat_command(row),

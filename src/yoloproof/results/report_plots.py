@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.results.report_rows import NOT_SAID, Row, finite, pareto_front
-from yoloproof.results.report_svg import SERIES, Canvas, clipped, linear_ticks, log_ticks, scale
-from yoloproof.results.report_text import digits, milliseconds, published_cell
+from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, pareto_front
+from yoloproof.results.report_svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
+from yoloproof.results.report_text import digits, milliseconds
 
 SHAPES = {"fused": "circle", "explicit": "square", "published": "triangle", "stripped": "diamond"}
 ATTENTIONS = ("published", "explicit", "fused", "stripped")
@@ -37,70 +37,70 @@ def series_of(rows: Iterable[Row]) -> dict[str, int]:
 def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css: str = "") -> Chart | None:
     """Median latency (log) against AP of one machine's rows, with the Pareto front of the proved ones.
 
-    Reported figures stand beside as open circles; where they were taken on another GPU the legend says so.
-    None where no row has an AP.
+    Reported figures stand beside as plus signs at the AP reported with them; where they were taken on another GPU the
+    legend says so. None where no row has an AP.
     """
     measured = [row for row in rows if row.median_s is not None and row.ap is not None]
     if not measured:
         return None
     machine = measured[0].run.machine
-    reported = {
-        row.model: row for row in sorted(measured, key=lambda row: row.ap or 0.0) if row.published and row.proved
-    }
-    xs = [row.median_s or 0.0 for row in measured]
-    xs += [row.published.latency_s for row in reported.values() if row.published]
-    ys = [100 * (row.ap or 0.0) for row in measured]
-    legend = _scatter_legend(measured, colours, bool(reported), machine)
-    rows_of_legend = _wrap([word for word, _, _ in legend], width - 60)
-    top, left, bottom = 14 + 18 * len(rows_of_legend), 46, 44
-    height = top + bottom + (300 if width >= 600 else 260)
-    span = (max(ys) - min(ys)) or 2.0
-    x_of = scale(min(xs) / 1.15, max(xs) * 1.25, left, width - 16, log=True)
-    y_of = scale(min(ys) - 0.12 * span, max(ys) + 0.12 * span, height - bottom, top)
+    reported = {row.model: row.published for row in measured if row.published and row.published.ap is not None}
+    points = [(row.median_s or 0.0, 100 * (row.ap or 0.0)) for row in measured]
+    points += [(figure.latency_s, 100 * (figure.ap or 0.0)) for figure in reported.values()]
+    legend = _scatter_legend(measured, colours, list(reported.values()))
+    legend_lines = _wrap([word for word, _, _ in legend], width - 60)
+    top = 14 + 18 * len(legend_lines)
+    height = top + (344 if width >= 600 else 304)
     front = pareto_front(measured)
-    best = ", ".join(
-        f"{row.model} {row.attention} {milliseconds(row.median_s)} ms AP {digits(row.ap, 0.01)}" for row in front
-    )
+    best = ", ".join(f"{row.label} {milliseconds(row.median_s)} ms AP {digits(row.ap, 0.01)}" for row in front)
     canvas = Canvas(width, height, f"Latency against AP on {machine}", f"Pareto front: {best or 'no proved result'}")
-    for tick in log_ticks(min(xs) / 1.15, max(xs) * 1.25):
-        canvas.line(x_of(tick), top, x_of(tick), height - bottom, "grid")
-        canvas.text(x_of(tick), height - bottom + 16, f"{tick * 1e3:g}", "soft small", "middle")
-    for tick in linear_ticks(min(ys) - 0.12 * span, max(ys) + 0.12 * span):
-        canvas.line(left, y_of(tick), width - 16, y_of(tick), "grid")
-        canvas.text(left - 6, y_of(tick) + 4, f"{tick:g}", "soft small", "end")
-    canvas.text((left + width) / 2, height - 8, "median latency, ms (log)", "soft small", "middle")
-    canvas.text(4, top - 4, "AP, %", "soft small")
+    x_of, y_of = _scatter_axes(canvas, points, top)
+    corners: list[tuple[float, float]] = []
+    for row in front:
+        x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
+        corners += [(x, corners[-1][1]), (x, y)] if corners else [(x, y)]
     if len(front) > 1:
-        corners: list[tuple[float, float]] = []
-        for row in front:
-            x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
-            corners += [(x, corners[-1][1]), (x, y)] if corners else [(x, y)]
         canvas.path(corners, "front")
-    for row in reported.values():
-        if row.published is not None:
-            tooltip = (
-                f"{row.model}: {published_cell(row)} reported ({row.published.source}), drawn at the AP measured here"
-            )
-            canvas.mark(x_of(row.published.latency_s), y_of(100 * (row.ap or 0.0)), "plus", "reported", tooltip)
+    for model, figure in reported.items():
+        tooltip = f"{model}: {milliseconds(figure.latency_s)} ms reported on {figure.gpu} ({figure.source})"
+        canvas.mark(x_of(figure.latency_s), y_of(100 * (figure.ap or 0.0)), "plus", "reported", tooltip)
     taken: list[tuple[float, float, float, float]] = []
     for row in measured:
         x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
-        css_class = f"s{colours[row.family]}" if row.proved else "bad"
         tooltip = f"{row.label}: {milliseconds(row.median_s)} ms, AP {digits(row.ap, 0.01)}, {row.verdict}"
-        canvas.mark(x, y, SHAPES.get(row.attention, "star") if row.proved else "cross", css_class, tooltip, row.anchor)
+        shape, sign = (SHAPES.get(row.attention, "star"), f"s{colours[row.family]}") if row.proved else ("cross", "bad")
+        canvas.mark(x, y, shape, sign, tooltip, row.anchor)
         taken.append((x - 6, y - 6, x + 6, y + 6))
     # One label per model, proved and not: the fastest of each, the front first.
     firsts = {(row.model, row.proved): row for row in sorted(measured, key=lambda row: -(row.median_s or 0.0))}
     rest = [row for row in firsts.values() if row.number not in {chosen.number for chosen in front}]
     for row in [*front, *rest]:
         _label(canvas, row.model, x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0)), taken, width - 8, top)
-    _draw_legend(canvas, legend, rows_of_legend)
+    _draw_legend(canvas, legend, legend_lines)
     caption = f"{machine}: latency against AP. The dashed line is the Pareto front of the proved results."
     return Chart("latency-ap", caption, canvas.svg(css, caption))
 
 
+def _scatter_axes(canvas: Canvas, points: Sequence[tuple[float, float]], top: float) -> tuple[Scale, Scale]:
+    """Grid and axis titles around (seconds, AP in percent) points; the two scales."""
+    left, bottom, right = 46.0, canvas.height - 44, canvas.width - 16
+    xs, ys = zip(*points, strict=True)
+    span = (max(ys) - min(ys)) or 2.0
+    x_ends, y_ends = (min(xs) / 1.15, max(xs) * 1.25), (min(ys) - 0.12 * span, max(ys) + 0.12 * span)
+    x_of, y_of = scale(*x_ends, left, right, log=True), scale(*y_ends, bottom, top)
+    for tick in log_ticks(*x_ends):
+        canvas.line(x_of(tick), top, x_of(tick), bottom, "grid")
+        canvas.text(x_of(tick), bottom + 16, f"{tick * 1e3:g}", "soft small", "middle")
+    for tick in linear_ticks(*y_ends):
+        canvas.line(left, y_of(tick), right, y_of(tick), "grid")
+        canvas.text(left - 6, y_of(tick) + 4, f"{tick:g}", "soft small", "end")
+    canvas.text((left + canvas.width) / 2, canvas.height - 8, "median latency, ms (log)", "soft small", "middle")
+    canvas.text(4, top - 4, "AP, %", "soft small")
+    return x_of, y_of
+
+
 def _scatter_legend(
-    rows: Sequence[Row], colours: dict[str, int], reported: bool, machine: str
+    rows: Sequence[Row], colours: dict[str, int], reported: Sequence[Published]
 ) -> list[tuple[str, str, str]]:
     """(words, shape, class) of every sign in use."""
     proved = [row for row in rows if row.proved]
@@ -113,8 +113,8 @@ def _scatter_legend(
     if len(proved) < len(rows):
         legend.append(("not proved: no result", "cross", "bad"))
     if reported:
-        gpus = sorted({row.published.gpu for row in rows if row.published})
-        elsewhere = "" if gpus == [machine] else " (another machine)"
+        gpus = sorted({figure.gpu for figure in reported})
+        elsewhere = "" if all(figure.same_gpu for figure in reported) else " (another machine)"
         legend.append((f"reported on {', '.join(gpus)}{elsewhere}", "plus", "reported"))
     return legend
 
@@ -186,7 +186,7 @@ def _forensic(group: list[Row], colours: dict[str, int], css: str) -> Chart:
     first = group[0]
     base = next((row.median_s for row in group if row.attention == "published"), None)
     figure = next((row.published for row in group if row.published), None)
-    same_gpu = figure is not None and figure.gpu == first.run.machine
+    same_gpu = figure is not None and figure.same_gpu
     top, step, left, width = 8, 44, 78, 360
     high = max((row.interval_s or (0, row.median_s or 0))[1] for row in group)
     if figure is not None and same_gpu:

@@ -16,17 +16,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.results.published import same_gpu, verdict
 
 NOT_SAID = "–"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure somebody else reported: seconds, the GPU it was taken on, where it stands."""
+    """A figure somebody else reported: seconds, AP (0…1) if they gave one, on what, where it stands; and whether it can
+    be held against the measured one, in words."""
 
     latency_s: float
+    ap: float | None
     gpu: str
+    setting: str
     source: str
+    same_gpu: bool
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -163,14 +169,32 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         ap=finite(accuracy.get("AP")),
         proved=proved if isinstance(proved, bool) else None,
         failure=None if failure is None else text(failure),
-        published=_published(_dict(entry.get("published"))),
+        published=_published(entry, run.facts),
         warnings=tuple(_dicts(entry.get("warnings"))),
     )
 
 
-def _published(figure: Mapping[str, Any]) -> Published | None:
-    latency = finite(figure.get("latency_s"))
-    return None if latency is None else Published(latency, text(figure.get("gpu")), text(figure.get("source")))
+def _published(entry: Mapping[str, Any], machine: Mapping[str, Any]) -> Published | None:
+    figure = _dict(entry.get("published"))
+    latency, ap = finite(figure.get("latency_s")), finite(figure.get("ap"))
+    if latency is None or not latency > 0:
+        return None
+    names = {key: text(figure.get(key)) for key in ("gpu", "runtime", "precision", "source")}
+    sizes = {key: finite(figure.get(key)) for key in ("imgsz", "batch")}
+    gpu = _dict(machine.get("gpu")).get("name")
+    try:
+        held = verdict({**names, **sizes, "latency_s": latency}, entry, machine)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        held = "cannot tell: the figure or the entry is incomplete"
+    return Published(
+        latency_s=latency,
+        ap=None if ap is None else ap / 100,
+        gpu=names["gpu"],
+        setting=f"{names['runtime']} {names['precision']}",
+        source=names["source"],
+        same_gpu=same_gpu(names["gpu"], None if gpu is None else str(gpu)),
+        verdict=held,
+    )
 
 
 def machine_label(facts: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ PRINT_CSS = (STYLE + SERIES_STYLE) % {**LIGHT, **{f"s{index}": colour for index,
 # What XML 1.0 does not allow in a document, however it is escaped.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+Scale = Callable[[float], float]
+
 
 class Canvas:
     """An SVG drawing `width` × `height` px; coordinates grow right and down."""
@@ -114,7 +116,7 @@ def clipped(words: str, width_px: float, letter_px: float = 6.6) -> str:
     return words if len(words) <= letters else f"{words[: letters - 1]}…"
 
 
-def scale(low: float, high: float, start: float, end: float, log: bool = False) -> Callable[[float], float]:
+def scale(low: float, high: float, start: float, end: float, log: bool = False) -> Scale:
     """A function from [low, high] to [start, end] px, linear or logarithmic; an empty range maps to the middle."""
     first, last = (math.log(low), math.log(high)) if log else (low, high)
     if last <= first:

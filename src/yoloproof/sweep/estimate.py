@@ -16,7 +16,7 @@ PROOF_S = 15.0
 
 
 def cell_seconds(cell: Cell, plan: Plan, store: Store) -> float:
-    """Wall seconds of a cell: the mean of this plan's finished cells per measurement, else what the protocol asks for."""
+    """Wall seconds of a cell: this plan's finished cells' mean per measurement, else what the protocol asks for."""
     known = [(len(one.measurements), wall) for one in plan.cells if (wall := store.wall_s(one)) is not None]
     if known:
         return len(cell.measurements) * sum(wall for _, wall in known) / sum(count for count, _ in known)
