@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tests.results.made_results import made_entry, made_result
+from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.results.report_blocks import document_with_tables
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.results.made_results import ATTENTIONS, HOSTILE, lab_result, made_entry, made_result
+from made_results import ATTENTIONS, HOSTILE, lab_result, made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.results import report_plots
 from yoloproof.results.report import html_from_results, pictures_from_results

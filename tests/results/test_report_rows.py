@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from tests.results.made_results import HOSTILE, lab_result, made_entry, made_result
+from made_results import HOSTILE, lab_result, made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.results.report_rows import pareto_front, repeat_command, rows_from_results
 from yoloproof.results.report_text import (

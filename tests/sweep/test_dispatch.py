@@ -18,7 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.sweep.conftest import ROOT, add_node
+from made_cluster import PYTHONPATH, add_node
 from yoloproof.commands.sweep import sweep
 from yoloproof.errors import YoloproofError
 from yoloproof.sweep.cluster import alive_nodes, described
@@ -27,7 +27,7 @@ from yoloproof.sweep.materials import Runner
 from yoloproof.sweep.plan import read_plan
 from yoloproof.sweep.store import Store, merged_result
 
-FAKE = Runner("tests.sweep.fake_runner")
+FAKE = Runner("fake_runner")
 
 
 class Tried:
@@ -165,7 +165,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(cluster, tmp_path):
         sys.executable, "-m", "yoloproof", "sweep", str(tried.file), "-o", str(tried.store.folder),
         "--address", cluster.address, "--runner", FAKE.module,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     (line, *_) = tried.until("measure", 7, limit_s=90)[-1:]
     first.send_signal(signal.SIGKILL)
@@ -188,7 +188,7 @@ def test_without_a_cluster_ray_starts_here_and_shows_its_progress_on_a_terminal(
         sys.executable, "-m", "yoloproof", "sweep", str(tried.file), "--json", str(target), "--runner", FAKE.module,
     ]  # fmt: skip
     terminal, end = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=end, stderr=end)
     os.close(end)
     shown = []
