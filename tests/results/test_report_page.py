@@ -235,10 +235,12 @@ def test_500_results_load_in_under_two_seconds(show):
     result = made_result(entries)
     assert len(entries) >= 500
     best = float("inf")
-    # The best of three: the machine may be busy with something else, the page may not be slow.
+    # The machine may be busy with something else; the page may not be slow three times.
     for _ in range(3):
         page = show(result)
         best = min(best, page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3)
+        if best < 2.0:
+            break
     assert best < 2.0
     began = time.perf_counter()
     page.get_by_role("button", name="Median ms").click()
@@ -263,15 +265,16 @@ def test_nothing_to_show_is_an_error():
 def test_charts_are_well_formed_and_hold_no_markup_of_a_result():
     rows = rows_from_results([("made.json", hostile(lab_result()))])
     colours = report_plots.series_of(rows)
+    groups = report_plots.forensic_groups(rows)
     charts = [
         report_plots.scatter(rows, colours),
-        *report_plots.forensics(rows, colours),
+        *(report_plots.forensic(group, colours) for group in groups),
         *report_plots.batch_scaling(rows, colours),
     ]
     charts += [report_plots.distribution(row, colours) for row in rows[:-1]]
     tags = {element.tag for chart in charts for element in ElementTree.fromstring(chart.svg).iter()}
     assert tags <= {"svg", "path", "line", "rect", "text", "title"}
-    assert len(report_plots.forensics(rows, colours)) == 16
+    assert len(groups) == 16
     assert len(report_plots.batch_scaling(rows, colours)) == 1
 
 

@@ -16,8 +16,19 @@ from typing import Any
 import yoloproof
 from yoloproof.errors import YoloproofError
 from yoloproof.results import report_plots, report_svg
-from yoloproof.results.report_rows import NOT_SAID, Row, finite, repeat_command, rows_from_results, text
-from yoloproof.results.report_text import COLUMNS, Column, digits, median_cell, milliseconds, proof_cell
+from yoloproof.results.forensics import which_resembles
+from yoloproof.results.published import published_for, verdict
+from yoloproof.results.report_rows import (
+    NOT_SAID,
+    Row,
+    finite,
+    gpu_name,
+    plain_entry,
+    repeat_command,
+    rows_from_results,
+    text,
+)
+from yoloproof.results.report_text import COLUMNS, Column, digits, median_cell, proof_cell, published_cell
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
 SECONDARY = ("p99", "parameters", "flops", "device")
@@ -49,7 +60,7 @@ def html_from_results(results: Sequence[tuple[str, NAMED]], title: str = "yolopr
         filters=_filters(rows),
         table=_table(rows, hidden),
         scatters=_scatters(rows, colours),
-        forensics=report_plots.forensics(rows, colours),
+        forensics=_forensics(rows, colours),
         batches=report_plots.batch_scaling(rows, colours),
         warnings=_warnings(rows),
         details=[_detail(row, colours) for row in rows],
@@ -70,7 +81,8 @@ def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, byt
     rows = rows_from_results(results)
     colours, css = report_plots.series_of(rows), report_svg.PRINT_CSS
     charts = [wide for wide, _ in _scatters(rows, colours, css)]
-    charts += report_plots.forensics(rows, colours, css) + report_plots.batch_scaling(rows, colours, css)
+    charts += [report_plots.forensic(group, colours, css) for group in report_plots.forensic_groups(rows)]
+    charts += report_plots.batch_scaling(rows, colours, css)
     charts += [chart for row in rows if (chart := report_plots.distribution(row, colours, css))]
     if not charts:
         raise YoloproofError("nothing to draw: the result files hold no samples")
@@ -202,6 +214,23 @@ def _scatters(
     return pairs
 
 
+def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[report_plots.Chart, str]]:
+    """A chart per group of attentions, with what the published figure resembles, in words."""
+    made = []
+    for group in report_plots.forensic_groups(rows):
+        machine = {"gpu": {"name": gpu_name(group[0].run.facts)}}
+        resembled = which_resembles(published_for(group[0].model), [plain_entry(row) for row in group], machine)
+        made.append((report_plots.forensic(group, colours), resembled.line))
+    return made
+
+
+def _held(row: Row) -> str:
+    """Whether the reported figure was reproduced, or why the two cannot be held together."""
+    if row.published is None or row.median_s is None:
+        return ""
+    return verdict(vars(row.published), plain_entry(row), {"gpu": {"name": gpu_name(row.run.facts)}})
+
+
 def _warnings(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Warnings by code, each with where it was seen: (evidence, label, the row's anchor, empty for a run)."""
     groups: dict[str, dict[str, Any]] = {}
@@ -225,7 +254,8 @@ def _detail(row: Row, colours: dict[str, int]) -> dict[str, Any]:
         "css": {"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad"),
         "median": median_cell(row) if row.median_s is None else f"{digits(row.median_s * 1e3)} ms",
         "proof": proof_cell(row),
-        "reported": milliseconds(row.published.latency_s) if row.published else "",
+        "reported": published_cell(row) if row.published else "",
+        "held": _held(row),
         "chart": report_plots.distribution(row, colours),
         "checks": [_check(item) for item in checks if isinstance(item, Mapping)] if isinstance(checks, list) else [],
         "repeat": repeat_command(row),

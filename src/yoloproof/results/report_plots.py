@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, pareto_front
+from yoloproof.results.published import same_gpu
+from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front
 from yoloproof.results.report_svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
 from yoloproof.results.report_text import digits, milliseconds
 
@@ -114,7 +115,11 @@ def _scatter_legend(
         legend.append(("not proved: no result", "cross", "bad"))
     if reported:
         gpus = sorted({figure.gpu for figure in reported})
-        elsewhere = "" if all(figure.same_gpu for figure in reported) else " (another machine)"
+        elsewhere = (
+            ""
+            if all(same_gpu(figure.gpu, gpu_name(rows[0].run.facts)) for figure in reported)
+            else " (another machine)"
+        )
         legend.append((f"reported on {', '.join(gpus)}{elsewhere}", "plus", "reported"))
     return legend
 
@@ -163,13 +168,17 @@ def _label(
             return
 
 
-def forensics(rows: Sequence[Row], colours: dict[str, int], css: str = "") -> list[Chart]:
-    """One chart per model, runtime and machine that was timed with at least two attentions, side by side."""
+def forensic_groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of one model, runtime and machine that was timed with at least two attentions; the usual order."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.median_s is not None and row.attention != NOT_SAID:
+        if row.median_s and row.attention != NOT_SAID:
             groups[_setting(row, "batch")].append(row)
-    return [_forensic(group, colours, css) for group in groups.values() if len({row.attention for row in group}) > 1]
+
+    def rank(row: Row) -> tuple[int, float]:
+        return ATTENTIONS.index(row.attention) if row.attention in ATTENTIONS else len(ATTENTIONS), row.median_s or 0.0
+
+    return [sorted(group, key=rank) for group in groups.values() if len({row.attention for row in group}) > 1]
 
 
 def _setting(row: Row, *extra: str) -> tuple[object, ...]:
@@ -178,18 +187,15 @@ def _setting(row: Row, *extra: str) -> tuple[object, ...]:
     return (*shared, row.run.protocol.get("name"), *(getattr(row, name) for name in extra))
 
 
-def _forensic(group: list[Row], colours: dict[str, int], css: str) -> Chart:
-    def rank(row: Row) -> tuple[int, float]:
-        return ATTENTIONS.index(row.attention) if row.attention in ATTENTIONS else len(ATTENTIONS), row.median_s or 0.0
-
-    group = sorted(group, key=rank)
+def forensic(group: Sequence[Row], colours: dict[str, int], css: str = "") -> Chart:
+    """The attentions of one group side by side, with the figure that was reported for the model."""
     first = group[0]
     base = next((row.median_s for row in group if row.attention == "published"), None)
     figure = next((row.published for row in group if row.published), None)
-    same_gpu = figure is not None and figure.same_gpu
+    here = figure is not None and same_gpu(figure.gpu, gpu_name(first.run.facts))
     top, step, left, width = 8, 44, 78, 360
     high = max((row.interval_s or (0, row.median_s or 0))[1] for row in group)
-    if figure is not None and same_gpu:
+    if figure is not None and here:
         high = max(high, figure.latency_s)
     x_of = scale(0.0, high * 1.02, left, width - 12)
     height = top + step * len(group) + (22 if figure else 4)
@@ -217,7 +223,7 @@ def _forensic(group: list[Row], colours: dict[str, int], css: str) -> Chart:
             clipped(f"reported: {milliseconds(figure.latency_s)} ms on {figure.gpu}", 270),
             "soft small",
         )
-        if same_gpu:
+        if here:
             canvas.line(x_of(figure.latency_s), top, x_of(figure.latency_s), height - 20, "front")
     batch = "" if first.batch in (None, 1) else f", batch {first.batch}"
     caption = f"{first.model}{batch} · {first.runtime} · {first.precision} · {first.run.machine}"

@@ -16,23 +16,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from yoloproof.errors import YoloproofError
-from yoloproof.results.published import same_gpu, verdict
 
 NOT_SAID = "–"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure somebody else reported: seconds, AP (0…1) if they gave one, on what, where it stands; and whether it can
-    be held against the measured one, in words."""
+    """A figure somebody else reported: seconds, AP (0…1) if they gave one, what it was taken on, where it stands."""
 
     latency_s: float
     ap: float | None
     gpu: str
-    setting: str
+    runtime: str
+    precision: str
+    imgsz: int
+    batch: int
     source: str
-    same_gpu: bool
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -169,42 +168,53 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         ap=finite(accuracy.get("AP")),
         proved=proved if isinstance(proved, bool) else None,
         failure=None if failure is None else text(failure),
-        published=_published(entry, run.facts),
+        published=_published(_dict(entry.get("published"))),
         warnings=tuple(_dicts(entry.get("warnings"))),
     )
 
 
-def _published(entry: Mapping[str, Any], machine: Mapping[str, Any]) -> Published | None:
-    figure = _dict(entry.get("published"))
+def _published(figure: Mapping[str, Any]) -> Published | None:
     latency, ap = finite(figure.get("latency_s")), finite(figure.get("ap"))
     if latency is None or not latency > 0:
         return None
-    names = {key: text(figure.get(key)) for key in ("gpu", "runtime", "precision", "source")}
-    sizes = {key: finite(figure.get(key)) for key in ("imgsz", "batch")}
-    gpu = _dict(machine.get("gpu")).get("name")
-    try:
-        held = verdict({**names, **sizes, "latency_s": latency}, entry, machine)
-    except (AttributeError, IndexError, KeyError, TypeError):
-        held = "cannot tell: the figure or the entry is incomplete"
     return Published(
         latency_s=latency,
         ap=None if ap is None else ap / 100,
-        gpu=names["gpu"],
-        setting=f"{names['runtime']} {names['precision']}",
-        source=names["source"],
-        same_gpu=same_gpu(names["gpu"], None if gpu is None else str(gpu)),
-        verdict=held,
+        gpu=text(figure.get("gpu")),
+        runtime=text(figure.get("runtime")),
+        precision=text(figure.get("precision")),
+        imgsz=int(finite(figure.get("imgsz")) or 0),
+        batch=int(finite(figure.get("batch")) or 0),
+        source=text(figure.get("source")),
     )
+
+
+def gpu_name(facts: Mapping[str, Any]) -> str | None:
+    """The GPU's name, None for a CPU."""
+    gpu = facts.get("gpu")
+    gpu = gpu[0] if isinstance(gpu, list) and gpu else gpu
+    name = gpu.get("name") if isinstance(gpu, Mapping) else gpu
+    return text(name) if name else None
+
+
+def plain_entry(row: Row) -> dict[str, Any]:
+    """The parts of a row's entry that figures are held against, each of the type that schema 1 gives it."""
+    sides = [finite(side) for side in _list(_dict(row.entry.get("artifact")).get("imgsz"))]
+    summary = {"median_s": row.median_s, "interval_s": row.interval_s}
+    return {
+        "model": {"name": row.model},
+        "artifact": {"attention": row.attention, "precision": row.precision, "imgsz": sides, "batch": row.batch},
+        "runtime": {"name": row.runtime.split(" ")[0]},
+        "proof": {"passed": row.proved},
+        "summary": summary if row.median_s else None,
+    }
 
 
 def machine_label(facts: Mapping[str, Any]) -> str:
     """The accelerator's name, or the CPU's with its cores: how a machine is called in a heading."""
-    gpu, cpu = facts.get("gpu"), facts.get("cpu")
-    if isinstance(gpu, list):
-        gpu = gpu[0] if gpu else None
-    name = gpu.get("name") if isinstance(gpu, Mapping) else gpu
-    if name:
-        return text(name)
+    if name := gpu_name(facts):
+        return name
+    cpu = facts.get("cpu")
     if not cpu and facts.get("requested"):
         return f"{text(facts['requested'])} (not reached)"
     cores = None
