@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import yoloproof
-from yoloproof.artifact.onnx import Artifact, export_onnx, read_artifact
+from yoloproof.artifact.onnx import PREFIX, Artifact, export_onnx, read_artifact
 from yoloproof.detection.letterbox import letterboxed
+from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.machine import machine_facts
 from yoloproof.measurement.measure import Measurement, Subject, measure
@@ -30,7 +32,7 @@ from yoloproof.runtime import AUTO_ORDER, SessionSpec, missing_part, open_sessio
 
 # What pays depends on who runs it. ONNX Runtime and OpenVINO keep convolutions in blocked layouts that a slice breaks,
 # so there a C2f's entry is two convolutions and a C3's stays two (benchmarks/export.py).
-CPU_REWRITES = tuple(r for r in DEFAULT_REWRITES if r != "entries") + ("halves",)
+CPU_REWRITES = (*(r for r in DEFAULT_REWRITES if r != "entries"), "halves")
 # The official code as it exports itself: convolutions' norms folded, nothing else.
 PUBLISHED_REWRITES = ("norms",)
 SESSION_PRECISION = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -116,9 +118,7 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     if path.suffix == ".onnx":
         return _row_of_file(request, settings, read_artifact(path))
     if path.suffix == ".engine":
-        from yoloproof.artifact.engine import read_engine
-
-        return _row_of_file(request, settings, read_engine(path))
+        return _row_of_file(request, settings, engine_artifact(path))
     say(f"{request.model}: loading")
     load = partial(load_network, request.model, random_weights=settings.random_weights)
     network = load("fused")
@@ -164,9 +164,24 @@ def exported(network: Network, request: Request, settings: Settings) -> Artifact
         export_onnx(simplify(network, rewrites), path, imgsz=settings.imgsz, batch=settings.batch, precision=precision)
     if not request.runtime.startswith("tensorrt"):
         return read_artifact(path)
-    from yoloproof.artifact.engine import build_engine
+    from yoloproof.artifact.engine import engine_from_onnx
+    from yoloproof.artifact.tensorrt import EngineOptions
 
-    return build_engine(path, path.with_suffix(".engine"), runtime=request.runtime, target="current").artifact
+    engine = path.with_suffix(f".{request.runtime}.engine")
+    options = EngineOptions(request.runtime, "current", require_fused=request.attention == "fused")
+    return engine_artifact(engine_from_onnx(path, engine, options).path)
+
+
+def engine_artifact(path: Path) -> Artifact:
+    """Identity of an engine file, held to its sidecar."""
+    identity = read_identity(path)
+    stated = {
+        key.removeprefix(PREFIX): json.loads(value)
+        for key, value in identity.onnx_metadata.items()
+        if key.startswith(PREFIX)
+    }
+    built = {"onnx_sha256": identity.onnx_sha256, "target": identity.target, "version": identity.version}
+    return Artifact(path, "engine", identity.engine_sha256, identity.engine_bytes, {**stated, **built})
 
 
 def _with_attention(network: Network, attention: str) -> Network:
@@ -206,11 +221,17 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
     with open_session(row.spec) as session:
         row.facts = dict(session.facts)
         if row.network is None:
-            session.infer(images[: settings.batch])  # a foreign file is only shown to run; there is nothing to prove it by
+            session.infer(
+                images[: settings.batch]
+            )  # a foreign file is only shown to run; there is nothing to prove it by
             return row
         say(f"{row.request.model}: proving {row.request.runtime} {row.request.precision} {row.request.attention}")
         row.verdict = verify(
-            row.spec.path, _with_attention(row.network, "fused"), images, session=session, precision=row.request.precision
+            row.spec.path,
+            _with_attention(row.network, "fused"),
+            images,
+            session=session,
+            precision=row.request.precision,
         )
     return row
 
@@ -219,8 +240,6 @@ def result_from_rows(
     rows: Sequence[Row], measurements: Sequence[Measurement], settings: Settings, protocol: Any, fast: bool
 ) -> dict[str, Any]:
     """Schema 1."""
-    from dataclasses import asdict
-
     entries = []
     for row, taken in zip(rows, measurements, strict=True):
         processes = [asdict(p) for p in taken.processes]
@@ -269,5 +288,3 @@ def described_model(row: Row, settings: Settings) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network, settings.imgsz),
         "weights": "trained" if network.sha256 else "random", "source": network.source, "sha256": network.sha256,
     }  # fmt: skip
-
-

@@ -12,7 +12,7 @@ from yoloproof.errors import YoloproofError
 
 
 def imgsz_from_text(text: str) -> tuple[int, int]:
-    """"640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
+    """ "640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
     parts = text.lower().split("x")
     if len(parts) not in (1, 2) or not all(p.isdigit() for p in parts):
         raise YoloproofError(f"--imgsz {text}: give one side or HEIGHTxWIDTH, like 640 or 384x640")

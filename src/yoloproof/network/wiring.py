@@ -130,7 +130,9 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
-            raise YoloproofError(f"images are {list(images.shape)}; the network takes [B, 3, H, W], H and W multiples of 32")
+            raise YoloproofError(
+                f"images are {list(images.shape)}; the network takes [B, 3, H, W], H and W multiples of 32"
+            )
         images = images.to(self.model[0].conv.weight.dtype)
         outputs: list[Tensor] = []
         for sources, module in zip(self.sources[:-1], self.model[:-1], strict=True):
