@@ -98,7 +98,7 @@ def test_a_float32_product_is_not_built_for_turing(tmp_path: Path) -> None:
     )
     opsets = [onnx.helper.make_opsetid("", 23)]
     onnx.save(onnx.helper.make_model(made, opset_imports=opsets, ir_version=11), str(source))
-    with pytest.raises(YoloproofError, match="no float32 matrix product for Turing, as model.9.hgnn/MatMul is"):
+    with pytest.raises(YoloproofError, match=r"no float32 matrix product for Turing, as model\.9\.hgnn/MatMul is"):
         engine_from_onnx(source, tmp_path / "product.engine", T4)
     engine_from_onnx(source, tmp_path / "product.engine", EngineOptions(target="sm86"))
 

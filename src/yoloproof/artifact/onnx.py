@@ -21,6 +21,7 @@ import torch
 from yoloproof.errors import YoloproofError
 from yoloproof.network.checkpoint import file_sha256
 from yoloproof.network.wiring import Network
+from yoloproof.onnx_file import load_onnx
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
@@ -115,38 +116,27 @@ def onnx_metadata(
         "torch": torch.__version__,
     }
     names = {str(i): name for i, name in network.names.items()}
-    common = {"task": "detect", "stride": "32", "batch": str(batch), "imgsz": str(list(imgsz)), "names": str(network.names)}
+    common = {
+        "task": "detect",
+        "stride": "32",
+        "batch": str(batch),
+        "imgsz": str(list(imgsz)),
+        "names": str(network.names),
+    }
     return {**{PREFIX + k: json.dumps(v) for k, v in {**ours, "names": names}.items()}, **common}
 
 
 def read_artifact(path: Path) -> Artifact:
     """Identity of an ONNX file, ours or anybody's (then with empty metadata). YoloproofError when it is no ONNX file."""
     path = Path(path)
-    model = read_onnx(path, weights=False)
+    model = load_onnx(path, external_data=False)
     metadata = {
         p.key.removeprefix(PREFIX): json.loads(p.value) for p in model.metadata_props if p.key.startswith(PREFIX)
     }
     return Artifact(path, "onnx", file_sha256(path), path.stat().st_size, metadata)
 
 
-def read_onnx(path: Path, weights: bool = True) -> onnx.ModelProto:
-    """The model in an ONNX file. Raises YoloproofError, naming the file, when it is missing, empty or damaged."""
-    if not path.is_file():
-        raise YoloproofError(f"{path}: no such file")
-    try:
-        model = onnx.load(path, load_external_data=weights)
-    except (ValueError, OSError, RuntimeError, onnx.checker.ValidationError) as error:
-        raise YoloproofError(f"{path}: weights outside the file cannot be read ({error}); keep them beside it") from None
-    except Exception as error:  # protobuf's DecodeError has no public base class
-        raise YoloproofError(f"{path}: not an ONNX file, or a truncated one ({type(error).__name__}); export it again") from None
-    if not model.graph.output or not model.graph.node:
-        raise YoloproofError(f"{path}: not an ONNX file with a graph (empty or truncated); export it again")
-    return model
-
-
-def _check(
-    network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str
-) -> None:
+def _check(network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str) -> None:
     if path.exists():
         raise YoloproofError(f"{path} exists; nothing was overwritten. Name another file or remove it")
     if any(side < 64 or side % 32 for side in imgsz):
@@ -158,7 +148,9 @@ def _check(
     if input_type not in INPUTS:
         raise YoloproofError(f"input type '{input_type}' is none of {', '.join(INPUTS)}")
     if (input_type == "uint8") != (network.pixel_scale == 255.0):
-        raise YoloproofError("uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither")
+        raise YoloproofError(
+            "uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither"
+        )
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

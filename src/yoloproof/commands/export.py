@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,21 +13,36 @@ from yoloproof.errors import YoloproofError
 
 def export(
     model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt or .safetensors file")],
-    output: Annotated[Optional[Path], typer.Option("-o", "--output", help="the new file (default: MODEL's name beside here)")] = None,  # noqa: UP007
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="the new file (default: MODEL's name beside here)")
+    ] = None,
     format_name: Annotated[str, typer.Option("--format", help="onnx, engine, triton")] = "onnx",
     precision: Annotated[str, typer.Option(help="fp32, or fp16 in the graph itself")] = "",
     attention: Annotated[str, typer.Option(help="fused, explicit, published, stripped")] = "fused",
     imgsz: Annotated[str, typer.Option(help="640, or HEIGHTxWIDTH")] = "640",
     batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="any batch and image size")] = False,
-    input_type: Annotated[str, typer.Option("--input", help="float32, float16, or uint8 pixels with 1/255 in the weights")] = "float32",
-    simplified: Annotated[bool, typer.Option("--simplify/--no-simplify", help="exact simplification (default: on)")] = True,
+    input_type: Annotated[
+        str, typer.Option("--input", help="float32, float16, or uint8 pixels with 1/255 in the weights")
+    ] = "float32",
+    simplified: Annotated[
+        bool, typer.Option("--simplify/--no-simplify", help="exact simplification (default: on)")
+    ] = True,
     opset: Annotated[int, typer.Option(min=23, max=25, help="ONNX opset; 24 spells SiLU as one Swish operator")] = 23,
-    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx build engines")] = "",
-    target: Annotated[list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")] = [],  # noqa: B006
+    runtime: Annotated[
+        str,
+        typer.Option(help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx build engines"),
+    ] = "",
+    target: Annotated[
+        list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")
+    ] = [],  # noqa: B006
     nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")] = False,
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="write the artifact's identity to a new file")] = None,  # noqa: UP007
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="write the artifact's identity to a new file")
+    ] = None,
 ) -> None:
     """Write MODEL as an artifact and say what it is.
 

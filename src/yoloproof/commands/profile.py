@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,50 +15,68 @@ FORENSICS = ("fused", "explicit", "published", "stripped")
 
 
 def profile(
-    models: Annotated[list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine files")],
-    runtime: Annotated[list[str], typer.Option(help="auto, onnxruntime, openvino, pytorch, tensorrt, tensorrt-rtx; repeatable")] = ["auto"],  # noqa: B006
+    models: Annotated[
+        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine files")
+    ],
+    runtime: Annotated[
+        list[str], typer.Option(help="auto, onnxruntime, openvino, pytorch, tensorrt, tensorrt-rtx; repeatable")
+    ] = ["auto"],  # noqa: B006
     attention: Annotated[list[str], typer.Option(help="fused, explicit, published, stripped; repeatable")] = ["fused"],  # noqa: B006
-    precision: Annotated[list[str], typer.Option(help="fp32, fp16, bf16; repeatable. Default: fp32 on a CPU, fp16 on a GPU")] = [],  # noqa: B006
+    precision: Annotated[
+        list[str], typer.Option(help="fp32, fp16, bf16; repeatable. Default: fp32 on a CPU, fp16 on a GPU")
+    ] = [],  # noqa: B006
     imgsz: Annotated[str, typer.Option(help="640, or HEIGHTxWIDTH")] = "640",
     batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
-    threads: Annotated[Optional[int], typer.Option(min=1, help="CPU threads (default: one per physical core)")] = None,  # noqa: UP007
-    protocol: Annotated[str, typer.Option(help="latency, sustained, paced, published, loadgen, throughput")] = "latency",
-    quick: Annotated[bool, typer.Option("--quick", help="seconds, for a first look; marked as such in the result")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")] = None,
+    protocol: Annotated[
+        str, typer.Option(help="latency, sustained, paced, published, loadgen, throughput")
+    ] = "latency",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="seconds, for a first look; marked as such in the result")
+    ] = False,
     forensics: Annotated[bool, typer.Option("--forensics", help="all four attentions side by side")] = False,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")] = False,
-    flush_to_zero: Annotated[bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")] = False,
-    images: Annotated[Optional[Path], typer.Option(help="folder of real images (default: the four bundled ones)")] = None,  # noqa: UP007
-    artifacts: Annotated[Optional[Path], typer.Option(help="folder to keep the artifacts in (default: they are removed)")] = None,  # noqa: UP007
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="write the result to a new file")] = None,  # noqa: UP007
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")
+    ] = False,
+    flush_to_zero: Annotated[
+        bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")
+    ] = False,
+    images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="folder to keep the artifacts in (default: they are removed)")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the result to a new file")] = None,
 ) -> None:
     """Export, prove and time MODELs; print the latency table. Exit status 1 when a row is not proved.
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
-    from yoloproof.commands.profile_table import print_result
+    from rich.console import Console
+
     from yoloproof.profiling import Request, Settings
     from yoloproof.profiling import profile as result_of
     from yoloproof.results.file import write_result
+    from yoloproof.results.table import print_result
 
     check_new(json_file)
     _check(attention, precision, runtime)
     attentions = FORENSICS if forensics else tuple(attention)
     precisions = tuple(precision) or (("fp16",) if device.startswith("cuda") else ("fp32",))
     requests = [
-        Request(model, name, p, a) for model in models for name in runtime for p in precisions for a in attentions
+        Request(model, name, p, a, batch) for model in models for name in runtime for p in precisions for a in attentions
     ]
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as scratch, steps() as (say, bar):
         if artifacts is not None:
             artifacts.mkdir(parents=True, exist_ok=True)
         settings = Settings(
-            imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights, image_files(images),
+            imgsz_from_text(imgsz), device, threads, flush_to_zero, random_weights, image_files(images),
             artifacts or Path(scratch),
         )  # fmt: skip
         result = result_of(requests, settings, protocol, fast=quick, progress=say, bar=bar)
     if json_file:
         write_result(result, json_file)
-    print_result(result, forensics)
+    print_result(result, Console())
     if any(e["proof"]["passed"] is not True and e["model"]["weights"] != "foreign" for e in result["entries"]):
         raise typer.Exit(1)
 

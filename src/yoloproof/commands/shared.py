@@ -12,7 +12,7 @@ from yoloproof.errors import YoloproofError
 
 
 def imgsz_from_text(text: str) -> tuple[int, int]:
-    """"640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
+    """ "640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
     parts = text.lower().split("x")
     if len(parts) not in (1, 2) or not all(p.isdigit() for p in parts):
         raise YoloproofError(f"--imgsz {text}: give one side or HEIGHTxWIDTH, like 640 or 384x640")
@@ -57,8 +57,8 @@ def write_json(document: Any, path: Path) -> None:
 
 
 @contextmanager
-def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None]]]:
-    """Two callbacks for progress on a terminal's stderr (nothing in a pipe): a step's name; a bar's name and share 0…1."""
+def steps() -> Iterator[tuple[Callable[[str], None], Callable[[float, str], None]]]:
+    """Two callbacks for progress on a terminal's stderr (nothing in a pipe): a step's name; a bar's share 0…1 and name."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -70,7 +70,7 @@ def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None
         def say(step: str) -> None:
             progress.update(task, description=step, total=None)
 
-        def bar(step: str, share: float) -> None:
+        def bar(share: float, step: str) -> None:
             progress.update(task, description=step, total=1.0, completed=share)
 
         yield say, bar

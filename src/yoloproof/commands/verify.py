@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,12 +13,18 @@ from yoloproof.errors import YoloproofError
 
 def verify(
     artifact: Annotated[Path, typer.Argument(help="the .onnx or .engine file to be proved")],
-    against: Annotated[str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")],
-    images: Annotated[Optional[Path], typer.Option(help="folder of real images (default: the four bundled ones)")] = None,  # noqa: UP007
-    runtime: Annotated[str, typer.Option(help="runtime that runs it: onnxruntime, openvino, tensorrt, tensorrt-rtx")] = "",
-    precision: Annotated[Optional[str], typer.Option(help="rounding to allow for: fp32, fp16, bf16 (default: as the artifact says)")] = None,  # noqa: UP007
+    against: Annotated[
+        str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="runtime that runs it: onnxruntime, openvino, tensorrt, tensorrt-rtx")
+    ] = "",
+    precision: Annotated[str | None, typer.Option(help="rounding to allow for: fp32, fp16, bf16")] = None,
     random_weights: Annotated[bool, typer.Option(help="--against names a variant with seeded random weights")] = False,
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="write the verdict to a new file")] = None,  # noqa: UP007
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the verdict to a new file")] = None,
 ) -> None:
     """Is ARTIFACT still the same detector as the weights? Exit status 0: proved; 1: not.
 
@@ -26,9 +32,9 @@ def verify(
     """
     from rich.console import Console
 
-    from yoloproof.artifact.onnx import read_artifact, read_onnx
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.network import load_network
+    from yoloproof.onnx_file import load_onnx
     from yoloproof.proof import verify as verdict_of
     from yoloproof.runtime import SessionSpec, open_session
 
@@ -40,8 +46,9 @@ def verify(
     with steps() as (say, _):
         network = load_network(against, random_weights=random_weights)
         if artifact.suffix == ".onnx":
-            read_artifact(artifact)
-            sides = [d.dim_value for d in read_onnx(artifact, weights=False).graph.input[0].type.tensor_type.shape.dim][2:]
+            sides = [
+                d.dim_value for d in load_onnx(artifact, external_data=False).graph.input[0].type.tensor_type.shape.dim
+            ][2:]
             imgsz = (sides[0] or 640, sides[1] or 640) if len(sides) == 2 else (640, 640)
         with open_session(SessionSpec(name, artifact, "cuda" if name.startswith("tensorrt") else "cpu")) as session:
             if artifact.suffix != ".onnx":
@@ -54,7 +61,11 @@ def verify(
     for check in verdict.checks:
         mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]?[/]"}[check.passed]
         console.print(f"{mark} {check.name}: {check.detail}", highlight=False)
-    words = {True: "proved: the same detector", False: "NOT the same detector", None: "not proved: a check could not be made"}
+    words = {
+        True: "proved: the same detector",
+        False: "NOT the same detector",
+        None: "not proved: a check could not be made",
+    }
     console.print(f"[bold]{artifact.name}: {words[verdict.passed]}[/]", highlight=False)
     if json_file:
         write_json({"artifact": str(artifact), "against": against, **verdict.as_dict()}, json_file)

@@ -148,7 +148,6 @@ class DSC3k2(C2f):
     ) -> None:
         c = int(c2 * e)
         blocks: list[nn.Module] = [
-            DSC3k(c, c, 2, e=1.0, k1=k1, k2=k2) if nested else DSBottleneck(c, c, e=1.0, k1=k1, k2=k2)
-            for _ in range(n)
+            DSC3k(c, c, 2, e=1.0, k1=k1, k2=k2) if nested else DSBottleneck(c, c, e=1.0, k1=k1, k2=k2) for _ in range(n)
         ]
         super().__init__(c1, c2, blocks, e)

@@ -58,7 +58,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not head:
         raise YoloproofError(f"{path}: empty file; fetch it again")
     if head.startswith(b"version https://git-lfs"):
-        raise YoloproofError(f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull' or download the file itself")
+        raise YoloproofError(
+            f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull' or download the file itself"
+        )
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise YoloproofError(f"{path}: a web page, not weights; download the release file itself")
     if head.startswith(b"PK"):
@@ -66,7 +68,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix == ".safetensors" or (len(head) > 9 and head[8:9] == b"{"):
         return _checkpoint_from_safetensors(path)
     if head.startswith(b"\x80"):
-        raise YoloproofError(f"{path}: a bare pickle, which is never opened; save it with torch.save of PyTorch 1.6 or newer")
+        raise YoloproofError(
+            f"{path}: a bare pickle, which is never opened; save it with torch.save of PyTorch 1.6 or newer"
+        )
     raise YoloproofError(f"{path}: neither a PyTorch zip (.pt) nor .safetensors")
 
 
@@ -89,7 +93,9 @@ def _checkpoint_from_pt(path: Path) -> Checkpoint:
         tensors = {}
     if not tensors:
         found = ", ".join(map(str, list(saved)[:6])) if isinstance(saved, dict) else type(saved).__name__
-        raise YoloproofError(f"{path}: no network in it (found: {found}); a training state without model or ema cannot run")
+        raise YoloproofError(
+            f"{path}: no network in it (found: {found}); a training state without model or ema cannot run"
+        )
     return Checkpoint(tensors, _names(names), str(path), file_sha256(path))
 
 
@@ -114,12 +120,16 @@ def _names(names: Any) -> dict[int, str]:
 def network_from_checkpoint(checkpoint: Checkpoint, attention: str = "fused") -> Network:
     """The network these tensors are of, strictly loaded in float32. Raises YoloproofError for anything else."""
     source = checkpoint.source
-    prefix = "module." if all(name.startswith("module.") for name in checkpoint.tensors) else ""  # DistributedDataParallel
+    prefix = (
+        "module." if all(name.startswith("module.") for name in checkpoint.tensors) else ""
+    )  # DistributedDataParallel
     tensors = {name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items()}
     variant, classes = variant_from_tensors(tensors, source)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise YoloproofError(f"{source}: tensor {name} holds NaN or infinity; the training diverged or the file is damaged")
+            raise YoloproofError(
+                f"{source}: tensor {name} holds NaN or infinity; the training diverged or the file is damaged"
+            )
     network = network_from_variant(variant, classes, attention)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -143,7 +153,9 @@ def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Va
             f"{source}: the older YOLOv12 (v1.0, or the ultralytics package's yolo12*.pt: one qkv convolution, 7x7 pe);"
             " this project runs the current 'turbo' weights, from sunsmarterjie/yolov12 release 'turbo'"
         )
-    head = {int(m[1]): t for name, t in tensors.items() if (m := re.fullmatch(r"model\.(\d+)\.cv3\.0\.2\.weight", name))}
+    head = {
+        int(m[1]): t for name, t in tensors.items() if (m := re.fullmatch(r"model\.(\d+)\.cv3\.0\.2\.weight", name))
+    }
     stem = tensors.get("model.0.conv.weight")
     if stem is None or not head or "model.6.m.0.0.attn.qk.conv.weight" not in tensors:
         example = next(iter(tensors))

@@ -51,7 +51,9 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
             " name a file of yours instead, or use --random-weights (latency without detections)"
         ) from None
     except ValueError:  # pooch: the hash does not match
-        raise YoloproofError(f"{file_name}: the download's SHA-256 is not the known {str(known)[:12]}…; not used") from None
+        raise YoloproofError(
+            f"{file_name}: the download's SHA-256 is not the known {str(known)[:12]}…; not used"
+        ) from None
     if variant.name not in recorded:
         record.write_text(json.dumps({**recorded, variant.name: file_sha256(path)}, indent=1) + "\n")
     return path

@@ -25,13 +25,17 @@ class DFL(nn.Module):
         return F.conv2d(bins, self.conv.weight.float()).squeeze(1)
 
 
-def anchor_points(sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Cell centres [1, 2, A] (x, y in cells) and strides [1, 1, A] of the levels' (height, width), rows first."""
+def anchor_points(sizes: list[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cell centres [1, 2, A] (x, y in cells) and strides [1, 1, A] of the levels' (height, width), rows first.
+
+    Made on `device`: a copy from the host cannot be captured in a CUDA graph.
+    """
     centres, strides = [], []
     for stride, (h, w) in zip(STRIDES, sizes, strict=True):
-        y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+        rows, columns = (torch.arange(side, device=device) + 0.5 for side in (h, w))
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
         centres.append(torch.stack((x.flatten(), y.flatten())))
-        strides.append(torch.full((1, h * w), float(stride)))
+        strides.append(torch.full((1, h * w), float(stride), device=device))
     return torch.cat(centres, 1)[None], torch.cat(strides, 1)[None]
 
 
@@ -59,7 +63,7 @@ class Detect(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         boxes = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)
         scores = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv3, levels, strict=True)], 2)
-        centres, strides = (t.to(boxes.device) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
+        centres, strides = anchor_points([(x.shape[2], x.shape[3]) for x in levels], boxes.device)
         near, far = self.dfl(boxes).chunk(2, 1)  # distances left/top and right/bottom, in cells
         near, far = centres - near, centres + far
         return torch.cat((torch.cat(((near + far) / 2, far - near), 1) * strides, scores.float().sigmoid()), 1)

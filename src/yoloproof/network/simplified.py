@@ -242,7 +242,7 @@ class DirectDetect(nn.Module):
         logits = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)
         # a sigmoid right behind each level's convolution becomes a part of it in most runtimes
         scores = [branch(x).float().sigmoid().flatten(2) for branch, x in zip(self.cv3, levels, strict=True)]
-        centres, strides = (t.to(logits.device) for t in anchor_points([(x.shape[2], x.shape[3]) for x in levels]))
+        centres, strides = anchor_points([(x.shape[2], x.shape[3]) for x in levels], logits.device)
         origin = F.pad(centres * strides, (0, 0, 0, 2))  # [1, 4, A]: no offset for w and h
         bins = logits.float().unflatten(1, (4, BINS))
         sums = product32(self.sums, torch.exp(bins - bins.amax(2, keepdim=True)).flatten(1, 2))

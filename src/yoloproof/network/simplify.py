@@ -58,7 +58,9 @@ def densify_groups(network: Network) -> None:
                 blocks = conv.weight.chunk(groups)
                 dense = torch.zeros(conv.out_channels, conv.in_channels, *conv.kernel_size)
                 for i, block in enumerate(blocks):
-                    dense[i * block.shape[0] : (i + 1) * block.shape[0], i * block.shape[1] : (i + 1) * block.shape[1]] = block
+                    dense[
+                        i * block.shape[0] : (i + 1) * block.shape[0], i * block.shape[1] : (i + 1) * block.shape[1]
+                    ] = block
                 conv.groups = 1
                 module.conv = biased(dense, conv.bias, conv)
 

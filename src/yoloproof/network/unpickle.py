@@ -102,8 +102,21 @@ def checkpoint_from_pt(path: Path) -> Any:
     except YoloproofError:
         raise
     except (
-        pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError,
-        OverflowError, MemoryError, UnicodeDecodeError, RecursionError, NotImplementedError, OSError, AssertionError,
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+        RecursionError,
+        NotImplementedError,
+        OSError,
+        AssertionError,
     ) as error:  # fmt: skip - what a damaged pickle or zip member can make these readers raise
         raise YoloproofError(f"{path}: damaged checkpoint ({type(error).__name__}: {error}); fetch it again") from None
 
@@ -134,7 +147,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in INERT_NAMES or (module + ".").startswith(INERT_PREFIXES):
             # a class of this load alone, so that no pickle can leave traces in the next
             return self.classes.setdefault((module, name), type(name, (Inert,), {"__module__": module}))
-        raise YoloproofError(f"{self.path}: refused, nothing was run: its pickle calls {module}.{name}, which weights never need")
+        raise YoloproofError(
+            f"{self.path}: refused, nothing was run: its pickle calls {module}.{name}, which weights never need"
+        )
 
     def persistent_load(self, identifier: Any) -> Tensor:
         kind, dtype, key, _location, count = identifier
@@ -144,7 +159,9 @@ class _Unpickler(pickle.Unpickler):
         if key not in self.storages:
             data = self.archive.read(f"{self.folder}/data/{key}")  # zip's CRC is checked by this read
             if len(data) < count * dtype.itemsize:
-                raise pickle.UnpicklingError(f"tensor data {key} has {len(data)} bytes, {count * dtype.itemsize} needed")
+                raise pickle.UnpicklingError(
+                    f"tensor data {key} has {len(data)} bytes, {count * dtype.itemsize} needed"
+                )
             self.storages[key] = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
         return self.storages[key]
 
@@ -164,5 +181,3 @@ def named_tensors(module: Inert, prefix: str = "", seen: frozenset[int] = frozen
     for name, child in (getattr(module, "_modules", None) or {}).items():
         if isinstance(child, Inert):
             yield from named_tensors(child, f"{prefix}{name}.", seen | {id(module)})
-
-

@@ -130,12 +130,16 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
-            raise YoloproofError(f"images are {list(images.shape)}; the network takes [B, 3, H, W], H and W multiples of 32")
+            raise YoloproofError(
+                f"images are {list(images.shape)}; the network takes [B, 3, H, W], H and W multiples of 32"
+            )
         images = images.to(self.model[0].conv.weight.dtype)
         outputs: list[Tensor] = []
-        for sources, module in zip(self.sources[:-1], self.model[:-1], strict=True):
+        # by index: a slice of a Sequential is a new module, whose name an export would put into every node's path
+        for index, sources in enumerate(self.sources[:-1]):
             # a layer without sources was simplified away; its place keeps the numbering
-            outputs.append(module(*(outputs[s] if s >= 0 else images for s in sources)) if sources else images)
+            inputs = [outputs[s] if s >= 0 else images for s in sources]
+            outputs.append(self.model[index](*inputs) if sources else images)
         return self.model[-1]([outputs[s] for s in self.sources[-1]])
 
 

@@ -86,7 +86,9 @@ def _weights(graph: Graph, forms: list[Network], found: dict[str, str]) -> Check
     reaching = graph.behind(graph.outputs)
     names = [set(_learned(form)) for form in forms]
     # a tensor counts as there in any form: a folded weight stands for the plain one of the same name
-    required = set.union(*names) if len(forms) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
+    required = (
+        set.union(*names) if len(forms) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
+    )
     missing = sorted(n for n in required if n not in found)
     cut = sorted(n for n in required if n in found and found[n] not in reaching)
     figures = {"tensors": len(required), "missing": len(missing), "unreachable": len(cut)}
@@ -115,7 +117,9 @@ def _constants(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any])
         name, shape = strange[0]
         reader = graph.readers_through_casts(name)
         where = f", read by {reader[0].name or reader[0].op_type}" if reader else ""
-        detail = f"constant {name} {list(shape)} is no weight of the network{where}: a computation was recorded as its value"
+        detail = (
+            f"constant {name} {list(shape)} is no weight of the network{where}: a computation was recorded as its value"
+        )
         return Check("constants", False, figures, detail)
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
@@ -140,7 +144,12 @@ def _attention(graph: Graph, forms: list[Network], found: dict[str, str]) -> Che
     figures = {"blocks": len(paths), "complete": len(paths) - len(lost)}
     if lost:
         path, missing = lost[0]
-        return Check("attention", False, {**figures, "lost": [p for p, _ in lost]}, f"{path}: {missing} ({len(lost)} of {len(paths)} blocks)")
+        return Check(
+            "attention",
+            False,
+            {**figures, "lost": [p for p, _ in lost]},
+            f"{path}: {missing} ({len(lost)} of {len(paths)} blocks)",
+        )
     return Check("attention", True, figures, f"{len(paths)} of {len(paths)} blocks attend, q, k and v to output")
 
 
@@ -192,8 +201,15 @@ def _operators(model: onnx.ModelProto) -> Check:
     foreign = sorted({f"{n.domain}::{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if foreign:
-        return Check("operators", False, {"foreign": foreign, "opset": opset}, f"operators of a foreign domain: {', '.join(foreign)}")
-    return Check("operators", True, {"opset": opset, "nodes": len(model.graph.node)}, f"opset {opset}, standard operators only")
+        return Check(
+            "operators",
+            False,
+            {"foreign": foreign, "opset": opset},
+            f"operators of a foreign domain: {', '.join(foreign)}",
+        )
+    return Check(
+        "operators", True, {"opset": opset, "nodes": len(model.graph.node)}, f"opset {opset}, standard operators only"
+    )
 
 
 def _precision(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any]) -> Check:
@@ -201,11 +217,20 @@ def _precision(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any])
     kinds: dict[str, int] = {}
     for name in found.values():
         if graph.constants[name].ndim == 4:
-            kind = {"float32": "fp32", "float16": "fp16"}.get(str(graph.constants[name].dtype), str(graph.constants[name].dtype))
+            kind = {"float32": "fp32", "float16": "fp16"}.get(
+                str(graph.constants[name].dtype), str(graph.constants[name].dtype)
+            )
             kinds[kind] = kinds.get(kind, 0) + 1
     claim = metadata.get("precision")
     if not kinds:
         return Check("precision", None, {}, "no convolution weight of the network was found to look at")
     if claim is None:
-        return Check("precision", len(kinds) == 1, {"weights": kinds}, f"weights are {', '.join(kinds)}; the file claims nothing")
-    return Check("precision", set(kinds) == {claim}, {"weights": kinds, "claimed": claim}, f"weights are {', '.join(kinds)}, claimed {claim}")
+        return Check(
+            "precision", len(kinds) == 1, {"weights": kinds}, f"weights are {', '.join(kinds)}; the file claims nothing"
+        )
+    return Check(
+        "precision",
+        set(kinds) == {claim},
+        {"weights": kinds, "claimed": claim},
+        f"weights are {', '.join(kinds)}, claimed {claim}",
+    )

@@ -26,8 +26,9 @@ class Graph:
         }
         for node in model.graph.node:
             if node.op_type == "Constant":
-                self.constants.update({node.output[0]: numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"})
-        # a renamed constant (Identity, Cast) is still that constant
+                value = next((a.t for a in node.attribute if a.name == "value"), None)
+                if value is not None:
+                    self.constants[node.output[0]] = numpy_helper.to_array(value)
         self.producer = {name: node for node in self.nodes for name in node.output}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.nodes:

@@ -63,7 +63,9 @@ def output_parity(reference: Array, output: Array, tolerance: Tolerance, what: s
     }
     passed = figures["box_quantile_px"] <= tolerance.box_px and figures["score_quantile"] <= tolerance.score
     detail = f"boxes within {figures['box_quantile_px']:.2g} px, scores within {figures['score_quantile']:.2g}"
-    return Check(name, passed, figures, detail + ("" if passed else f" (allowed {tolerance.box_px:g} px, {tolerance.score:g})"))
+    return Check(
+        name, passed, figures, detail + ("" if passed else f" (allowed {tolerance.box_px:g} px, {tolerance.score:g})")
+    )
 
 
 def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -72,6 +74,7 @@ def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Arr
     handles = []
     for path, module in network.named_modules():
         if re.fullmatch(r"model\.\d+", path) or isinstance(module, ABlock | AAttn | MergedAttention):
+
             def keep(_m: object, _i: object, output: object, path: str = path) -> None:
                 if isinstance(output, torch.Tensor) and output.ndim == 4:
                     taps[path] = output.numpy()
@@ -111,7 +114,9 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
     kept = {o.name for o in tapped.graph.output}
-    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(ends.values()) if name not in kept)
+    tapped.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(ends.values()) if name not in kept
+    )
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -136,10 +141,17 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
         if not error <= tolerance.relative:  # NaN too
             kind_name = type(network.get_submodule(path)).__name__
             figures = {"first": path, "relative_error": error, "blocks": checked}
-            return Check("blocks", False, figures, f"{path} ({kind_name}) is the first to diverge: relative error {error:.2g}")
+            return Check(
+                "blocks", False, figures, f"{path} ({kind_name}) is the first to diverge: relative error {error:.2g}"
+            )
     if not checked:
         return Check("blocks", None, {}, "no block's output could be compared")
-    return Check("blocks", True, {"blocks": checked, "relative_error": worst}, f"{checked} blocks within {worst:.1g} relative error")
+    return Check(
+        "blocks",
+        True,
+        {"blocks": checked, "relative_error": worst},
+        f"{checked} blocks within {worst:.1g} relative error",
+    )
 
 
 def iou_matrix(a: Array, b: Array) -> Array:

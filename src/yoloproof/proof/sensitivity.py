@@ -20,9 +20,7 @@ from yoloproof.proof.verdict import Check
 Array = NDArray[np.float32]
 
 
-def sensitivity(
-    network: Network, images: Array, output: Array, progress: Callable[[], None] | None = None
-) -> Check:
+def sensitivity(network: Network, images: Array, output: Array, progress: Callable[[], None] | None = None) -> Check:
     """Compare the artifact's `output` for `images` [1, 3, H, W] with the network's own responses.
 
     A block passes when the artifact's distance from the intact network is below a third of the block's response.
@@ -54,8 +52,12 @@ def sensitivity(
         detail = f"each of {len(blocks)} attentions moves the output ≥ {ratio:.3g} times more than the artifact differs"
         return Check("sensitivity", True, figures, detail)
     if all(responses[path] < 1e-4 for path in deaf):
-        return Check("sensitivity", None, figures, f"{deaf[0]} hardly moves the output on this image; try other --images")
-    return Check("sensitivity", False, figures, f"the artifact does not follow the attention of {deaf[0]} ({len(deaf)} blocks)")
+        return Check(
+            "sensitivity", None, figures, f"{deaf[0]} hardly moves the output on this image; try other --images"
+        )
+    return Check(
+        "sensitivity", False, figures, f"the artifact does not follow the attention of {deaf[0]} ({len(deaf)} blocks)"
+    )
 
 
 def _distance(a: Array, b: Array) -> float:

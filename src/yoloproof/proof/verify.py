@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yoloproof.artifact.onnx import read_artifact, read_onnx
+from yoloproof.artifact.onnx import read_artifact
 from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
 from yoloproof.network.wiring import Network
+from yoloproof.onnx_file import load_onnx
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.parity import TOLERANCES, Tolerance, block_parity, detection_parity, output_parity
 from yoloproof.proof.sensitivity import sensitivity
@@ -50,7 +51,7 @@ def verify(
     checks: list[Check] = []
     if onnx_file:
         say("graph audit")
-        checks += graph_audit(read_onnx(artifact), network, metadata)
+        checks += graph_audit(load_onnx(artifact), network, metadata)
         checks.append(_names(network, metadata))
     if session is not None:
         checks += running_checks(session, network, images, TOLERANCES[precision], say)
@@ -62,7 +63,7 @@ def verify(
     if onnx_file:
         say("blocks")
         batch = _batch(session, metadata)
-        checks.append(block_parity(read_onnx(artifact), network, _filled(images[:batch], batch), TOLERANCES[precision]))
+        checks.append(block_parity(load_onnx(artifact), network, _filled(images[:batch], batch), TOLERANCES[precision]))
     return Verdict(tuple(checks))
 
 
@@ -104,7 +105,10 @@ def _detections(network: Network, reference: Array, given: Array, tolerance: Tol
 
 def _anchor_parity(reference: Array, given: Array, tolerance: Tolerance) -> Check:
     """Anchor by anchor: the same best class (or a tie within the tolerance), its score, and the box's IoU."""
-    a, b = reference.transpose(0, 2, 1).reshape(-1, reference.shape[1]), given.transpose(0, 2, 1).reshape(-1, given.shape[1])
+    a, b = (
+        reference.transpose(0, 2, 1).reshape(-1, reference.shape[1]),
+        given.transpose(0, 2, 1).reshape(-1, given.shape[1]),
+    )
     best = a[:, 4:].argmax(1)
     rows = np.arange(len(a))
     score = np.abs(a[rows, 4 + best] - b[rows, 4 + best])
@@ -114,9 +118,16 @@ def _anchor_parity(reference: Array, given: Array, tolerance: Tolerance) -> Chec
     shared = np.clip(high - low, 0, None).prod(1)
     iou = shared / np.maximum(a[:, 2:4].prod(1) + b[:, 2:4].prod(1) - shared, 1e-9)
     same = (score <= tolerance.detection_score) & (tie <= tolerance.detection_score) & (iou >= tolerance.iou)
-    figures = {"anchors": len(a), "matched": int(same.sum()), "worst_iou": float(iou.min()), "worst_score": float(score.max())}
+    figures = {
+        "anchors": len(a),
+        "matched": int(same.sum()),
+        "worst_iou": float(iou.min()),
+        "worst_score": float(score.max()),
+    }
     passed = bool(same.mean() >= 1 - tolerance.unmatched)
-    return Check("detections", passed, figures, f"{int(same.sum())} of {len(a)} anchors match (random weights: no suppression)")
+    return Check(
+        "detections", passed, figures, f"{int(same.sum())} of {len(a)} anchors match (random weights: no suppression)"
+    )
 
 
 def _names(network: Network, metadata: dict[str, object]) -> Check:
@@ -155,4 +166,6 @@ def _fits(session: Session, images: Array) -> None:
     sides: Sequence[int | str] = shape[2:] if len(shape) == 4 else ()
     for have, want in zip(images.shape[2:], sides, strict=False):
         if isinstance(want, int) and have != want:
-            raise YoloproofError(f"the artifact takes images of {shape[2]}x{shape[3]}, given {images.shape[2]}x{images.shape[3]}")
+            raise YoloproofError(
+                f"the artifact takes images of {shape[2]}x{shape[3]}, given {images.shape[2]}x{images.shape[3]}"
+            )

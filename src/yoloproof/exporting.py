@@ -1,0 +1,160 @@
+"""`export` on one screen: weights → network → ONNX → (suppression) → (engine) → (Triton repository)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from yoloproof.artifact.onnx import export_onnx
+from yoloproof.errors import YoloproofError
+from yoloproof.network import Network, load_network
+from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
+from yoloproof.onnx_file import load_onnx
+from yoloproof.profiling import CPU_REWRITES, PUBLISHED_REWRITES
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make; the fields are the command's options. imgsz: (height, width)."""
+
+    model: str
+    format: str = "onnx"
+    output: Path | None = None
+    precision: str = "fp32"
+    attention: str = "fused"
+    imgsz: tuple[int, int] = (640, 640)
+    batch: int = 1
+    dynamic: bool = False
+    input_type: str = "float32"
+    simplified: bool = True
+    opset: int = 23
+    runtime: str = ""
+    target: tuple[str, ...] = ()
+    nms: bool = False
+    random_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where the artifact lies, its identity for machines, and the lines that say it to a person."""
+
+    path: Path
+    identity: dict[str, Any]
+    lines: tuple[str, ...]
+
+
+def artifact_from_order(order: Order, say: Callable[[str], None] | None = None) -> Made:
+    """Make what `order` asks for; raises YoloproofError for arguments that do not go together and files that exist."""
+    say = say or (lambda step: None)
+    _check(order)
+    output = order.output or Path(
+        f"{Path(order.model).stem}{'.onnx' if order.format == 'onnx' else '.engine' if order.format == 'engine' else ''}"
+    )
+    if order.format != "triton" and output.exists():
+        raise YoloproofError(f"{output} exists; nothing was overwritten. Name another file with -o or remove it")
+    say(f"loading {order.model}")
+    network = load_network(order.model, order.attention, random_weights=order.random_weights)
+    with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
+        stem = f"{network.variant.name}-{order.attention}-{order.precision}"
+        onnx = output if order.format == "onnx" else Path(folder) / f"{stem}.onnx"
+        say("exporting")
+        made = _onnx(network, order, onnx)
+        if order.format == "engine":
+            say("building")
+            return _engine(onnx, output, order)
+        if order.format == "triton":
+            return _repository(onnx, order, load_network(order.model, random_weights=order.random_weights), say)
+        return made
+
+
+def rewrites_of(order: Order) -> tuple[str, ...]:
+    """The simplifications an order implies; `published` and `stripped` are left as the official code exports them."""
+    if order.attention in ("published", "stripped"):
+        return PUBLISHED_REWRITES
+    if not order.simplified:
+        return ()
+    chosen = CPU_REWRITES if order.runtime in ("onnxruntime", "openvino") else DEFAULT_REWRITES
+    return (*chosen, "pixels") if order.input_type == "uint8" else chosen
+
+
+def _onnx(network: Network, order: Order, path: Path) -> Made:
+    raw = path.with_suffix(".raw.onnx") if order.nms else path
+    artifact = export_onnx(
+        simplify(network, rewrites_of(order)), raw, imgsz=order.imgsz, batch=order.batch, precision=order.precision,
+        input_type=order.input_type, dynamic=order.dynamic, opset=order.opset,
+    )  # fmt: skip
+    if order.nms:
+        from yoloproof.artifact.nms import add_nms
+
+        try:
+            add_nms(raw, path)
+        finally:
+            raw.unlink()
+    graph = load_onnx(path).graph
+    attentions = sum(node.op_type == "Attention" for node in graph.node)
+    lines = (
+        f"{path}: {network.variant.name}, {order.precision}, attention {order.attention}, {len(graph.node)} nodes,"
+        f" {path.stat().st_size} bytes",
+        *((f"{attentions} Attention operators, one per block",) if attentions else ()),
+        f"next: yoloproof verify {path} --against {order.model}",
+    )
+    identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": path.stat().st_size,
+                "nodes": len(graph.node), "metadata": artifact.metadata}  # fmt: skip
+    return Made(path, identity, lines)
+
+
+def _engine(onnx: Path, output: Path, order: Order) -> Made:
+    from yoloproof.artifact.engine import engine_from_onnx
+    from yoloproof.artifact.tensorrt import EngineOptions
+
+    runtime = order.runtime or "tensorrt-rtx"
+    options = EngineOptions(runtime, ",".join(order.target) or "current", require_fused=order.attention == "fused")
+    engine = engine_from_onnx(onnx, output, options)
+    return Made(
+        output, {"path": str(output), "format": "engine", **asdict(engine.identity)}, tuple(engine_lines(engine))
+    )
+
+
+def engine_lines(engine: Any) -> list[str]:
+    """What was built and the evidence that its attention is whole."""
+    identity, audit = engine.identity, engine.identity.audit
+    return [
+        f"{engine.path}: {identity.runtime} {identity.version} for {identity.target}"
+        f" (compute capability {', '.join(identity.compute_capabilities)}), {identity.engine_bytes} bytes,"
+        f" built in {identity.build_s:.1f} s",
+        *(
+            f"{key}: {value}"
+            for key, value in audit.items()
+            if isinstance(value, int | float | str) and value is not True
+        ),
+    ]
+
+
+def _repository(onnx: Path, order: Order, network: Network, say: Callable[[str], None]) -> Made:
+    from yoloproof.artifact.triton import Serving, triton_repository
+    from yoloproof.demo import demo_images
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.proof import verify
+
+    say("proving")
+    verdict = verify(onnx, network, letterboxed(demo_images(), order.imgsz))
+    device = "cpu" if order.precision == "fp32" else "gpu"
+    folder = triton_repository(
+        onnx, order.output or Path("triton"), verdict.as_dict(), name=Path(order.model).stem, serving=Serving(device)
+    )
+    identity = {"path": str(folder), "format": "triton", "proof": verdict.as_dict()}
+    return Made(folder, identity, (f"{folder}: model repository entry, proved before it was put there",))
+
+
+def _check(order: Order) -> None:
+    if order.nms and (order.dynamic or order.format == "triton"):
+        raise YoloproofError("--nms needs a fixed size and format onnx or engine; leave --dynamic out")
+    if order.format == "engine" and order.runtime not in ("", "tensorrt", "tensorrt-rtx"):
+        raise YoloproofError(f"--runtime {order.runtime} builds no engines; there are tensorrt and tensorrt-rtx")
+    if order.target and order.format != "engine":
+        raise YoloproofError("--target is for --format engine")
+    if order.attention not in ("fused", "explicit", "published", "stripped"):
+        raise YoloproofError(f"--attention {order.attention}: there are fused, explicit, published, stripped")

@@ -1,0 +1,30 @@
+"""How busy this process, and everything else on the machine, keeps the CPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import psutil
+
+
+def _cpu_seconds() -> tuple[float, float, float]:
+    """Wall, own and whole-machine busy seconds. Guest time is in user time already; waiting for a disk is not work."""
+    own = os.times()
+    machine = psutil.cpu_times()
+    busy = machine.user + machine.system + getattr(machine, "nice", 0.0)
+    busy += getattr(machine, "irq", 0.0) + getattr(machine, "softirq", 0.0) + getattr(machine, "steal", 0.0)
+    return time.perf_counter(), own.user + own.system, busy
+
+
+def cpu_meter() -> Callable[[], dict[str, float]]:
+    """Start counting; the returned function says {"wall_s", "own_s", "others_s"} of CPU time since."""
+    wall, own, busy = _cpu_seconds()
+
+    def read() -> dict[str, float]:
+        wall_now, own_now, busy_now = _cpu_seconds()
+        spent = own_now - own
+        return {"wall_s": wall_now - wall, "own_s": spent, "others_s": max(0.0, busy_now - busy - spent)}
+
+    return read

@@ -1,0 +1,120 @@
+"""What is measured and what comes back: frozen records, seconds inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from yoloproof.runtime.base import SessionSpec
+
+# Called with what is being done and the share of the whole that is done (0…1).
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One artifact to time: a unique name, how to open it, the input's height and width, the batch."""
+
+    name: str
+    spec: SessionSpec
+    imgsz: tuple[int, int] = (640, 640)
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class StabilityWarning:
+    """What was seen that makes a number less than it looks, and what to do about it."""
+
+    code: str
+    evidence: str
+    advice: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass
+class ProcessSamples:
+    """One subject in one fresh process. All lists are in the order of the clock and nothing is left out.
+
+    cold_start_s -- open_s (session made ready) + first_inference_s (load, execute, fetch)
+    opened_after -- how many other subjects this process had opened before: 0 also paid for loading the runtime library
+    samples_s -- the timed step; load_s, fetch_s -- the transfers around each; device_s -- the device's own clock
+    turns -- how many samples each turn gave; warmup_s holds the inferences after a switch of subject too
+    complete -- the process ran to the protocol's end for this subject
+    """
+
+    process: int
+    cold_start_s: float | None = None
+    open_s: float | None = None
+    first_inference_s: float | None = None
+    opened_after: int = 0
+    warmup_s: list[float] = field(default_factory=list)
+    samples_s: list[float] = field(default_factory=list)
+    device_s: list[float] | None = None
+    load_s: list[float] = field(default_factory=list)
+    fetch_s: list[float] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    settled: bool | None = None
+    complete: bool = False
+    timer: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the result file."""
+        return asdict(self)
+
+
+@dataclass
+class Run:
+    """What all subjects of one `measure` share.
+
+    protocol -- as in the result file, with the `seed` of the order of turns
+    machine -- `machine_facts` from before; `during`: the watcher's readings; `after`: what may have changed since
+    """
+
+    protocol: dict[str, Any]
+    machine: dict[str, Any]
+    warnings: list[StabilityWarning]
+    interrupted: bool = False
+
+
+@dataclass
+class Measurement:
+    """One subject's samples and what they come to.
+
+    facts -- the session's own account of how it ran
+    summary -- see `statistics.summarize`; None where there is not one sample
+    partial -- not every process ran to the end; `error` says why where an inference or a process failed
+    """
+
+    subject: Subject
+    processes: list[ProcessSamples]
+    facts: dict[str, Any]
+    summary: dict[str, Any] | None
+    warnings: list[StabilityWarning]
+    partial: bool
+    error: str | None
+    run: Run
+
+    def as_entry(self) -> dict[str, Any]:
+        """The measured keys of a result file's entry."""
+        return {
+            "runtime": self.facts,
+            "processes": [process.as_dict() for process in self.processes],
+            "summary": self.summary,
+            "warnings": [warning.as_dict() for warning in self.warnings],
+            "partial": self.partial,
+            "error": self.error,
+            "failure": self.error if self.summary is None else None,
+        }
+
+
+class Step(NamedTuple):
+    """Seconds of one inference's three steps, and the device's own account of `execute`."""
+
+    load: float
+    execute: float
+    fetch: float
+    device: float | None

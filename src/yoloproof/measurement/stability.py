@@ -1,0 +1,239 @@
+"""What makes a number less than it looks: typed warnings, each with what was seen and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.signal import find_peaks
+from scipy.stats import gaussian_kde, kendalltau
+
+from yoloproof.measurement.nvml import THROTTLING
+from yoloproof.measurement.protocol import Protocol
+from yoloproof.measurement.records import ProcessSamples, StabilityWarning
+
+# Changes of latency below this share of the median are nobody's concern.
+NOTABLE = 0.03
+# Cores of other people's work, on average while our samples ran.
+NEIGHBOUR_CORES = 0.2
+CLOCK_SHARE = 0.05
+TIMER_SHARE = 0.01
+# Under this many samples a process says nothing of modes or trends.
+ENOUGH = 20
+
+Samples = np.ndarray[Any, Any]
+
+
+def subject_warnings(
+    processes: Sequence[ProcessSamples], summary: dict[str, Any] | None, protocol: Protocol, error: str | None
+) -> list[StabilityWarning]:
+    """What one subject's samples say against its figure."""
+    found = [*_cut_short(processes, protocol, error)]
+    if summary is not None:
+        measured = [p for p in processes if p.samples_s]
+        found += [*_about_the_protocol(summary, protocol), *_about_the_timer(measured, summary)]
+        found += [*_about_the_samples(measured), *_about_the_neighbours(measured), *_about_settling(measured)]
+    return found
+
+
+def _cut_short(
+    processes: Sequence[ProcessSamples], protocol: Protocol, error: str | None
+) -> Iterator[StabilityWarning]:
+    complete = sum(p.complete for p in processes)
+    if error is not None:
+        yield StabilityWarning(
+            "failed", f"{complete} of {protocol.processes} processes came to the end: {error}", "mend it and time again"
+        )
+    elif complete < protocol.processes:
+        yield StabilityWarning(
+            "partial", f"{complete} of {protocol.processes} processes came to the end", "time again without stopping it"
+        )
+
+
+def _about_the_protocol(summary: dict[str, Any], protocol: Protocol) -> Iterator[StabilityWarning]:
+    if protocol.quick:
+        yield StabilityWarning("quick", "a quick run: few inferences, short warm-up", "leave --quick out for a result")
+    if summary["interval_s"] is None:
+        yield StabilityWarning(
+            "too_few_processes",
+            f"{summary['processes']} processes carry no 95 % interval",
+            "five is the least; `latency` runs six",
+        )
+    if protocol.images == "zeros":
+        yield StabilityWarning(
+            "zero_input",
+            "every input was an all-zero image, on which a GPU draws less power and clocks higher",
+            "time real images (`--protocol latency`)",
+        )
+    if protocol.statistic == "clipped_mean":
+        clipped = summary["clipped_runs"] / summary["samples"]
+        yield StabilityWarning(
+            "published_protocol",
+            f"one process, and {clipped:.0%} of the runs clipped away as outliers: the spread says nothing of how well "
+            "the figure repeats",
+            "use it to meet a published figure on its own terms; quote `--protocol latency`",
+        )
+
+
+def _about_the_timer(processes: Sequence[ProcessSamples], summary: dict[str, Any]) -> Iterator[StabilityWarning]:
+    coarse = max((max(p.timer.values(), default=0.0) for p in processes), default=0.0)
+    if coarse > TIMER_SHARE * summary["median_s"]:
+        yield StabilityWarning(
+            "timer_too_coarse",
+            f"the timer's step or cost is {coarse * 1e6:.1f} µs, {coarse / summary['median_s']:.0%} of the median",
+            "time a larger batch",
+        )
+    device = summary["device_median_s"]
+    if device is not None and summary["median_s"] - device > max(0.1 * device, 2 * coarse):
+        yield StabilityWarning(
+            "host_bound",
+            f"the wall clock says {summary['median_s'] / device:.2f} times the device's own clock: the rest is "
+            "the host launching work and waiting for it",
+            "use a CUDA graph or a faster CPU; compare device times with device times only",
+        )
+
+
+def _about_the_samples(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+    columns = [np.array(p.samples_s) for p in processes if len(p.samples_s) >= ENOUGH]
+    yield from _in_most(
+        columns, slow_start, "slow_start", "the first tenth of the samples is slower by", "warm up longer"
+    )
+    yield from _in_most(
+        columns, drift, "drift", "latency moves in one direction, by", "use `--protocol sustained`, or cool the machine"
+    )
+    yield from _in_most(
+        columns, bimodal, "bimodal", "two separate speeds, apart by",
+        "look for a clock that switches or a neighbour that comes and goes; the median may sit on either",
+    )  # fmt: skip
+    medians = [float(np.median(p.samples_s)) for p in processes if p.complete]
+    within = np.median([np.median(np.abs(c - np.median(c))) for c in columns]) if columns else 0.0
+    spread = (max(medians) - min(medians)) / float(np.median(medians)) if len(medians) > 1 else 0.0
+    if spread > 2 * NOTABLE and spread * float(np.median(medians)) > 3 * within:
+        yield StabilityWarning(
+            "processes_differ",
+            f"the processes' medians lie {spread:.1%} apart, more than the samples inside one",
+            "quiet the machine, pin the threads to cores, and time again",
+        )
+
+
+def _in_most(
+    columns: Sequence[Samples], change: Callable[[Samples], float | None], code: str, evidence: str, advice: str
+) -> Iterator[StabilityWarning]:
+    """One warning where more than half of the processes show the same; a single one is chance."""
+    shown = [share for share in map(change, columns) if share is not None]
+    if columns and len(shown) > len(columns) / 2:
+        size = float(np.median(shown))
+        yield StabilityWarning(code, f"{evidence} {abs(size):.1%} in {len(shown)} of {len(columns)} processes", advice)
+
+
+def slow_start(samples: Samples) -> float | None:
+    """By what share the first tenth's median exceeds the rest's, where that is notable and beyond the noise."""
+    cut = max(3, len(samples) // 10)
+    head, rest = samples[:cut], samples[cut:]
+    excess = float(np.median(head) / np.median(rest)) - 1
+    noise = 1.4826 * float(np.median(np.abs(rest - np.median(rest)))) / float(np.median(rest))
+    return excess if excess > max(NOTABLE, 3 * 1.2533 * noise / cut**0.5) else None
+
+
+def drift(samples: Samples) -> float | None:
+    """By what share the median moves from the first quarter to the last, where that is notable and the ranks agree
+    (Mann-Kendall's test, p < 0.001)."""
+    quarter = len(samples) // 4
+    moved = float(np.median(samples[-quarter:]) / np.median(samples[:quarter])) - 1
+    if abs(moved) < NOTABLE or kendalltau(np.arange(len(samples)), samples).pvalue > 0.001:
+        return None
+    return moved
+
+
+def bimodal(samples: Samples) -> float | None:
+    """How far apart, as a share of the median, two clearly separate modes are; None for one mode.
+
+    A Gaussian kernel density with Silverman's robust bandwidth (1986, eq. 3.31); two peaks count where the lower has a
+    quarter of the higher's height, the valley between is under half of the lower, and each side holds a tenth."""
+    low, high = np.percentile(samples, [1, 99])
+    inner = samples[(samples >= low) & (samples <= high)]
+    spread = min(float(inner.std()), float(np.subtract(*np.percentile(samples, [75, 25]))) / 1.34)
+    if spread <= 0:
+        return None
+    bandwidth = 0.9 * spread * len(samples) ** -0.2
+    grid = np.linspace(low - 3 * bandwidth, high + 3 * bandwidth, 256)
+    density = gaussian_kde(inner, bandwidth / float(inner.std(ddof=1)))(grid)
+    peaks = find_peaks(density)[0]
+    if len(peaks) < 2:
+        return None
+    first, second = sorted(sorted(peaks, key=lambda peak: density[peak])[-2:])
+    valley = first + int(np.argmin(density[first : second + 1]))
+    lower, higher = sorted((density[first], density[second]))
+    side = float(np.mean(samples < grid[valley]))
+    apart = float(grid[second] - grid[first]) / float(np.median(samples))
+    separate = lower >= higher / 4 and density[valley] < lower / 2 and min(side, 1 - side) >= 0.1
+    return apart if separate and apart >= NOTABLE else None
+
+
+def _about_the_neighbours(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+    wall = sum(p.cpu.get("wall_s", 0.0) for p in processes)
+    others = sum(p.cpu.get("others_s", 0.0) for p in processes)
+    if wall and others / wall > NEIGHBOUR_CORES:
+        yield StabilityWarning(
+            "noisy_neighbour",
+            f"other programs kept {others / wall:.1f} cores busy while this was timed",
+            "stop them, or compare only what was timed side by side in one run",
+        )
+
+
+def _about_settling(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+    restless = sum(p.settled is False for p in processes)
+    if restless:
+        yield StabilityWarning(
+            "not_settled",
+            f"in {restless} of {len(processes)} processes temperature, clocks or latency still moved when the waiting "
+            "ended",
+            "cool the machine, or lower the power limit until it stands still",
+        )
+
+
+def machine_warnings(machine: dict[str, Any]) -> list[StabilityWarning]:
+    """What the machine's record (see `records.Run`) says against every figure of the run."""
+    return [*_cpu_warnings(machine), *_gpu_warnings(machine)]
+
+
+def _cpu_warnings(facts: dict[str, Any]) -> Iterator[StabilityWarning]:
+    governor = facts["cpu"]["governor"]
+    if governor not in (None, "performance"):
+        yield StabilityWarning(
+            "governor", f"the CPU's frequency governor is {governor}", "sudo cpupower frequency-set -g performance"
+        )
+    if facts["battery"] is not None and facts["battery"]["plugged"] is False:
+        yield StabilityWarning("battery", "the machine runs on its battery", "plug it in")
+
+
+def _gpu_warnings(machine: dict[str, Any]) -> Iterator[StabilityWarning]:
+    during = machine["during"]
+    reasons = [reason for reading in during for reason in reading.get("throttle_reasons", ())]
+    for reason in THROTTLING:
+        if reason in reasons:
+            count = sum(reason in reading.get("throttle_reasons", ()) for reading in during)
+            advice = (
+                "the power cap holds the clock down: use `--protocol paced`, or quote this as a sustained figure"
+                if reason == "sw_power_cap"
+                else "cool the card; check its power supply"
+            )
+            yield StabilityWarning("throttled", f"{reason} in {count} of {len(during)} readings", advice)
+    busy = [r["sm_clock_hz"] for r in during if r.get("utilization", 0) > 0.2 and "sm_clock_hz" in r]
+    if busy and max(busy) - min(busy) > CLOCK_SHARE * max(busy):
+        jumps = sum(abs(b - a) > CLOCK_SHARE * max(busy) for a, b in pairwise(busy))
+        yield StabilityWarning(
+            "clocks_moved",
+            f"the GPU's clock moved between {min(busy) / 1e6:.0f} and {max(busy) / 1e6:.0f} MHz under load "
+            f"({jumps} jumps)",
+            "lock it: sudo nvidia-smi --lock-gpu-clocks=FREQ",
+        )
+    gpu = machine["gpu"]
+    if gpu is not None and gpu.get("other_processes"):
+        yield StabilityWarning(
+            "gpu_processes",
+            f"{gpu['other_processes']} other processes held the card before the run",
+            "end them, or take another card with CUDA_VISIBLE_DEVICES",
+        )

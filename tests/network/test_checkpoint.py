@@ -1,0 +1,185 @@
+"""Checkpoints: read without running them, recognised by their tensors, refused clearly."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from yoloproof.errors import YoloproofError
+from yoloproof.network import download, load_network, read_checkpoint, save_safetensors
+from yoloproof.network.simplify import simplify
+
+
+def test_the_official_format_loads(trained_path: Path) -> None:
+    network = load_network(trained_path)
+    assert network.variant.name == "yolov13n"
+    assert network.names[0] == "person"
+    assert len(network.names) == 80
+    assert network.sha256 is not None
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_scale_and_classes_come_from_the_tensors(tmp_path: Path) -> None:
+    for name, classes in (("yolov12s", 3), ("yolov13l", 1)):
+        network = load_network(name, random_weights=True, classes=classes)
+        path = tmp_path / "yolov13x.safetensors"  # a name that lies
+        path.unlink(missing_ok=True)
+        save_safetensors(network, path)
+        loaded = load_network(path)
+        assert (loaded.variant.name, loaded.classes) == (name, classes)
+        assert all(torch.equal(a, b) for a, b in zip(network.parameters(), loaded.parameters(), strict=True))
+
+
+def test_safetensors_carry_variant_names_and_source(trained: object, tmp_path: Path) -> None:
+    save_safetensors(trained, tmp_path / "w.safetensors", torch.float16)  # type: ignore[arg-type]
+    loaded = load_network(tmp_path / "w.safetensors")
+    assert loaded.names[16] == "dog"
+    with pytest.raises(YoloproofError, match="exists"):
+        save_safetensors(loaded, tmp_path / "w.safetensors")
+    with pytest.raises(YoloproofError, match="simplified"):
+        save_safetensors(simplify(loaded), tmp_path / "v.safetensors")
+
+
+def test_ema_goes_before_model(tmp_path: Path) -> None:
+    plain = load_network("yolov12n", random_weights=True, classes=2, seed=1)
+    average = load_network("yolov12n", random_weights=True, classes=2, seed=2)
+    torch.save({"model": plain.state_dict(), "ema": average.state_dict(), "epoch": 3}, tmp_path / "run.pt")
+    loaded = load_network(tmp_path / "run.pt")
+    assert torch.equal(loaded.model[0].conv.weight, average.model[0].conv.weight)
+
+
+class Calls:
+    def __init__(self, function: object, *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> object:
+        return self.call
+
+
+def pickled_zip(path: Path, payload: object) -> Path:
+    stream = io.BytesIO()
+    pickle.dump(payload, stream, protocol=2)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", stream.getvalue())
+        archive.writestr("archive/byteorder", "little")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("payload", "named"),
+    [
+        (lambda mark: Calls(os.system, f"touch {mark}"), "posix.system"),
+        (lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"), "builtins.eval"),
+        (lambda mark: {"ema": None, "model": [{"deep": Calls(exec, f"open({str(mark)!r}, 'w')")}]}, "builtins.exec"),
+        (lambda mark: Calls(getattr, Calls(__import__, "os"), "system"), "builtins.getattr"),
+    ],
+)
+def test_a_pickle_that_calls_anything_is_refused_by_name(payload, named: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    mark = tmp_path / "ran"
+    with pytest.raises(YoloproofError, match=named):
+        read_checkpoint(pickled_zip(tmp_path / "evil.pt", payload(mark)))
+    assert not mark.exists()
+
+
+def test_a_reduce_inside_an_allowed_class_runs_nothing(tmp_path: Path) -> None:
+    # torch.nn classes are stand-ins: calling one with arguments makes an object and nothing else
+    with pytest.raises(YoloproofError, match="no network in it"):
+        read_checkpoint(pickled_zip(tmp_path / "c.pt", Calls(torch.nn.Linear, 2, 2)))
+
+
+def test_broken_files_each_have_their_line(trained_path: Path, tmp_path: Path) -> None:
+    whole = trained_path.read_bytes()
+
+    def file(name: str, data: bytes) -> Path:
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    nan = load_network("yolov12n", random_weights=True)
+    nan.model[5].conv.weight[0, 0, 0, 0] = float("nan")
+    save_safetensors(nan, tmp_path / "nan.safetensors")
+    extra = load_network("yolov12n", random_weights=True).state_dict()
+    torch.save({"model": {**extra, "model.22.aux.weight": torch.ones(3)}}, tmp_path / "extra.pt")
+    torch.save({"model": {**extra, "model.5.conv.weight": torch.ones(3, 3, 3, 3)}}, tmp_path / "shape.pt")
+    torch.save({"model": {k: v for k, v in extra.items() if "model.5." not in k}}, tmp_path / "lacks.pt")
+    old = {k.replace(".attn.qk.", ".attn.qkv."): v for k, v in extra.items()}
+    torch.save({"model": old}, tmp_path / "old.pt")
+    torch.save({"model": {"fc.weight": torch.ones(3, 3)}}, tmp_path / "other.pt")
+    torch.save({"optimizer": {"state": {}}, "epoch": 7}, tmp_path / "training.pt")
+    cases = {
+        file("empty.pt", b""): "empty file",
+        file("cut.pt", whole[: len(whole) // 2]): "not a whole PyTorch zip",
+        file("lfs.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"): "Git LFS pointer",
+        file("page.pt", b"<!DOCTYPE html><html>Not found</html>"): "web page",
+        file("noise.pt", bytes(range(64))): "neither a PyTorch zip",
+        file("bare.pt", pickle.dumps({"a": 1})): "bare pickle",
+        file("cut.safetensors", (tmp_path / "nan.safetensors").read_bytes()[:5000]): "damaged or truncated safetensors",
+        tmp_path / "nan.safetensors": "NaN",
+        tmp_path / "extra.pt": "model.22.aux.weight",
+        tmp_path / "shape.pt": "training-only shape",
+        tmp_path / "lacks.pt": "lacks 6 tensors, first model.5.bn.bias",
+        tmp_path / "old.pt": "older YOLOv12",
+        tmp_path / "other.pt": "not a YOLOv13 or YOLOv12",
+        tmp_path / "training.pt": "no network in it",
+        tmp_path: "a folder",
+        tmp_path / "gone.pt": "no such file",
+    }
+    with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    cases[tmp_path / "zip.pt"] = "no data.pkl"
+    for path, line in cases.items():
+        with pytest.raises(YoloproofError, match=line) as caught:
+            load_network(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+def test_a_storage_is_never_read_past_its_end(tmp_path: Path) -> None:
+    torch.save({"model": {"w": torch.ones(8)}}, tmp_path / "ok.pt")
+    with zipfile.ZipFile(tmp_path / "ok.pt") as source, zipfile.ZipFile(tmp_path / "short.pt", "w") as target:
+        for item in source.namelist():
+            data = source.read(item)
+            target.writestr(item, data[:4] if item.endswith("data/0") else data)
+    with pytest.raises(YoloproofError, match="damaged checkpoint"):
+        read_checkpoint(tmp_path / "short.pt")
+
+
+def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release address replaced by a folder served over HTTP on this machine; the rest is the real path."""
+    import functools
+    import http.server
+    import threading
+
+    served = tmp_path / "release"
+    served.mkdir()
+    torch.save({"model": load_network("yolov12n", random_weights=True).state_dict()}, served / "yolov12n.pt")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(download.RELEASES, "yolov12", f"http://127.0.0.1:{server.server_port}/")
+    try:
+        assert load_network("yolov12n").variant.name == "yolov12n"
+    finally:
+        server.shutdown()
+    assert load_network("yolov12n").sha256 is not None  # from the cache, with the server gone
+    record = json.loads((download.cache_folder() / "sha256.json").read_text())
+    assert len(record["yolov12n"]) == 64
+    path = download.cache_folder() / "yolov12n.pt"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(YoloproofError, match="SHA-256 is not"):
+        load_network("yolov12n")
+
+
+def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(download.RELEASES, "yolov13", "http://127.0.0.1:9/")
+    with pytest.raises(YoloproofError, match="--random-weights") as caught:
+        load_network("yolov13s")
+    assert str(tmp_path) in str(caught.value)
