@@ -9,8 +9,12 @@ import sys
 
 import typer
 
+from yoloproof.commands.doctor import doctor
+from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
 from yoloproof.commands.profile import profile
+from yoloproof.commands.report import report
+from yoloproof.commands.sweep import sweep
 from yoloproof.commands.verify import verify
 from yoloproof.errors import YoloproofError
 
@@ -26,6 +30,10 @@ app = typer.Typer(
 app.command("profile")(profile)
 app.command("export")(export)
 app.command("verify")(verify)
+app.command("doctor")(doctor)
+app.command("estimate")(estimate)
+app.command("report")(report)
+app.command("sweep")(sweep)
 
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

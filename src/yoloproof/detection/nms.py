@@ -93,6 +93,7 @@ def suppressed(
     return kept
 
 
+<<<<<<< HEAD
 def _covers(
     boxes: NDArray[np.float32], classes: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], iou: float
 ) -> NDArray[np.bool_]:
@@ -104,3 +105,15 @@ def _covers(
     area_one, area_other = (one[2] - one[0]) * (one[3] - one[1]), (other[2] - other[0]) * (other[3] - other[1])
     covers: NDArray[np.bool_] = shared > iou * (area_one + area_other - shared)
     return covers & (classes[a, None] == classes[None, b])
+=======
+def _iou(
+    boxes: NDArray[np.float32], area: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Intersection over union of box a[i] with box b[i]; 0 where neither has an area."""
+    one, other = boxes[:, a], boxes[:, b]
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    side = np.maximum(high - low, 0)
+    overlap: NDArray[np.float32] = side[0] * side[1]
+    union = area[a] + area[b] - overlap
+    return overlap / np.where(union > 0, union, 1)
+>>>>>>> main

@@ -1,0 +1,88 @@
+"""`yoloproof report`: result files as a page, a table or pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from yoloproof.commands.shared import check_new, write_json
+from yoloproof.errors import YoloproofError
+
+
+def report(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="result files, as --json of profile and sweep write them")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the page to write; report.html by default")
+    ] = None,
+    title: Annotated[str, typer.Option(help="the page's title")] = "yoloproof report",
+    markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table instead")] = False,
+    columns: Annotated[str | None, typer.Option(help="columns of the Markdown table, comma separated")] = None,
+    png: Annotated[Path | None, typer.Option(help="write the charts as PNG into this folder instead")] = None,
+    into: Annotated[Path | None, typer.Option(help="fill the marked tables of this Markdown document")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="with --into: write nothing, exit 1 if a table is stale")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a page or picture that is there")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write what was written, as JSON")] = None,
+) -> None:
+    """Show result files as one self-contained HTML page (or --markdown, --png).
+
+    Example: yoloproof report cpu.json t4.json -o report.html
+    """
+    from yoloproof.results.report import html_from_results, pictures_from_results
+    from yoloproof.results.report_rows import rows_from_results
+    from yoloproof.results.report_text import DEFAULT_COLUMNS, markdown_from_rows
+
+    check_new(json_file)
+    if into is not None:
+        _fill(into, check)
+        return
+    if not files:
+        raise YoloproofError("no result file given; make one with: yoloproof profile MODEL --json FILE")
+    results = [(path.name, _read(path)) for path in files]
+    written: dict[Path, bytes] = {}
+    if markdown:
+        keys = [key.strip() for key in columns.split(",")] if columns else DEFAULT_COLUMNS
+        typer.echo(markdown_from_rows(rows_from_results(results), keys), nl=False)
+    if png is not None:
+        written.update({png / name: picture for name, picture in pictures_from_results(results).items()})
+    if output is not None or not (markdown or png):
+        written[output or Path("report.html")] = html_from_results(results, title).encode()
+    for path in written:
+        if path.exists() and not overwrite:
+            raise YoloproofError(f"{path} exists; give --overwrite to replace it, or another name")
+    for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if json_file is not None:
+        names = {str(path): len(content) for path, content in written.items()}
+        write_json({"written_bytes": names}, json_file)
+    for path in written:
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _fill(document: Path, check: bool) -> None:
+    from yoloproof.results.report_blocks import document_with_tables
+
+    if not document.is_file():
+        raise YoloproofError(f"{document}: no such document")
+    words = document_with_tables(document, _read)
+    if words == document.read_text(encoding="utf-8"):
+        typer.echo(f"{document}: tables in step with their result files", err=True)
+    elif check:
+        typer.echo(f"{document}: tables are stale; run: yoloproof report --into {document}", err=True)
+        raise typer.Exit(1)
+    else:
+        document.write_text(words, encoding="utf-8")
+        typer.echo(f"{document}: tables written", err=True)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    from yoloproof.results.file import read_result
+
+    return read_result(path)

@@ -1,0 +1,267 @@
+"""Result files as one self-contained HTML page, a Markdown table or pictures.
+
+The page holds its style, script and drawings, and forbids itself any network by its content security policy, which
+allows the one script and the one style by their hashes: text from a result file could not run even if it escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import resources
+from typing import Any
+
+import yoloproof
+from yoloproof.errors import YoloproofError
+from yoloproof.results import report_plots, report_svg
+from yoloproof.results.forensics import which_resembles
+from yoloproof.results.published import published_for, verdict
+from yoloproof.results.report_rows import (
+    NOT_SAID,
+    Row,
+    finite,
+    gpu_name,
+    plain_entry,
+    repeat_command,
+    rows_from_results,
+    text,
+)
+from yoloproof.results.report_text import COLUMNS, Column, digits, median_cell, proof_cell, published_cell
+
+# Shown only when asked for; every other column is shown unless it says the same in all rows.
+SECONDARY = ("p99", "parameters", "flops", "device")
+FILTERS = ("model", "attention", "runtime", "precision", "proof", "machine")
+NAMED = Mapping[str, Any]
+
+
+def html_from_results(results: Sequence[tuple[str, NAMED]], title: str = "yoloproof report") -> str:
+    """One HTML page of (file name, result) pairs. Raises YoloproofError where there is nothing to show."""
+    rows = rows_from_results(results)
+    if not rows:
+        raise YoloproofError(
+            "no result file holds an entry; measure something first: yoloproof profile MODEL --json FILE"
+        )
+    colours = report_plots.series_of(rows)
+    hidden, same = _columns_to_hide(rows)
+    style, script = _style(), _asset("report.js")
+    page = _template().render(
+        title=title,
+        style=style,
+        script=script,
+        style_hash=_content_hash(style),
+        script_hash=_content_hash(script),
+        counts=_counts(rows),
+        machines=_machines(rows),
+        columns=COLUMNS,
+        hidden=hidden,
+        same=same,
+        filters=_filters(rows),
+        table=_table(rows, hidden),
+        scatters=_scatters(rows, colours),
+        forensics=_forensics(rows, colours),
+        batches=report_plots.batch_scaling(rows, colours),
+        warnings=_warnings(rows),
+        details=[_detail(row, colours) for row in rows],
+        tool=f"yoloproof {getattr(yoloproof, '__version__', '')}".strip(),
+        written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        files=[name for name, _ in results],
+    )
+    return str(page)
+
+
+def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, bytes]:
+    """The report's charts as PNG (2 px per unit, light), by file name: `latency-ap-1.png`, `forensics-1.png` …
+
+    Raises YoloproofError where there is nothing to draw or no font to write with.
+    """
+    import resvg_py
+
+    rows = rows_from_results(results)
+    colours, css = report_plots.series_of(rows), report_svg.PRINT_CSS
+    charts = [wide for wide, _ in _scatters(rows, colours, css)]
+    charts += [report_plots.forensic(group, colours, css) for group in report_plots.forensic_groups(rows)]
+    charts += report_plots.batch_scaling(rows, colours, css)
+    charts += [chart for row in rows if (chart := report_plots.distribution(row, colours, css))]
+    if not charts:
+        raise YoloproofError("nothing to draw: the result files hold no samples")
+    blank = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20">{}</svg>'
+    word = blank.format('<text x="2" y="15" font-family="sans-serif">ms</text>')
+    if bytes(resvg_py.svg_to_bytes(svg_string=word)) == bytes(resvg_py.svg_to_bytes(svg_string=blank.format(""))):
+        raise YoloproofError(
+            "no font on this machine to label pictures with; install one (Debian: apt install fonts-dejavu-core)"
+        )
+    pictures: dict[str, bytes] = {}
+    for chart in charts:
+        number = sum(name.startswith(chart.key) for name in pictures) + 1
+        pictures[f"{chart.key}-{number}.png"] = bytes(
+            resvg_py.svg_to_bytes(svg_string=chart.svg, zoom=2.0, background="#ffffff")
+        )
+    return pictures
+
+
+def _asset(name: str) -> str:
+    return (resources.files("yoloproof.results") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _style() -> str:
+    names = ("ink", "soft", "grid", "bad", *(f"s{index}" for index in range(len(report_svg.SERIES))))
+    drawing = (report_svg.STYLE + report_svg.SERIES_STYLE) % {name: f"var(--{name})" for name in names}
+    pairs = enumerate(zip(report_svg.SERIES, report_svg.DARK_SERIES, strict=True))
+    series = "".join(f"--s{index}:light-dark({light},{dark});" for index, (light, dark) in pairs)
+    return f"{_asset('report.css')}:root{{{series}}}{drawing}"
+
+
+def _content_hash(content: str) -> str:
+    """The content's hash as a content security policy writes it (CSP Level 3, section 2.3.1)."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("yoloproof.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["say"] = text
+    environment.filters["figures"] = _figures
+    return environment.get_template("report.html.j2")
+
+
+def _figures(figures: Any) -> str:
+    """A check's figures on one line; whatever shape a file gave them."""
+    if not isinstance(figures, Mapping):
+        return text(figures)
+    parts = ((name, f"{value:.4g}" if finite(value) is not None else text(value)) for name, value in figures.items())
+    return ", ".join(f"{name} {value}" for name, value in parts)
+
+
+def _counts(rows: Sequence[Row]) -> dict[str, int]:
+    verdicts = [row.verdict for row in rows]
+    return {
+        "total": len(rows),
+        "proved": verdicts.count("proved"),
+        "failed": verdicts.count("not proved"),
+        "unchecked": verdicts.count("unchecked"),
+        "missing": verdicts.count("not measured"),
+        "quick": sum(row.run.quick for row in rows),
+    }
+
+
+def _machines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    machines: dict[int, dict[str, Any]] = {}
+    for run in (row.run for row in rows):
+        machine = machines.setdefault(
+            run.machine_id, {"id": run.machine_id, "label": run.machine, "facts": run.facts, "runs": []}
+        )
+        if not any(run is known for known in machine["runs"]):
+            machine["runs"].append(run)
+    return list(machines.values())
+
+
+def _columns_to_hide(rows: Sequence[Row]) -> tuple[set[str], list[tuple[str, str]]]:
+    """Columns hidden at first, and what those say that say the same in all rows."""
+    hidden, same = set(SECONDARY), []
+    for column in COLUMNS[1:]:
+        said = {column.cell(row) for row in rows}
+        if len(said) == 1 and column.key not in ("median", "proof") and (len(rows) > 1 or said == {NOT_SAID}):
+            hidden.add(column.key)
+            if said != {NOT_SAID}:
+                same.append((column.heading, said.pop()))
+    return hidden, same
+
+
+def _filters(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    by_key = {column.key: column for column in COLUMNS}
+    choices = {key: sorted({by_key[key].cell(row) for row in rows}) for key in FILTERS}
+    return [
+        {"key": key, "heading": by_key[key].heading, "choices": values}
+        for key, values in choices.items()
+        if len(values) > 1
+    ]
+
+
+def _table(rows: Sequence[Row], hidden: set[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "anchor": row.anchor,
+            "css": "" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft",
+            "warned": ", ".join(dict.fromkeys(text(item.get("code")) for item in row.warnings)),
+            "cells": [_cell(column, row, hidden) for column in COLUMNS],
+        }
+        for row in rows
+    ]
+
+
+def _cell(column: Column, row: Row, hidden: set[str]) -> dict[str, Any]:
+    css = [name for name, on in (("num", column.order), ("off", column.key in hidden)) if on]
+    if column.key == "proof":
+        css.append({"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad"))
+    return {"words": column.cell(row), "css": " ".join(css), "order": column.order(row) if column.order else None}
+
+
+def _scatters(
+    rows: Sequence[Row], colours: dict[str, int], css: str = ""
+) -> list[tuple[report_plots.Chart, report_plots.Chart]]:
+    """A wide and a narrow chart per machine that has an AP beside a latency."""
+    pairs = []
+    for machine in dict.fromkeys(row.run.machine_id for row in rows):
+        here = [row for row in rows if row.run.machine_id == machine]
+        wide, narrow = (report_plots.scatter(here, colours, width, css) for width in (860, 380))
+        if wide and narrow:
+            pairs.append((wide, narrow))
+    return pairs
+
+
+def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[report_plots.Chart, str]]:
+    """A chart per group of attentions, with what the published figure resembles, in words."""
+    made = []
+    for group in report_plots.forensic_groups(rows):
+        machine = {"gpu": {"name": gpu_name(group[0].run.facts)}}
+        resembled = which_resembles(published_for(group[0].model), [plain_entry(row) for row in group], machine)
+        made.append((report_plots.forensic(group, colours), resembled.line))
+    return made
+
+
+def _held(row: Row) -> str:
+    """Whether the reported figure was reproduced, or why the two cannot be held together."""
+    if row.published is None or row.median_s is None:
+        return ""
+    return verdict(vars(row.published), plain_entry(row), {"gpu": {"name": gpu_name(row.run.facts)}})
+
+
+def _warnings(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Warnings by code, each with where it was seen: (evidence, label, the row's anchor, empty for a run)."""
+    groups: dict[str, dict[str, Any]] = {}
+    runs = {id(row.run): row.run for row in rows}.values()
+    seen = [(item, f"{run.machine}, {run.created}", "") for run in runs for item in run.warnings]
+    seen += [(item, row.label, row.anchor) for row in rows for item in row.warnings]
+    for item, label, anchor in seen:
+        code = text(item.get("code"))
+        advice = "" if item.get("advice") is None else text(item.get("advice"))
+        group = groups.setdefault(code, {"code": code, "advice": advice, "seen": []})
+        group["seen"].append((text(item.get("evidence")), label, anchor))
+    return sorted(groups.values(), key=lambda group: -len(group["seen"]))
+
+
+def _detail(row: Row, colours: dict[str, int]) -> dict[str, Any]:
+    proof = row.entry.get("proof")
+    checks = proof.get("checks") if isinstance(proof, Mapping) else None
+    keys = ("artifact", "runtime", "model", "accuracy", "end_to_end")
+    return {
+        "row": row,
+        "css": {"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad"),
+        "median": median_cell(row) if row.median_s is None else f"{digits(row.median_s * 1e3)} ms",
+        "proof": proof_cell(row),
+        "reported": published_cell(row) if row.published else "",
+        "held": _held(row),
+        "chart": report_plots.distribution(row, colours),
+        "checks": [_check(item) for item in checks if isinstance(item, Mapping)] if isinstance(checks, list) else [],
+        "repeat": repeat_command(row),
+        "facts": {key: row.entry[key] for key in keys if row.entry.get(key) is not None},
+    }
+
+
+def _check(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item.get(key) for key in ("name", "passed", "figures", "detail")}

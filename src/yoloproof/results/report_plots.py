@@ -1,0 +1,312 @@
+"""The report's charts as SVG: latency against AP, attention side by side, batch scaling, latency per process."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.results.published import same_gpu
+from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front
+from yoloproof.results.report_svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
+from yoloproof.results.report_text import digits, milliseconds
+
+SHAPES = {"fused": "circle", "explicit": "square", "published": "triangle", "stripped": "diamond"}
+ATTENTIONS = ("published", "explicit", "fused", "stripped")
+BINS = 56
+PROCESSES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart's file-name-safe key, its caption, and its drawing at one width."""
+
+    key: str
+    caption: str
+    svg: str
+
+
+def series_of(rows: Iterable[Row]) -> dict[str, int]:
+    """A colour index per model family, in alphabetical order, so that filtering never recolours a chart."""
+    return {family: index % len(SERIES) for index, family in enumerate(sorted({row.family for row in rows}))}
+
+
+def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css: str = "") -> Chart | None:
+    """Median latency (log) against AP of one machine's rows, with the Pareto front of the proved ones.
+
+    Reported figures stand beside as plus signs at the AP reported with them; where they were taken on another GPU the
+    legend says so. None where no row has an AP.
+    """
+    measured = [row for row in rows if row.median_s is not None and row.ap is not None]
+    if not measured:
+        return None
+    machine = measured[0].run.machine
+    reported = {row.model: row.published for row in measured if row.published and row.published.ap is not None}
+    points = [(row.median_s or 0.0, 100 * (row.ap or 0.0)) for row in measured]
+    points += [(figure.latency_s, 100 * (figure.ap or 0.0)) for figure in reported.values()]
+    legend = _scatter_legend(measured, colours, list(reported.values()))
+    legend_lines = _wrap([word for word, _, _ in legend], width - 60)
+    top = 14 + 18 * len(legend_lines)
+    height = top + (344 if width >= 600 else 304)
+    front = pareto_front(measured)
+    best = ", ".join(f"{row.label} {milliseconds(row.median_s)} ms AP {digits(row.ap, 0.01)}" for row in front)
+    canvas = Canvas(width, height, f"Latency against AP on {machine}", f"Pareto front: {best or 'no proved result'}")
+    x_of, y_of = _scatter_axes(canvas, points, top)
+    corners: list[tuple[float, float]] = []
+    for row in front:
+        x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
+        corners += [(x, corners[-1][1]), (x, y)] if corners else [(x, y)]
+    if len(front) > 1:
+        canvas.path(corners, "front")
+    for model, figure in reported.items():
+        tooltip = f"{model}: {milliseconds(figure.latency_s)} ms reported on {figure.gpu} ({figure.source})"
+        canvas.mark(x_of(figure.latency_s), y_of(100 * (figure.ap or 0.0)), "plus", "reported", tooltip)
+    taken: list[tuple[float, float, float, float]] = []
+    for row in measured:
+        x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
+        tooltip = f"{row.label}: {milliseconds(row.median_s)} ms, AP {digits(row.ap, 0.01)}, {row.verdict}"
+        shape, sign = (SHAPES.get(row.attention, "star"), f"s{colours[row.family]}") if row.proved else ("cross", "bad")
+        canvas.mark(x, y, shape, sign, tooltip, row.anchor)
+        taken.append((x - 6, y - 6, x + 6, y + 6))
+    # One label per model, proved and not: the fastest of each, the front first.
+    firsts = {(row.model, row.proved): row for row in sorted(measured, key=lambda row: -(row.median_s or 0.0))}
+    rest = [row for row in firsts.values() if row.number not in {chosen.number for chosen in front}]
+    for row in [*front, *rest]:
+        _label(canvas, row.model, x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0)), taken, width - 8, top)
+    _draw_legend(canvas, legend, legend_lines)
+    caption = f"{machine}: latency against AP. The dashed line is the Pareto front of the proved results."
+    return Chart("latency-ap", caption, canvas.svg(css, caption))
+
+
+def _scatter_axes(canvas: Canvas, points: Sequence[tuple[float, float]], top: float) -> tuple[Scale, Scale]:
+    """Grid and axis titles around (seconds, AP in percent) points; the two scales."""
+    left, bottom, right = 46.0, canvas.height - 44, canvas.width - 16
+    xs, ys = zip(*points, strict=True)
+    span = (max(ys) - min(ys)) or 2.0
+    x_ends, y_ends = (min(xs) / 1.15, max(xs) * 1.25), (min(ys) - 0.12 * span, max(ys) + 0.12 * span)
+    x_of, y_of = scale(*x_ends, left, right, log=True), scale(*y_ends, bottom, top)
+    for tick in log_ticks(*x_ends):
+        canvas.line(x_of(tick), top, x_of(tick), bottom, "grid")
+        canvas.text(x_of(tick), bottom + 16, f"{tick * 1e3:g}", "soft small", "middle")
+    for tick in linear_ticks(*y_ends):
+        canvas.line(left, y_of(tick), right, y_of(tick), "grid")
+        canvas.text(left - 6, y_of(tick) + 4, f"{tick:g}", "soft small", "end")
+    canvas.text((left + canvas.width) / 2, canvas.height - 8, "median latency, ms (log)", "soft small", "middle")
+    canvas.text(4, top - 4, "AP, %", "soft small")
+    return x_of, y_of
+
+
+def _scatter_legend(
+    rows: Sequence[Row], colours: dict[str, int], reported: Sequence[Published]
+) -> list[tuple[str, str, str]]:
+    """(words, shape, class) of every sign in use."""
+    proved = [row for row in rows if row.proved]
+    legend = [
+        (family, "circle", f"s{index}") for family, index in colours.items() if any(r.family == family for r in proved)
+    ]
+    kinds = sorted({row.attention for row in proved})
+    if len(kinds) > 1:
+        legend += [(kind, SHAPES.get(kind, "star"), "reported") for kind in kinds]
+    if len(proved) < len(rows):
+        legend.append(("not proved: no result", "cross", "bad"))
+    if reported:
+        gpus = sorted({figure.gpu for figure in reported})
+        elsewhere = (
+            ""
+            if all(same_gpu(figure.gpu, gpu_name(rows[0].run.facts)) for figure in reported)
+            else " (another machine)"
+        )
+        legend.append((f"reported on {', '.join(gpus)}{elsewhere}", "plus", "reported"))
+    return legend
+
+
+def _wrap(words: Sequence[str], width: float) -> list[int]:
+    """How many legend entries go on each line."""
+    lines, used = [0], 0.0
+    for word in words:
+        need = 24 + 6.4 * len(word)
+        if lines[-1] and used + need > width:
+            lines.append(0)
+            used = 0.0
+        lines[-1] += 1
+        used += need
+    return lines
+
+
+def _draw_legend(canvas: Canvas, legend: Sequence[tuple[str, str, str]], lines: Sequence[int]) -> None:
+    entries = iter(legend)
+    for line, count in enumerate(lines):
+        x = 52.0
+        for words, shape, css in itertools.islice(entries, count):
+            canvas.mark(x, 10 + 18 * line, shape, css)
+            canvas.text(x + 10, 14 + 18 * line, clipped(words, 300), "small")
+            x += 24 + 6.4 * len(words)
+
+
+def _label(
+    canvas: Canvas,
+    words: str,
+    x: float,
+    y: float,
+    taken: list[tuple[float, float, float, float]],
+    right: float,
+    top: float,
+) -> None:
+    """Write a label beside its point where it covers nothing; leave it to the tooltip where there is no room."""
+    words = clipped(words, 130)
+    width = 6.4 * len(words)
+    for left, baseline in ((x + 9, y + 4), (x - 9 - width, y + 4), (x - width / 2, y - 10), (x - width / 2, y + 19)):
+        box = (left, baseline - 10, left + width, baseline + 3)
+        free = all(box[2] < b[0] or box[0] > b[2] or box[3] < b[1] or box[1] > b[3] for b in taken)
+        if free and left > 48 and box[2] < right and box[1] > top:
+            canvas.text(left, baseline, words, "small")
+            taken.append(box)
+            return
+
+
+def forensic_groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of one model, runtime and machine that was timed with at least two attentions; the usual order."""
+    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.median_s and row.attention != NOT_SAID:
+            groups[_setting(row, "batch")].append(row)
+
+    def rank(row: Row) -> tuple[int, float]:
+        return ATTENTIONS.index(row.attention) if row.attention in ATTENTIONS else len(ATTENTIONS), row.median_s or 0.0
+
+    return [sorted(group, key=rank) for group in groups.values() if len({row.attention for row in group}) > 1]
+
+
+def _setting(row: Row, *extra: str) -> tuple[object, ...]:
+    """What two rows must share to stand in one chart."""
+    shared = (row.run.machine_id, row.model, row.weights, row.runtime, row.device, row.precision, row.imgsz)
+    return (*shared, row.run.protocol.get("name"), *(getattr(row, name) for name in extra))
+
+
+def forensic(group: Sequence[Row], colours: dict[str, int], css: str = "") -> Chart:
+    """The attentions of one group side by side, with the figure that was reported for the model."""
+    first = group[0]
+    base = next((row.median_s for row in group if row.attention == "published"), None)
+    figure = next((row.published for row in group if row.published), None)
+    here = figure is not None and same_gpu(figure.gpu, gpu_name(first.run.facts))
+    top, step, left, width = 8, 44, 78, 360
+    high = max((row.interval_s or (0, row.median_s or 0))[1] for row in group)
+    if figure is not None and here:
+        high = max(high, figure.latency_s)
+    x_of = scale(0.0, high * 1.02, left, width - 12)
+    height = top + step * len(group) + (22 if figure else 4)
+    words = "; ".join(f"{row.attention} {milliseconds(row.median_s)} ms, {row.verdict}" for row in group)
+    canvas = Canvas(width, height, f"Attentions of {first.model} on {first.runtime}", words)
+    for index, row in enumerate(group):
+        y = top + step * index
+        median = row.median_s or 0.0
+        canvas.text(left - 8, y + 14, clipped(row.attention, left - 8), "", "end")
+        css_class = f"s{colours[row.family]}" if row.proved else "bad"
+        bar = canvas.add(
+            "rect", css_class, x=float(left), y=float(y + 3), width=max(1.0, x_of(median) - left), height=15.0
+        )
+        bar.set("data-row", row.anchor)
+        if row.interval_s:
+            low_end, high_end = row.interval_s
+            canvas.line(x_of(low_end), y + 10.5, x_of(high_end), y + 10.5, "whisker")
+        ratio = f" · {median / base:.2f} × published" if base and row.attention != "published" else ""
+        canvas.text(left, y + 33, f"{milliseconds(median)} ms{ratio}", "small")
+        canvas.text(width - 12, y + 33, row.verdict, "small soft" if row.proved else "small badtext", "end")
+    if figure is not None:
+        canvas.text(
+            left,
+            height - 6,
+            clipped(f"reported: {milliseconds(figure.latency_s)} ms on {figure.gpu}", 270),
+            "soft small",
+        )
+        if here:
+            canvas.line(x_of(figure.latency_s), top, x_of(figure.latency_s), height - 20, "front")
+    batch = "" if first.batch in (None, 1) else f", batch {first.batch}"
+    caption = f"{first.model}{batch} · {first.runtime} · {first.precision} · {first.run.machine}"
+    return Chart("forensics", caption, canvas.svg(css, caption))
+
+
+def batch_scaling(rows: Sequence[Row], colours: dict[str, int], css: str = "") -> list[Chart]:
+    """Images per second against batch, one chart per setting that was timed with at least two batches."""
+    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.median_s and row.batch:
+            groups[_setting(row, "attention")].append(row)
+    return [_batch(group, colours, css) for group in groups.values() if len({row.batch for row in group}) > 1]
+
+
+def _batch(group: list[Row], colours: dict[str, int], css: str) -> Chart:
+    group = sorted(group, key=lambda row: row.batch or 0)
+    first, left, width, height, bottom = group[0], 46, 360, 230, 40
+    rates = [(row.batch or 0) / (row.median_s or 1.0) for row in group]
+    x_of = scale(group[0].batch or 1, group[-1].batch or 1, left + 18, width - 26, log=True)
+    y_of = scale(0.0, max(rates) * 1.12, height - bottom, 20)
+    words = "; ".join(f"batch {row.batch}: {digits(rate)} images/s" for row, rate in zip(group, rates, strict=True))
+    canvas = Canvas(width, height, f"Batch scaling of {first.model} on {first.runtime}", words)
+    for tick in linear_ticks(0.0, max(rates) * 1.12, 4):
+        canvas.line(left, y_of(tick), width - 12, y_of(tick), "grid")
+        canvas.text(left - 6, y_of(tick) + 4, f"{tick:g}", "soft small", "end")
+    canvas.text(4, 12, "images/s", "soft small")
+    canvas.text((left + width) / 2, height - 4, "batch", "soft small", "middle")
+    points = [(x_of(row.batch or 1), y_of(rate)) for row, rate in zip(group, rates, strict=True)]
+    canvas.path(points, f"l{colours[first.family]}")
+    for row, rate, (x, y) in zip(group, rates, points, strict=True):
+        tooltip = f"batch {row.batch}: {digits(rate)} images/s, {milliseconds(row.median_s)} ms, {row.verdict}"
+        shape, css_class = ("circle", f"s{colours[row.family]}") if row.proved else ("cross", "bad")
+        canvas.mark(x, y, shape, css_class, tooltip, row.anchor)
+        canvas.text(x, height - bottom + 15, str(row.batch), "soft small", "middle")
+        canvas.text(x, y - 9, f"{milliseconds(row.median_s)} ms", "small", "middle")
+    caption = f"{first.model} · {first.attention} · {first.runtime} · {first.precision} · {first.run.machine}"
+    return Chart("batch", caption, canvas.svg(css, caption))
+
+
+def distribution(row: Row, colours: dict[str, int], css: str = "") -> Chart | None:
+    """The latency samples of every process: a density, its median, and how many lie beyond the drawn range.
+
+    None where the entry holds no samples.
+    """
+    processes = [samples for samples in map(_samples, row.entry.get("processes") or []) if samples.size]
+    if not processes:
+        return None
+    shown = processes[:PROCESSES_SHOWN]
+    everything = np.concatenate(shown)
+    low, body, high = (float(value) for value in np.quantile(everything, (0.0, 0.9, 0.99)))
+    high = max(min(high, low + 3 * (body - low)), low * 1.02)
+    left, width, step, top = 26, 360, 30, 6
+    height = top + step * len(shown) + 34
+    x_of = scale(low, high, left, width - 54)
+    medians = [float(np.median(samples)) for samples in shown]
+    words = ", ".join(f"process {index}: {milliseconds(median)}" for index, median in enumerate(medians, 1))
+    canvas = Canvas(width, height, f"Latency per process of {row.label}", f"Medians in ms: {words}")
+    base = float(top)
+    for index, (samples, median) in enumerate(zip(shown, medians, strict=True), 1):
+        base = top + step * index
+        counts, edges = np.histogram(samples, bins=BINS, range=(low, high))
+        dense = np.convolve(counts, (0.25, 0.5, 0.25), "same") / max(counts.max(), 1) * (step - 5)
+        centres = (edges[:-1] + edges[1:]) / 2
+        outline = [
+            (x_of(low), base),
+            *((x_of(float(c)), base - float(d)) for c, d in zip(centres, dense, strict=True)),
+            (x_of(high), base),
+        ]
+        canvas.path(outline, f"s{colours[row.family]}", closed=True)
+        canvas.line(x_of(min(median, high)), base - step + 5, x_of(min(median, high)), base, "median")
+        canvas.text(left - 8, base, str(index), "soft small", "end")
+        beyond = int((samples > high).sum())
+        canvas.text(width - 50, base, milliseconds(median) + (f" +{beyond}" if beyond else ""), "small")
+    for tick in linear_ticks(low, high, 4):
+        canvas.line(x_of(tick), base, x_of(tick), base + 5)
+        canvas.text(x_of(tick), base + 17, f"{tick * 1e3:g}", "soft small", "middle")
+    more = f"; {len(processes) - len(shown)} more processes not drawn" if len(processes) > len(shown) else ""
+    caption = f"Latency per process, ms; right: median, and after + the samples beyond the drawn range{more}"
+    return Chart("distribution", caption, canvas.svg(css, caption))
+
+
+def _samples(process: object) -> NDArray[np.float64]:
+    values = process.get("samples_s") if isinstance(process, dict) else None
+    numbers = [number for number in map(finite, values if isinstance(values, list) else []) if number is not None]
+    return np.array(numbers, dtype=np.float64)
