@@ -28,7 +28,9 @@ def detections_from_output(
     Raises YoloproofError for another shape or values that are not finite.
     """
     if output.ndim != 2 or output.shape[0] < 5:
-        raise YoloproofError(f"a detector's raw output of one image is [4 + classes, anchors], not {list(output.shape)}")
+        raise YoloproofError(
+            f"a detector's raw output of one image is [4 + classes, anchors], not {list(output.shape)}"
+        )
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
         raise YoloproofError("the network's output holds NaN or infinity; no detections can be read from it")
@@ -70,9 +72,7 @@ def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     return np.argsort(-scores, kind="stable")
 
 
-def suppressed(
-    boxes: NDArray[np.float32], classes: NDArray[np.int64], iou: float, most: int
-) -> NDArray[np.int64]:
+def suppressed(boxes: NDArray[np.float32], classes: NDArray[np.int64], iou: float, most: int) -> NDArray[np.int64]:
     """Greedy class-aware suppression of boxes [4, n] sorted by descending score → indices kept, at most `most`.
 
     Chunk by chunk: drop what a kept box covers, then settle the chunk's survivors among themselves in their order.
@@ -93,7 +93,6 @@ def suppressed(
     return kept
 
 
-<<<<<<< HEAD
 def _covers(
     boxes: NDArray[np.float32], classes: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], iou: float
 ) -> NDArray[np.bool_]:
@@ -105,15 +104,3 @@ def _covers(
     area_one, area_other = (one[2] - one[0]) * (one[3] - one[1]), (other[2] - other[0]) * (other[3] - other[1])
     covers: NDArray[np.bool_] = shared > iou * (area_one + area_other - shared)
     return covers & (classes[a, None] == classes[None, b])
-=======
-def _iou(
-    boxes: NDArray[np.float32], area: NDArray[np.float32], a: NDArray[np.int64], b: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Intersection over union of box a[i] with box b[i]; 0 where neither has an area."""
-    one, other = boxes[:, a], boxes[:, b]
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    side = np.maximum(high - low, 0)
-    overlap: NDArray[np.float32] = side[0] * side[1]
-    union = area[a] + area[b] - overlap
-    return overlap / np.where(union > 0, union, 1)
->>>>>>> main
