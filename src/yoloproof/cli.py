@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from yoloproof.commands.compare import compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
@@ -33,6 +34,7 @@ app.command("verify")(verify)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("sweep")(sweep)
 
 # typer carries its own copy of click; this is the base of every usage error in either
