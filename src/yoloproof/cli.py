@@ -31,6 +31,7 @@ app = typer.Typer(
 app.command("profile")(profile)
 app.command("export")(export)
 app.command("verify")(verify)
+app.command("compare")(compare)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("report")(report)
@@ -38,7 +39,7 @@ app.command("compare")(compare)
 app.command("sweep")(sweep)
 
 # typer carries its own copy of click; this is the base of every usage error in either
-UsageErrors = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
