@@ -120,5 +120,3 @@ def test_the_watcher_reads_while_it_is_open(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(reading["throttle_reasons"] == ["sw_power_cap", "sw_thermal"] for reading in readings)
     assert [r["at_s"] for r in readings] == sorted(r["at_s"] for r in readings)
     assert not watcher._thread.is_alive()
-
-

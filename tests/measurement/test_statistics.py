@@ -122,7 +122,9 @@ def test_separate_runs_take_the_mann_whitney_interval() -> None:
 
 @pytest.mark.parametrize(("n", "m", "enough"), [(3, 3, False), (4, 4, True), (3, 6, True), (1, 6, False)])
 def test_too_few_processes_are_cannot_tell_and_no_interval(n: int, m: int, enough: bool) -> None:
-    value, interval, confidence, verdict = ratio_of([1.0 + i / 100 for i in range(n)], [9.0 + i for i in range(m)], False)
+    value, interval, confidence, verdict = ratio_of(
+        [1.0 + i / 100 for i in range(n)], [9.0 + i for i in range(m)], False
+    )
     assert (interval is not None) is enough
     assert (confidence is not None) is enough
     assert verdict == ("faster" if enough else "cannot tell")

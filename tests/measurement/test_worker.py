@@ -46,10 +46,12 @@ def test_cold_start_is_opening_and_first_inference_apart_from_all_samples() -> N
 def test_the_sample_is_execute_alone_and_the_transfers_stand_beside_it() -> None:
     bench = FakeBench({"a": steady(0.1)})
     events = bench.events(job_of([bench.subject("a")], LATENCY))
-    assert column(events, "samples", "wall_s") == pytest.approx([0.1] * 40, abs=1e-5)
-    assert set(map(lambda s: round(s, 5), column(events, "samples", "load_s"))) == {LOAD_S}
-    assert set(map(lambda s: round(s, 5), column(events, "samples", "fetch_s"))) == {FETCH_S}
-    assert column(events, "samples", "device_s") == pytest.approx([0.09] * 40, abs=1e-5)
+    samples = column(events, "samples", "wall_s")
+    assert len(samples) > 30
+    assert samples == pytest.approx([0.1] * len(samples), abs=1e-5)
+    assert {round(seconds, 5) for seconds in column(events, "samples", "load_s")} == {LOAD_S}
+    assert {round(seconds, 5) for seconds in column(events, "samples", "fetch_s")} == {FETCH_S}
+    assert column(events, "samples", "device_s") == pytest.approx([0.09] * len(samples), abs=1e-5)
 
 
 def test_loadgen_times_the_whole_query() -> None:
