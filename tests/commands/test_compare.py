@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_results import made_entry, made_result
 
+from made_results import made_entry, made_result
 from yoloproof.cli import main
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.statistics import ratio_of

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_bench import FakeBench, steady, unwatched, zeros
-from tiny_onnx import images, tiny_detector
 
+from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement import PROTOCOLS, Measurement, Protocol, Subject, measure, quick
 from yoloproof.runtime import SessionSpec

@@ -6,9 +6,9 @@ import io
 from typing import Any
 
 import pytest
-from made_results import made_entry, made_result
 from rich.console import Console
 
+from made_results import made_entry, made_result
 from yoloproof.results.table import decimals, latency_table, notes, print_result
 
 

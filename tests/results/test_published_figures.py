@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_results import made_entry
 
+from made_results import made_entry
 from yoloproof.results.forensics import forensics_table, which_resembles
 from yoloproof.results.published import model_ratios, published_figures, published_for, same_gpu, variant_name, verdict
 

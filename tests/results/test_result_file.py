@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_results import made_entry, made_result
 
+from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.results.file import read_result, run_of, write_result
 
