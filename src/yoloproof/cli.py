@@ -35,6 +35,7 @@ app.command("compare")(compare)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("sweep")(sweep)
 
 # typer carries its own copy of click; this is the base of every usage error in either
