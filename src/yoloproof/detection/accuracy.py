@@ -48,7 +48,7 @@ def accuracy_of(
         image = result.item[0]
         found[image] = result.detections
         if resume is not None:
-            _append(resume, {"image": image, "detections": result.detections.astype(float).round(5).tolist()})
+            _append(resume, {"image": image, "detections": result.detections.tolist()})
         if progress is not None:
             progress(len(found), len(data.ids))
     return {**evaluate(data, found, categories).as_dict(), "protocol": protocol}
@@ -81,7 +81,7 @@ def _append(path: Path, record: Mapping[str, Any]) -> None:
 
 def _resumed(path: Path, run: Mapping[str, Any], known: set[int]) -> dict[int, NDArray[np.float32]]:
     """What an earlier run left; a line cut off by its end is cut away and run again."""
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         _append(path, run)
         return {}
     text = path.read_text(encoding="utf-8", errors="replace")

@@ -156,7 +156,8 @@ def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
         raise YoloproofError(
             f"{folder}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
         )
-    records, annotations = [], []
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (file, label) in enumerate(zip(files, labels, strict=True), 1):
         width, height = _upright_size(file)
         records.append({"id": number, "width": width, "height": height})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
 
 Item = TypeVar("Item")
+READERS = min(4, os.cpu_count() or 1)  # threads that decode and letterbox; both leave Python's lock alone
 IN_GRAPH = ("count", "boxes", "scores", "classes")  # outputs of an artifact with suppression inside
 
 
@@ -77,7 +79,7 @@ def detections_of_batch(
     if all(name in named for name in IN_GRAPH):
         return [_in_graph_rows(named, image, rule) for image in range(len(named["count"]))]
     raw = outputs[0]
-    if raw.ndim != 3 or raw.shape[1] < 5 or raw.shape[1] > raw.shape[2]:
+    if raw.ndim != 3 or raw.shape[1] < 5 or raw.shape[1] > max(raw.shape[2], 1004):
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in named.items())
         raise YoloproofError(
             f"outputs {shapes}: detections are read from [B, 4 + classes, anchors], or from what"
@@ -110,12 +112,12 @@ def detect(
     """
     size = batch_of(session)
     stream = iter(items)
-    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "suppress") as suppressor:
+    with ThreadPoolExecutor(READERS, "read") as reader, ThreadPoolExecutor(1, "suppress") as suppressor:
         ahead: deque[tuple[Item, Future[Any]]] = deque()
         behind: deque[Future[list[Found[Item]]]] = deque()
 
         def refill() -> None:
-            for item in islice(stream, 2 * size - len(ahead)):
+            for item in islice(stream, 2 * size + READERS - len(ahead)):
                 ahead.append((item, reader.submit(_input_of, item, read, imgsz)))
 
         refill()
