@@ -12,9 +12,11 @@ import typer
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
+from yoloproof.commands.predict import predict
 from yoloproof.commands.profile import profile
 from yoloproof.commands.report import report
 from yoloproof.commands.sweep import sweep
+from yoloproof.commands.val import val
 from yoloproof.commands.verify import verify
 from yoloproof.errors import YoloproofError
 
@@ -30,6 +32,8 @@ app = typer.Typer(
 app.command("profile")(profile)
 app.command("export")(export)
 app.command("verify")(verify)
+app.command("predict")(predict)
+app.command("val")(val)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("report")(report)

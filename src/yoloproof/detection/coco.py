@@ -141,6 +141,23 @@ def _truth(
     }
 
 
+def set_of_folder(folder: Path, names: Sequence[str]) -> CocoSet:
+    """The set in a folder: COCO's where it holds one annotation file (instances.json, annotations/…), else YOLO's.
+
+    names -- the detector's classes, which a YOLO-format folder counts by. Raises YoloproofError where it is neither.
+    """
+    if not folder.is_dir():
+        raise YoloproofError(f"{folder}: no such folder")
+    found = [folder / "instances.json", *sorted(folder.glob("annotations/instances*.json"))]
+    found = [path for path in found if path.is_file()]
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise YoloproofError(f"{folder}: several annotation files ({listed}); choose with --images and --annotations")
+    if not found:
+        return yolo_set(folder, names)
+    return coco_set(folder / "images" if (folder / "images").is_dir() else folder, found[0])
+
+
 def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
     """A YOLO-format folder: `images/…` with `labels/…/NAME.txt` beside it (or both kinds of file in one folder).
 
