@@ -28,7 +28,7 @@ class OpenModel:
     """An opened model.
 
     names -- classes by index; imgsz -- (height, width) it is to be fed with; sha256 -- of the artifact (of the weights
-    where PyTorch runs these); network -- where MODEL was weights
+    where PyTorch runs these); network -- where MODEL was weights (that which PyTorch runs, if it does)
     """
 
     session: Session
@@ -81,14 +81,10 @@ def _open_weights(
     precision: str,
     attention: str,
 ) -> Iterator[OpenModel]:
-    from yoloproof.artifact.onnx import export_onnx
-    from yoloproof.network.simplify import simplify
-    from yoloproof.profiling import rewrites_for
-
     name = "pytorch" if runtime == "auto" else runtime
     network = load(attention)
     if name == "pytorch":
-        spec = SessionSpec(name, None, device, threads, precision, network=partial(load, attention))
+        spec = SessionSpec(name, None, device, threads, precision, network=lambda: network)
         with open_session(spec) as session:
             yield OpenModel(session, network.names, imgsz, network.sha256 or "", network)
         return
@@ -97,6 +93,10 @@ def _open_weights(
             f"{name} opens engines: make one with `yoloproof export MODEL --format engine --runtime {name}`"
         )
     _demand(name)
+    from yoloproof.artifact.onnx import export_onnx
+    from yoloproof.network.simplify import simplify
+    from yoloproof.profiling import rewrites_for
+
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
         path = Path(folder) / f"{network.variant.name}.onnx"
         simpler = simplify(network, rewrites_for(name, device, attention))
@@ -139,10 +139,8 @@ def _open_engine(path: Path, runtime: str, device: str, imgsz: tuple[int, int] |
 def names_in(metadata: Mapping[str, str]) -> dict[int, str]:
     """Class names an ONNX file's metadata state: ours as JSON, other exporters' as a Python literal; {} where none."""
     try:
-        if "yoloproof.names" in metadata:
-            names = json.loads(metadata["yoloproof.names"])
-        else:
-            names = ast.literal_eval(metadata.get("names", "{}"))
+        ours = metadata.get("yoloproof.names")
+        names = json.loads(ours) if ours is not None else ast.literal_eval(metadata.get("names", "{}"))
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(index): str(name) for index, name in pairs}
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
