@@ -31,7 +31,7 @@ OTHERS = {
     for name in ["report", "measurement", "engines", "accuracy", "performance", "gallery", "t4", "t4-tables"]
 }
 """Pages with tests of their own."""
-LATER = {"predict", "val", "compare"}
+LATER = {"predict", "val"}
 """Commands of the design that are written beside this guide."""
 ALL = [block for page in PAGES for block in blocks(DOCS / page)]
 
