@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
@@ -123,6 +124,7 @@ def test_a_worker_killed_in_the_middle_costs_a_retry_and_leaves_nothing_behind(c
     child = int(line.split()[2])
     os.kill(psutil.Process(child).ppid(), signal.SIGKILL)
     assert gone_soon(child), "the measurement does not outlive the worker it belongs to"
+    assert not Path(line.split()[3]).exists(), "nor does its folder"
     thread.join(60)
     assert len(tried.notes("measure")) == 2
     assert tried.rows()[0].get("failure") is None
