@@ -9,6 +9,8 @@ import sys
 
 import typer
 
+from yoloproof.commands.doctor import doctor
+from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
 from yoloproof.commands.profile import profile
 from yoloproof.commands.report import report
@@ -28,6 +30,8 @@ app = typer.Typer(
 app.command("profile")(profile)
 app.command("export")(export)
 app.command("verify")(verify)
+app.command("doctor")(doctor)
+app.command("estimate")(estimate)
 app.command("report")(report)
 app.command("sweep")(sweep)
 

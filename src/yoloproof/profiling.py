@@ -19,10 +19,9 @@ from yoloproof.artifact.onnx import PREFIX, Artifact, export_onnx, read_artifact
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement.machine import machine_facts
-from yoloproof.measurement.measure import Measurement, Subject, measure
+from yoloproof.measurement.measure import measure
 from yoloproof.measurement.protocol import PROTOCOLS, quick
-from yoloproof.measurement.statistics import summary
+from yoloproof.measurement.records import Measurement, Subject
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
@@ -47,6 +46,7 @@ class Request:
     runtime: str
     precision: str
     attention: str
+    batch: int = 1
 
 
 @dataclass
@@ -59,6 +59,8 @@ class Row:
     artifact: dict[str, Any]
     verdict: Verdict | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] | None = None
+    end_to_end: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,6 @@ class Settings:
     """What holds for all rows. imgsz: (height, width); images: real ones, for proof and timing, by path."""
 
     imgsz: tuple[int, int] = (640, 640)
-    batch: int = 1
     device: str = "cpu"
     threads: int | None = None
     flush_to_zero: bool = False
@@ -77,7 +78,7 @@ class Settings:
 
 def profile(
     requests: Sequence[Request], settings: Settings, protocol: str = "latency", *, fast: bool = False,
-    progress: Progress | None = None, bar: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None, bar: Callable[[float, str], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The result (schema 1 of docs/architecture.md) of making, proving and timing every requested row.
 
@@ -87,15 +88,17 @@ def profile(
     if protocol not in PROTOCOLS:
         raise YoloproofError(f"protocol '{protocol}' is none of {', '.join(PROTOCOLS)}")
     images = letterboxed(settings.images, settings.imgsz)
+    chosen = quick(PROTOCOLS[protocol]) if fast else PROTOCOLS[protocol]
     rows: list[Row] = []
     for request in requests:
-        rows += made_and_proved(request, settings, images, say)
-    chosen = quick(PROTOCOLS[protocol]) if fast else PROTOCOLS[protocol]
+        for batch in chosen.batches or (request.batch,):
+            rows += made_and_proved(replace(request, batch=batch), settings, images, say)
     say("timing")
-    names = [f"{i} {r.request.model} {r.request.runtime}" for i, r in enumerate(rows)]
-    subjects = [Subject(name, row.spec, batch=settings.batch) for name, row in zip(names, rows, strict=True)]
-    measurements = measure(subjects, chosen, images, progress=bar)
-    return result_from_rows(rows, measurements, settings, chosen, fast)
+    subjects = [
+        Subject(f"{i} {r.request.model} {r.request.runtime} {r.request.attention}", r.spec, settings.imgsz, r.request.batch)
+        for i, r in enumerate(rows)
+    ]
+    return result_from_rows(rows, measure(subjects, chosen, images, progress=bar), settings)
 
 
 def made_and_proved(request: Request, settings: Settings, images: NDArray[np.float32], say: Progress) -> list[Row]:
@@ -135,7 +138,7 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
         rewrites = tuple(artifact.metadata.get("rewrites", ()))
     described |= {
         "precision": request.precision, "attention": request.attention, "simplified": list(rewrites),
-        "imgsz": list(settings.imgsz), "batch": settings.batch, "checkpoint_sha256": network.sha256,
+        "imgsz": list(settings.imgsz), "batch": request.batch, "checkpoint_sha256": network.sha256,
     }  # fmt: skip
     return Row(request, spec, network, described)
 
@@ -157,11 +160,11 @@ def exported(network: Network, request: Request, settings: Settings) -> Artifact
     rewrites = rewrites_for(request.runtime, settings.device, request.attention)
     target = "cpu" if "halves" in rewrites else "any"
     precision = "fp32" if request.precision == "bf16" else request.precision  # bf16 is the runtime's doing
-    stem = f"{network.variant.name}-{request.attention}-{precision}-{target}"
+    stem = f"{network.variant.name}-{request.attention}-{precision}-{target}-b{request.batch}"
     path = settings.folder / f"{stem}-{Path(request.model).stem}.onnx"
     if not path.exists():
         network = _with_attention(network, request.attention)
-        export_onnx(simplify(network, rewrites), path, imgsz=settings.imgsz, batch=settings.batch, precision=precision)
+        export_onnx(simplify(network, rewrites), path, imgsz=settings.imgsz, batch=request.batch, precision=precision)
     if not request.runtime.startswith("tensorrt"):
         return read_artifact(path)
     from yoloproof.artifact.engine import engine_from_onnx
@@ -211,7 +214,7 @@ def _row_of_file(request: Request, settings: Settings, artifact: Artifact) -> Ro
     described = described_artifact(artifact) | {
         "precision": metadata.get("precision", "unknown"), "attention": metadata.get("attention", "unknown"),
         "simplified": metadata.get("rewrites", []), "imgsz": metadata.get("imgsz", list(settings.imgsz)),
-        "batch": settings.batch, "checkpoint_sha256": metadata.get("checkpoint_sha256"),
+        "batch": request.batch, "checkpoint_sha256": metadata.get("checkpoint_sha256"),
     }  # fmt: skip
     return Row(request, session_spec(request, settings, artifact.path), None, described)
 
@@ -222,7 +225,7 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
         row.facts = dict(session.facts)
         if row.network is None:
             session.infer(
-                images[: settings.batch]
+                images[: request.batch]
             )  # a foreign file is only shown to run; there is nothing to prove it by
             return row
         say(f"{row.request.model}: proving {row.request.runtime} {row.request.precision} {row.request.attention}")
@@ -236,44 +239,37 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
     return row
 
 
-def result_from_rows(
-    rows: Sequence[Row], measurements: Sequence[Measurement], settings: Settings, protocol: Any, fast: bool
-) -> dict[str, Any]:
+def result_from_rows(rows: Sequence[Row], measurements: Sequence[Measurement], settings: Settings) -> dict[str, Any]:
     """Schema 1."""
+    run = measurements[0].run
     entries = []
     for row, taken in zip(rows, measurements, strict=True):
-        processes = [asdict(p) for p in taken.processes]
-        published = published_for(model_name(row))
-        entries.append({
-            "model": described_model(row, settings),
-            "artifact": row.artifact,
-            "runtime": {**row.facts, **dict(taken.facts)},
-            "proof": row.verdict.as_dict() if row.verdict else {"passed": None, "checks": []},
-            "accuracy": None,
-            "processes": processes,
-            "summary": summary(taken.processes),
-            "end_to_end": None,
-            "warnings": [asdict(w) for w in taken.warnings],
-            "published": published[0] if published else None,
-            "partial": taken.partial,
-        })  # fmt: skip
+        published = published_for(row.network.variant.name if row.network else Path(row.request.model).stem)
+        entries.append(
+            {
+                "model": described_model(row, settings),
+                "artifact": row.artifact,
+                "proof": row.verdict.as_dict() if row.verdict else {"passed": None, "checks": []},
+                "accuracy": row.accuracy,
+                "end_to_end": row.end_to_end,
+                "published": published[0] if published else None,
+                **taken.as_entry(),
+                "runtime": {**row.facts, **taken.facts},
+            }
+        )
     return {
         "schema": 1,
         "tool": {"name": "yoloproof", "version": yoloproof.__version__},
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "quick": fast,
-        "partial": any(m.partial for m in measurements),
-        "machine": machine_facts(settings.device),
-        "protocol": asdict(protocol),
+        "quick": bool(run.protocol.get("quick")),
+        "partial": run.interrupted or any(m.partial for m in measurements),
+        "machine": run.machine["before"] | {key: run.machine[key] for key in ("device", "during", "after")},
+        "protocol": run.protocol,
+        "seed": run.seed,
         "entries": entries,
-        "warnings": [],
+        "warnings": [warning.as_dict() for warning in run.warnings],
     }
-
-
-def model_name(row: Row) -> str:
-    """The variant's name, or the file's without its ending."""
-    return row.network.variant.name if row.network else Path(row.request.model).stem
 
 
 def described_model(row: Row, settings: Settings) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from tiny_onnx import images, tiny_detector
 
+from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
 from yoloproof.runtime import (
     RUNTIMES,
@@ -181,6 +181,18 @@ def test_onnxruntime_refuses_what_it_cannot_do(tmp_path: Path) -> None:
         open_session(spec_for("onnxruntime", path, device="cuda"))
     with pytest.raises(YoloproofError, match="does not run on device cpu"):
         open_session(spec_for("onnxruntime", path, options={"provider": "TensorrtExecutionProvider"}))
+
+
+def test_a_gpu_provider_computes_what_the_file_says() -> None:
+    from yoloproof.runtime.onnxruntime import _provider_options
+
+    spec = SessionSpec("onnxruntime", device="cuda:1", options={"provider_options": {"enable_cuda_graph": True}})
+    cuda = _provider_options(spec, "CUDAExecutionProvider")
+    assert cuda == {"device_id": "1", "use_tf32": "0", "enable_cuda_graph": "True"}
+    assert _provider_options(SessionSpec("onnxruntime"), "CPUExecutionProvider") == {}
+    weak = SessionSpec("onnxruntime", device="cuda", options={"provider_options": {"trt_fp16_enable": True}})
+    with pytest.raises(YoloproofError, match="trt_fp16_enable changes the file"):
+        _provider_options(weak, "TensorrtExecutionProvider")
 
 
 def test_a_provider_that_leaves_nodes_to_the_cpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,29 +52,31 @@ def profile(
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
-    from yoloproof.commands.profile_table import print_result
+    from rich.console import Console
+
     from yoloproof.profiling import Request, Settings
     from yoloproof.profiling import profile as result_of
     from yoloproof.results.file import write_result
+    from yoloproof.results.table import print_result
 
     check_new(json_file)
     _check(attention, precision, runtime)
     attentions = FORENSICS if forensics else tuple(attention)
     precisions = tuple(precision) or (("fp16",) if device.startswith("cuda") else ("fp32",))
     requests = [
-        Request(model, name, p, a) for model in models for name in runtime for p in precisions for a in attentions
+        Request(model, name, p, a, batch) for model in models for name in runtime for p in precisions for a in attentions
     ]
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as scratch, steps() as (say, bar):
         if artifacts is not None:
             artifacts.mkdir(parents=True, exist_ok=True)
         settings = Settings(
-            imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights, image_files(images),
+            imgsz_from_text(imgsz), device, threads, flush_to_zero, random_weights, image_files(images),
             artifacts or Path(scratch),
         )  # fmt: skip
         result = result_of(requests, settings, protocol, fast=quick, progress=say, bar=bar)
     if json_file:
         write_result(result, json_file)
-    print_result(result, forensics)
+    print_result(result, Console())
     if any(e["proof"]["passed"] is not True and e["model"]["weights"] != "foreign" for e in result["entries"]):
         raise typer.Exit(1)
 

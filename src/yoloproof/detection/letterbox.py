@@ -1,13 +1,25 @@
+"""Image → network input and back: scaled to fit, centred on grey."""
+
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.detection.images import read_image
+from yoloproof.errors import YoloproofError
+
+GREY = 114  # the border of the published preprocessing
 
 
 @dataclass(frozen=True)
 class Letterbox:
+    """Where an image of height × width pixels lies in the network input: input = image · scale + (left, top)."""
+
     scale: float
     left: int
     top: int
@@ -15,12 +27,35 @@ class Letterbox:
     width: int
 
 
-def letterbox(image, imgsz=(640, 640)):
-    h, w = image.shape[:2]
-    s = min(imgsz[0] / h, imgsz[1] / w)
-    nw, nh = round(w * s), round(h * s)
-    r = cv2.resize(image, (nw, nh), interpolation=cv2.INTER_LINEAR) if (nw, nh) != (w, h) else image
-    c = np.full((*imgsz, 3), 114, np.uint8)
-    top, left = round((imgsz[0] - nh) / 2 - 0.1), round((imgsz[1] - nw) / 2 - 0.1)
-    c[top : top + nh, left : left + nw] = r
-    return np.ascontiguousarray(c.transpose(2, 0, 1).astype(np.float32) / 255), Letterbox(s, left, top, h, w)
+def letterbox(image: NDArray[np.uint8], imgsz: tuple[int, int] = (640, 640)) -> tuple[NDArray[np.float32], Letterbox]:
+    """Pixels [H, W, 3] 0…255 → network input [3, h, w] 0…1 with imgsz = (h, w), and where the image lies in it.
+
+    Bilinear, border 114, an odd border pixel goes right and below: as the published preprocessing does.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
+        raise YoloproofError(f"an image is uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+    height, width = image.shape[:2]
+    scale = min(imgsz[0] / height, imgsz[1] / width)
+    # a 20000 x 30 picture still gets one row
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    placed = image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    top, left = round((imgsz[0] - size[1]) / 2 - 0.1), round((imgsz[1] - size[0]) / 2 - 0.1)
+    canvas = np.full((*imgsz, 3), GREY, np.uint8)
+    canvas[top : top + size[1], left : left + size[0]] = placed
+    blob: NDArray[np.float32] = cv2.dnn.blobFromImage(canvas, 1 / 255)[0]  # HWC → CHW and float in one pass
+    return blob, Letterbox(scale, left, top, height, width)
+
+
+def boxes_to_image(detections: NDArray[np.float32], box: Letterbox) -> NDArray[np.float32]:
+    """Detections [n, 6] with x1, y1, x2, y2 in network-input pixels → the same in image pixels, cut at its edges."""
+    placed = detections.copy()
+    placed[:, [0, 2]] = ((placed[:, [0, 2]] - box.left) / box.scale).clip(0, box.width)
+    placed[:, [1, 3]] = ((placed[:, [1, 3]] - box.top) / box.scale).clip(0, box.height)
+    return placed
+
+
+def letterboxed(paths: Sequence[Path], imgsz: tuple[int, int] = (640, 640)) -> NDArray[np.float32]:
+    """Image files → network input [n, 3, h, w]. Raises YoloproofError for the first that cannot be read, and for none."""
+    if not paths:
+        raise YoloproofError("no images given")
+    return np.stack([letterbox(read_image(path), imgsz)[0] for path in paths])

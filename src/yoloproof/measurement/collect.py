@@ -57,6 +57,7 @@ class Collector:
             self._report(f"{self.subjects[index].name}: {event['step']}")
         elif kind == "opened":
             record.open_s, record.first_inference_s = event["open_s"], event["first_inference_s"]
+            record.cold_start_s = record.open_s + record.first_inference_s
             record.opened_after = event["opened_after"]
             record.timer = self._timer
             self.facts[index] = self.facts[index] or event["facts"]
@@ -96,4 +97,4 @@ class Collector:
             return
         share = sum(self._shares.values()) / len(self.subjects)
         done = (self._process + share) / self._protocol.processes
-        self._progress(min(done, 1.0), f"process {self._process + 1}/{self._protocol.processes}, {what}")
+        self._progress(f"process {self._process + 1}/{self._protocol.processes}, {what}", min(done, 1.0))

@@ -48,6 +48,19 @@ def machine_facts(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+def changing_facts(device: str = "cpu") -> dict[str, Any]:
+    """The part of `machine_facts` that a run may have changed."""
+    facts = machine_facts(device)
+    gpu = facts["gpu"]
+    return {
+        "memory_available_bytes": facts["memory_available_bytes"],
+        "load_average": facts["load_average"],
+        "battery": facts["battery"],
+        "cpu_clock_hz": facts["cpu"]["clock_hz"],
+        "gpu": None if gpu is None else {key: gpu.get(key) for key in ("now", "other_processes", "memory_used_bytes")},
+    }
+
+
 def _cpu_facts() -> dict[str, Any]:
     frequency = psutil.cpu_freq()
     return {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.collect import Collector
-from yoloproof.measurement.machine import Watcher, machine_facts
+from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
 from yoloproof.measurement.processes import Executor, WorkerDied, run_worker
 from yoloproof.measurement.protocol import Protocol
 from yoloproof.measurement.records import Measurement, ProcessSamples, Progress, Run, Subject
@@ -65,8 +65,8 @@ def measure(
             if not collector.any_samples():
                 raise
             interrupted = True
-    machine = {"device": device, "before": before, "during": watcher.readings(), "after": machine_facts(device)}
-    run = Run(protocol.as_dict(), seed, machine, machine_warnings(machine, collector.samples), interrupted)
+    machine = {**before, "device": device, "during": watcher.readings(), "after": changing_facts(device)}
+    run = Run({**protocol.as_dict(), "seed": seed}, machine, machine_warnings(machine), interrupted)
     return [
         _measurement(subject, collector.samples[i], collector.facts[i], collector.failed.get(i), protocol, run)
         for i, subject in enumerate(subjects)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from yoloproof.runtime.base import SessionSpec
 
-# Called with the share done (0…1) and what is being done.
-Progress = Callable[[float, str], None]
+# Called with what is being done and the share of the whole that is done (0…1).
+Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class ProcessSamples:
     """
 
     process: int
+    cold_start_s: float | None = None
     open_s: float | None = None
     first_inference_s: float | None = None
     opened_after: int = 0
@@ -60,23 +61,20 @@ class ProcessSamples:
     timer: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def cold_start_s(self) -> float | None:
-        if self.open_s is None or self.first_inference_s is None:
-            return None
-        return self.open_s + self.first_inference_s
-
     def as_dict(self) -> dict[str, Any]:
         """For the result file."""
-        return {"cold_start_s": self.cold_start_s, **asdict(self)}
+        return asdict(self)
 
 
 @dataclass
 class Run:
-    """What all subjects of one `measure` share: protocol, seed of the order, machine, what happened to the run."""
+    """What all subjects of one `measure` share.
+
+    protocol -- as in the result file, with the `seed` of the order of turns
+    machine -- `machine_facts` from before; `during`: the watcher's readings; `after`: what may have changed since
+    """
 
     protocol: dict[str, Any]
-    seed: int
     machine: dict[str, Any]
     warnings: list[StabilityWarning]
     interrupted: bool = False
@@ -109,6 +107,7 @@ class Measurement:
             "warnings": [warning.as_dict() for warning in self.warnings],
             "partial": self.partial,
             "error": self.error,
+            "failure": self.error if self.summary is None else None,
         }
 
 

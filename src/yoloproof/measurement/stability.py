@@ -194,11 +194,9 @@ def _about_settling(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWa
         )
 
 
-def machine_warnings(
-    machine: dict[str, Any], samples: Sequence[Sequence[ProcessSamples]] = ()
-) -> list[StabilityWarning]:
-    """What the machine's record (`before`, `during`, `after`) says against every figure of the run."""
-    return [*_cpu_warnings(machine["before"]), *_gpu_warnings(machine)]
+def machine_warnings(machine: dict[str, Any]) -> list[StabilityWarning]:
+    """What the machine's record (see `records.Run`) says against every figure of the run."""
+    return [*_cpu_warnings(machine), *_gpu_warnings(machine)]
 
 
 def _cpu_warnings(facts: dict[str, Any]) -> Iterator[StabilityWarning]:
@@ -232,7 +230,7 @@ def _gpu_warnings(machine: dict[str, Any]) -> Iterator[StabilityWarning]:
             f"({jumps} jumps)",
             "lock it: sudo nvidia-smi --lock-gpu-clocks=FREQ",
         )
-    gpu = machine["before"]["gpu"]
+    gpu = machine["gpu"]
     if gpu is not None and gpu.get("other_processes"):
         yield StabilityWarning(
             "gpu_processes",

@@ -99,6 +99,16 @@ def unpaired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = C
     return Ratio(value, interval, False, (len(a), len(b)))
 
 
+def ratio_of(
+    a: Sequence[float], b: Sequence[float], paired: bool
+) -> tuple[float, tuple[float, float] | None, float | None, str]:
+    """Ratio a / b, its interval, the interval's confidence, the verdict: plain values for `results.compare`."""
+    ratio = paired_ratio(a, b) if paired else unpaired_ratio(a, b)
+    interval = ratio.interval
+    ends = None if interval is None else (interval.low, interval.high)
+    return ratio.value, ends, None if interval is None else interval.confidence, ratio.verdict
+
+
 def _mann_whitney_cut(n: int, m: int, confidence: float) -> tuple[int | None, float]:
     """How many of the smallest and of the largest pairwise shifts the interval leaves out, and its confidence."""
     # Counts of the U statistic: U of (n, m) ends with a value of one sample or of the other.

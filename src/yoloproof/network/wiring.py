@@ -135,9 +135,11 @@ class Network(nn.Module):
             )
         images = images.to(self.model[0].conv.weight.dtype)
         outputs: list[Tensor] = []
-        for sources, module in zip(self.sources[:-1], self.model[:-1], strict=True):
+        # by index: a slice of a Sequential is a new module, whose name an export would put into every node's path
+        for index, sources in enumerate(self.sources[:-1]):
             # a layer without sources was simplified away; its place keeps the numbering
-            outputs.append(module(*(outputs[s] if s >= 0 else images for s in sources)) if sources else images)
+            inputs = [outputs[s] if s >= 0 else images for s in sources]
+            outputs.append(self.model[index](*inputs) if sources else images)
         return self.model[-1]([outputs[s] for s in self.sources[-1]])
 
 

@@ -31,6 +31,9 @@ PROVIDER_PACKAGES = {
 }
 
 
+_WEAK_TYPING = ("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable")
+
+
 class OnnxRuntimeSession(Session):
     """An ONNX file opened by ONNX Runtime.
 
@@ -62,7 +65,7 @@ class OnnxRuntimeSession(Session):
             "version": onnxruntime.__version__,
             "device": spec.device,
             "provider": self._provider,
-            "provider_options": {key: str(value) for key, value in spec.options.get("provider_options", {}).items()},
+            "provider_options": _provider_options(spec, self._provider),
             "nodes_by_provider": {name: sum(ops.values()) for name, ops in nodes.items()},
             "threads": threads,
             "precision": file.precision,
@@ -150,6 +153,22 @@ def _provider(spec: SessionSpec, available: list[str]) -> str:
     return str(provider)
 
 
+def _provider_options(spec: SessionSpec, provider: str) -> dict[str, str]:
+    """The options given, the device, and what keeps the arithmetic that of the file.
+
+    The CUDA provider rounds float32 to TF32 where it can unless told not to; the TensorRT provider's weak-typing
+    switches would compute in a precision that nobody exported or proved.
+    """
+    if provider == CPU:
+        return {}
+    given = {key: str(value) for key, value in spec.options.get("provider_options", {}).items()}
+    weak = [key for key in _WEAK_TYPING if given.get(key, "0").lower() not in ("0", "false")]
+    if weak:
+        raise YoloproofError(f"{provider}: {weak[0]} changes the file's precision; export with --precision fp16")
+    fixed = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
+    return {"device_id": spec.device.partition(":")[2] or "0", **fixed, **given}
+
+
 def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -163,9 +182,7 @@ def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if spec.flush_to_zero else "0")
     providers: list[Any] = [CPU]
     if provider != CPU:
-        given = dict(spec.options.get("provider_options", {}))
-        given.setdefault("device_id", spec.device.partition(":")[2] or "0")
-        providers = [(provider, given), CPU]
+        providers = [(provider, _provider_options(spec, provider)), CPU]
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except (

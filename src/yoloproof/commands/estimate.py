@@ -1,0 +1,134 @@
+"""`yoloproof estimate`: what a GPU that is not here would take. Every line says that it is an estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yoloproof.commands.shared import check_new, imgsz_from_text, write_json
+from yoloproof.errors import YoloproofError
+
+if TYPE_CHECKING:
+    from yoloproof.estimate import Estimate, Gpu, ModelForensics
+
+BLOCKS_SHOWN = 6
+LEVERS_SHOWN = 4
+
+
+def estimate(
+    model: Annotated[
+        str, typer.Argument(help="yolov13n … yolov8x by name, a .pt or .safetensors file, or any .onnx file")
+    ],
+    gpu: Annotated[str, typer.Option(help="t4 (calibrated); rtx2080, rtx2080ti, a10, a100, l4, h100 (not)")] = "t4",
+    attention: Annotated[
+        list[str], typer.Option(help="fused, explicit, published, stripped; repeatable. Default: all")
+    ] = [],  # noqa: B006
+    batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
+    imgsz: Annotated[str, typer.Option(help="side of the square image")] = "640",
+    tensor_tflops: Annotated[float | None, typer.Option(help="measured FP16 ceiling of this GPU, TFLOP/s")] = None,
+    bandwidth_gbs: Annotated[float | None, typer.Option(help="measured memory ceiling, GB/s read and written")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the estimate to a new file")] = None,
+) -> None:
+    """Estimate MODEL's latency on a GPU that is not here (TensorRT, FP16), with an interval; nothing is measured.
+
+    Example: `yoloproof estimate yolov13n --gpu t4`
+    """
+    from yoloproof.estimate import estimate as estimate_of
+    from yoloproof.estimate import forensics, gpu_from_name, gpu_with_ceilings
+    from yoloproof.estimate.shapes import attentions_of
+
+    check_new(json_file)
+    height, width = imgsz_from_text(imgsz)
+    if height != width:
+        raise YoloproofError(f"--imgsz {imgsz}: an estimate takes a square image; give one side")
+    row = gpu_with_ceilings(
+        gpu_from_name(gpu),
+        None if tensor_tflops is None else tensor_tflops * 1e12,
+        None if bandwidth_gbs is None else bandwidth_gbs * 1e9,
+    )
+    name = _model_from_argument(model)
+    is_graph = Path(name).suffix == ".onnx"
+    if is_graph and attention:
+        raise YoloproofError(f"--attention with {name}: an ONNX file's attention is in its graph; leave the option out")
+    wanted = ["as in the graph"] if is_graph else attention or list(attentions_of(name))
+    found = [estimate_of(name, row, one, batch, height) for one in wanted]
+    evidence = forensics(name) if not is_graph and found[0].calibrated else None
+    if json_file:
+        write_json(_document(found, evidence), json_file)
+    _print(found, evidence, row)
+
+
+def _model_from_argument(model: str) -> str:
+    """A checkpoint's variant, read from the file; every other argument as it is."""
+    if Path(model).suffix not in (".pt", ".safetensors"):
+        return model
+    from yoloproof.network import load_network
+
+    return load_network(Path(model)).variant.name
+
+
+def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[str, Any]:
+    """The JSON: seconds, and nothing that could pass for a measurement."""
+    from dataclasses import asdict
+
+    from yoloproof.estimate.posterior import committed_posterior
+
+    return {
+        "estimate": True,
+        "measured": False,
+        "held_out": committed_posterior().held_out,
+        "estimates": [asdict(one) for one in found],
+        "figures": [asdict(row) for row in evidence.figures] if evidence else [],
+        "probability_of_figure_by_attention": evidence.probability if evidence else {},
+    }
+
+
+def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: Gpu) -> None:
+    from yoloproof.estimate.posterior import committed_posterior
+
+    first = found[0]
+    typer.echo(
+        f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
+        f"batch {first.batch}, {first.imgsz} px"
+    )
+    for one in found:
+        low, high = one.interval_s
+        typer.echo(
+            f"  {one.attention:<16} {1e3 * one.seconds:6.2f} ms   90 %: {1e3 * low:.2f}–{1e3 * high:.2f} ms"
+            f"   {one.kernels} kernels"
+        )
+    typer.echo(f"Where the time goes ({first.attention}):")
+    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in first.parts_s.items()))
+    blocks = sorted(first.blocks_s.items(), key=lambda item: -item[1])[:BLOCKS_SHOWN]
+    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in blocks))
+    typer.echo("What would pay most:")
+    for name, saved in list(first.levers_s.items())[:LEVERS_SHOWN]:
+        typer.echo(f"  −{1e3 * saved:.2f} ms  {name}")
+    if evidence is not None:
+        _print_figures(evidence)
+    if first.unmodelled:
+        typer.echo(f"Operators counted by their bytes alone: {', '.join(first.unmodelled)}")
+    held = committed_posterior().held_out
+    if first.calibrated:
+        typer.echo(
+            f"Held out by family on published T4 figures: mean error {100 * held['mean_error']:.0f} %, worst "
+            f"{100 * held['worst_error']:.0f} % (docs/t4.md)"
+        )
+    else:
+        typer.echo(
+            "Not calibrated for this GPU, batch or size: the efficiencies are a T4's at batch 1 and 640 px (docs/t4.md)"
+        )
+
+
+def _print_figures(evidence: ModelForensics) -> None:
+    """Published and measured figures, each with how well every attention explains it."""
+    for row in evidence.figures:
+        typer.echo(
+            f"{row.role.replace('calibrate', 'published').capitalize()}: {1e3 * row.seconds:.2f} ms "
+            f"({row.source}; {row.protocol})"
+        )
+        if row.role in evidence.probability:
+            shares = ", ".join(f"{name} {share:.2f}" for name, share in evidence.probability[row.role].items())
+            typer.echo(f"  were all four equally likely beforehand, this figure alone would make them: {shares}")

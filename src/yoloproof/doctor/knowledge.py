@@ -1,0 +1,293 @@
+"""What runs where: rows with sources. Unknown is a value.
+
+A row says of one subject (an attention back end, a runtime, a number format) whether it works on GPUs of the listed
+compute capabilities, in which versions, and where that was read or that we measured it. A test holds the rows against
+what the packages themselves declare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from yoloproof.errors import YoloproofError
+
+Capability = tuple[int, int]
+Support = Literal["yes", "no", "unknown"]
+
+VOLTA: Capability = (7, 0)
+TURING: Capability = (7, 5)
+A100: Capability = (8, 0)
+AMPERE: Capability = (8, 6)
+ORIN: Capability = (8, 7)
+ADA: Capability = (8, 9)
+HOPPER: Capability = (9, 0)
+B200: Capability = (10, 0)
+BLACKWELL: Capability = (12, 0)
+SPARK: Capability = (12, 1)
+
+CAPABILITIES: dict[Capability, str] = {
+    VOLTA: "Volta (V100)",
+    TURING: "Turing (T4, RTX 20)",
+    A100: "Ampere (A100)",
+    AMPERE: "Ampere (A10, RTX 30)",
+    ORIN: "Ampere (Orin)",
+    ADA: "Ada (L4, RTX 40)",
+    HOPPER: "Hopper (H100)",
+    B200: "Blackwell (B200)",
+    BLACKWELL: "Blackwell (RTX 50)",
+    SPARK: "Blackwell (GB10)",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a statement comes from and the day it was read; `url` is empty for "measured by us"."""
+
+    title: str
+    url: str
+    read: str
+
+
+_READ = "2026-11-23"
+_NVIDIA = "https://docs.nvidia.com"
+
+SOURCES: dict[str, Source] = {
+    "flash1": Source(
+        "flash-attn 1.0.x README (as quoted by projects that vendor it): Turing, Ampere, Ada, Hopper",
+        "https://github.com/Dao-AILab/flash-attention/tree/v1.0.9",
+        _READ,
+    ),
+    "flash2": Source(
+        "flash-attn 2.8.3.post2 source package: setup.py builds sm_80…120; flash_api.cpp refuses what is older",
+        "https://github.com/Dao-AILab/flash-attention/blob/v2.8.3/setup.py",
+        _READ,
+    ),
+    "flash3": Source(
+        "flash-attention README: FlashAttention-3 is for H100/H800",
+        "https://github.com/Dao-AILab/flash-attention#flashattention-3-beta-release",
+        _READ,
+    ),
+    "lost": Source(
+        "users' reports: attention missing from graphs traced through flash-attn (yolov13 #56, yolov12 #84, #90, #138)",
+        "https://github.com/iMoonLab/yolov13/issues/56",
+        _READ,
+    ),
+    "torch-matrix": Source(
+        "PyTorch RELEASE.md, CUDA support matrix (2.11: cu126 5.0–9.0; cu130 7.5–12.0+PTX)",
+        "https://github.com/pytorch/pytorch/blob/main/RELEASE.md",
+        _READ,
+    ),
+    "torch-pypi": Source(
+        "metadata of the PyPI wheels: torch <= 2.10 requires CUDA 12.8 libraries, >= 2.11 CUDA 13.0",
+        "",
+        _READ,
+    ),
+    "sdpa": Source(
+        "PyTorch 2.13's own test: flash SDPA from SM80, memory-efficient on every CUDA GPU "
+        "(torch/testing/_internal/common_cuda.py)",
+        "https://github.com/pytorch/pytorch/blob/main/torch/testing/_internal/common_cuda.py",
+        _READ,
+    ),
+    "trt-prereq": Source(
+        "TensorRT 11.4.0 prerequisites: Turing or later; driver r535+ for CUDA 12 wheels, r580+ for CUDA 13",
+        f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/installing-tensorrt/prerequisites.html",
+        _READ,
+    ),
+    "trt-volta": Source(
+        "TensorRT 10.4.0 release notes: Volta is removed in 10.5",
+        f"{_NVIDIA}/deeplearning/tensorrt/latest/getting-started/release-notes-10/10.4.0.html",
+        _READ,
+    ),
+    "trt-migrate": Source(
+        "Migrating from TensorRT 10.x to 11.x: BuilderFlag.FP16 removed, networks are strongly typed; no JetPack",
+        f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/api/migration/tensorrt-10x-to-11x.html",
+        _READ,
+    ),
+    "trt-attention": Source(
+        "TensorRT: fused attention (FP16/BF16, head size 16…256, capability 7.5 and newer; IAttention from 10.14)",
+        f"{_NVIDIA}/deeplearning/tensorrt/latest/inference-library/transformers-fused-attention.html",
+        _READ,
+    ),
+    "rtx-matrix": Source(
+        "TensorRT-RTX support matrix: 7.5, 8.6, 8.9, 12.0, 12.1; no FP32 matrix products on 7.5",
+        f"{_NVIDIA}/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html",
+        _READ,
+    ),
+    "rtx-enum": Source("tensorrt_rtx 1.7.1 `ComputeCapability`, measured by us", "", _READ),
+    "rtx-hopper": Source("an engine refused to load on an H100, measured by us", "", _READ),
+    "rtx-turing": Source(
+        "Torch-TensorRT #4643: on Turing FP32 matrix products give no context, or zeros with dynamic shapes",
+        "https://github.com/pytorch/TensorRT/pull/4643",
+        _READ,
+    ),
+    "cuda-driver": Source(
+        "CUDA minor version compatibility: CUDA 12.x driver >= 525, 13.x >= 580",
+        f"{_NVIDIA}/deploy/cuda-compatibility/minor-version-compatibility.html",
+        _READ,
+    ),
+    "ort-pypi": Source(
+        "metadata of the PyPI wheels: onnxruntime-gpu <= 1.26 asks for cuDNN for CUDA 12, >= 1.27 for CUDA 13",
+        "",
+        _READ,
+    ),
+    "ort-archs": Source(
+        "onnxruntime #28762, #23671: GPUs the Linux wheels up to 1.26 are built for",
+        "https://github.com/microsoft/onnxruntime/issues/28762",
+        _READ,
+    ),
+    "triton": Source(
+        "triton-lang/triton #5066: capability below 8.0 left the supported list after 3.2, parts still run",
+        "https://github.com/triton-lang/triton/pull/5066",
+        _READ,
+    ),
+    "cuda-guide": Source(
+        "CUDA C++ programming guide: number formats per compute capability",
+        f"{_NVIDIA}/cuda/cuda-c-programming-guide/index.html",
+        _READ,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`subject` on GPUs of `capabilities`: support, versions (empty: no bound known), note, key of its source."""
+
+    subject: str
+    capabilities: tuple[Capability, ...]
+    support: Support
+    source: str
+    minimum: str = ""
+    maximum: str = ""
+    note: str = ""
+
+
+_FROM_AMPERE = (A100, AMPERE, ORIN, ADA, HOPPER, B200, BLACKWELL, SPARK)
+_FROM_TURING = (TURING, *_FROM_AMPERE)
+_DESKTOP_FROM_TURING = (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL, SPARK)
+
+ROWS: tuple[Row, ...] = (
+    # attention back ends of PyTorch
+    Row("flash-attn 1.x", (TURING,), "yes", "flash1", "1.0.0", "1.0.9", "an export through it loses the attention"),
+    Row("flash-attn 1.x", (A100, AMPERE, ADA, HOPPER), "yes", "flash1", "1.0.0", "1.0.9", "the same trap"),
+    Row("flash-attn 1.x", (VOLTA,), "no", "flash1"),
+    Row("flash-attn 1.x", (ORIN, B200, BLACKWELL, SPARK), "unknown", "flash1"),
+    Row(
+        "flash-attn 2.x",
+        (VOLTA, TURING),
+        "no",
+        "flash2",
+        note="refuses to run below 8.0; not needed",
+    ),
+    Row("flash-attn 2.x", (A100, AMPERE, ORIN, ADA, HOPPER), "yes", "flash2", "2.0.0", "", "has sm_80 and sm_90 code"),
+    Row("flash-attn 2.x", (B200, BLACKWELL), "yes", "flash2", "2.8.0", "", "needs CUDA 12.8 or newer to build"),
+    Row("flash-attn 2.x", (SPARK,), "unknown", "flash2"),
+    Row("flash-attn 3", (VOLTA, TURING, A100, AMPERE, ORIN, ADA, B200, BLACKWELL, SPARK), "no", "flash3"),
+    Row("flash-attn 3", (HOPPER,), "yes", "flash3"),
+    Row("PyTorch SDPA, flash", (VOLTA, TURING), "no", "sdpa"),
+    Row("PyTorch SDPA, flash", _FROM_AMPERE, "yes", "sdpa", "2.0"),
+    Row("PyTorch SDPA, memory-efficient", (VOLTA, *_FROM_TURING), "yes", "sdpa", "2.0"),
+    # runtimes
+    Row("PyTorch, CUDA 12.6 wheel", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "torch-matrix", "2.6"),
+    Row("PyTorch, CUDA 12.6 wheel", (B200, BLACKWELL, SPARK), "no", "torch-matrix"),
+    Row("PyTorch, CUDA 12.6 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
+    Row("PyTorch, CUDA 13 wheel", (VOLTA,), "no", "torch-matrix"),
+    Row("PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-matrix", "2.9"),
+    Row("PyTorch, CUDA 13 wheel", (SPARK,), "yes", "torch-matrix", "2.9", "", "through 12.0 and PTX"),
+    Row("PyTorch, CUDA 13 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
+    Row(
+        "torch.compile (Triton)",
+        (VOLTA, TURING),
+        "unknown",
+        "triton",
+        "",
+        "",
+        "officially up to Triton 3.2",
+    ),
+    Row("torch.compile (Triton)", _FROM_AMPERE, "yes", "triton"),
+    Row("TensorRT", (VOLTA,), "yes", "trt-volta", "", "10.4", "FP16 through the builder flag only"),
+    Row("TensorRT", _DESKTOP_FROM_TURING, "yes", "trt-prereq", "", "", "10.x and 11.x"),
+    Row("TensorRT", (ORIN,), "yes", "trt-migrate", "", "10.x", "the JetPack's own; 11.x has no JetPack"),
+    Row("TensorRT, fused attention", (VOLTA,), "no", "trt-attention"),
+    Row("TensorRT, fused attention", _FROM_TURING, "yes", "trt-attention", "10.14", "", "FP16/BF16, q scaled first"),
+    Row("TensorRT-RTX", (TURING,), "yes", "rtx-matrix", "1.0", "", "float16 only: no FP32 matmul; ask for SM75"),
+    Row("TensorRT-RTX", (A100,), "yes", "rtx-enum", "1.0", "", "in the enum, not in the support matrix"),
+    Row("TensorRT-RTX", (AMPERE, ADA, BLACKWELL), "yes", "rtx-matrix", "1.0"),
+    Row("TensorRT-RTX", (SPARK,), "yes", "rtx-matrix", "1.5"),
+    Row("TensorRT-RTX", (HOPPER,), "no", "rtx-hopper"),
+    Row("TensorRT-RTX", (VOLTA, ORIN, B200), "no", "rtx-enum"),
+    Row(
+        "ONNX Runtime, CUDA 12", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "ort-archs", "1.19", "1.26", "Linux"
+    ),
+    Row("ONNX Runtime, CUDA 12", (ORIN, B200, BLACKWELL, SPARK), "unknown", "ort-archs"),
+    Row("ONNX Runtime, CUDA 13", (VOLTA,), "no", "torch-matrix", note="CUDA 13 builds nothing for Volta"),
+    Row("ONNX Runtime, CUDA 13", _FROM_TURING, "unknown", "ort-pypi", "1.28", "", "its GPU list was not read"),
+    # number formats in the tensor cores
+    Row("float16", (VOLTA, *_FROM_TURING), "yes", "cuda-guide"),
+    Row("bfloat16", (VOLTA, TURING), "no", "cuda-guide"),
+    Row("bfloat16", _FROM_AMPERE, "yes", "cuda-guide"),
+    Row("TF32", (VOLTA, TURING), "no", "cuda-guide"),
+    Row("TF32", _FROM_AMPERE, "yes", "cuda-guide"),
+)
+
+SUBJECTS: tuple[str, ...] = tuple(dict.fromkeys(row.subject for row in ROWS))
+
+MINIMUM_DRIVER: dict[int, int] = {11: 450, 12: 525, 13: 580}
+"""CUDA major version → first driver branch that runs it (source "cuda-driver")."""
+
+MINIMUM_DRIVER_TENSORRT: dict[int, int] = {12: 535, 13: 580}
+"""The same for TensorRT's wheels (source "trt-prereq")."""
+
+
+def row_for(subject: str, capability: Capability) -> Row:
+    """The row of `subject` for a GPU of `capability`; a capability in no row is an "unknown" row, never a guess.
+
+    Raises YoloproofError for a subject that the table does not have.
+    """
+    rows = [row for row in ROWS if row.subject == subject]
+    if not rows:
+        raise YoloproofError(f"doctor: no subject {subject!r} in the knowledge table; it has {', '.join(SUBJECTS)}")
+    for row in rows:
+        if capability in row.capabilities:
+            return row
+    return Row(subject, (capability,), "unknown", rows[0].source, note="this compute capability is not in the table")
+
+
+def knowledge_markdown() -> str:
+    """The table and its sources as Markdown: the page `docs/compatibility.md`."""
+    names = list(CAPABILITIES.values())
+    numbers = [f"{major}.{minor}" for major, minor in CAPABILITIES]
+    lines = [
+        "# What runs where",
+        "",
+        "Written by `yoloproof doctor --knowledge`; `?` is unknown, `–` does not work. The rows below the table carry",
+        "the versions, the notes and where each was read.",
+        "",
+        "| | " + " | ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True)) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    marks = {"yes": "yes", "no": "–", "unknown": "?"}
+    for subject in SUBJECTS:
+        cells = [marks[row_for(subject, capability).support] for capability in CAPABILITIES]
+        lines.append(f"| {subject} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## The rows",
+        "",
+        "| subject | capabilities | works | versions | note | source |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in ROWS:
+        where = ", ".join(f"{major}.{minor}" for major, minor in row.capabilities)
+        versions = f"{row.minimum or '…'} – {row.maximum or '…'}" if row.minimum or row.maximum else ""
+        lines.append(
+            f"| {row.subject} | {where} | {row.support} | {versions} | {row.note} | [{row.source}](#{row.source}) |"
+        )
+    lines += ["", "## Drivers", "", "| CUDA | driver, at least | for TensorRT's wheels |", "|---|---|---|"]
+    for cuda, driver in MINIMUM_DRIVER.items():
+        lines.append(f"| {cuda}.x | {driver} | {MINIMUM_DRIVER_TENSORRT.get(cuda, '–')} |")
+    lines += ["", "Sources: [cuda-driver](#cuda-driver), [trt-prereq](#trt-prereq).", "", "## Sources", ""]
+    for key, source in SOURCES.items():
+        title = f"[{source.title}]({source.url})" if source.url else source.title
+        lines += [f'- <a id="{key}"></a>**{key}**: {title}; read {source.read}.']
+    return "\n".join(lines) + "\n"

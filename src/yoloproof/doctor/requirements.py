@@ -1,0 +1,224 @@
+"""Pinned requirement files: one per kind of GPU, CUDA major version and engine library.
+
+The pins are the versions that yoloproof is tested with; `environments/` holds the files this module writes, and a test
+keeps the two equal and resolves each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from packaging.version import InvalidVersion, Version
+
+from yoloproof.doctor.facts import GPUS, Facts
+from yoloproof.doctor.knowledge import (
+    B200,
+    HOPPER,
+    MINIMUM_DRIVER,
+    MINIMUM_DRIVER_TENSORRT,
+    ORIN,
+    TURING,
+    VOLTA,
+    Capability,
+    row_for,
+)
+from yoloproof.errors import YoloproofError
+
+Engine = Literal["10", "11", "rtx", "none"]
+
+PINS: dict[str, str] = {
+    "numpy": "2.4.6",
+    "torch": "2.13.0",
+    "onnx": "1.23.2",
+    "onnxscript": "0.7.2",
+    "onnxruntime": "1.32.0",
+    "onnxruntime-gpu cu12": "1.26.0",
+    "onnxruntime-gpu cu13": "1.31.1",
+    "openvino": "2026.4.1",
+    "tensorrt 10": "10.16.1.11",
+    "tensorrt 10 volta": "10.4.0",
+    "tensorrt 11": "11.4.0.106",
+    "tensorrt-rtx": "1.7.1.116",
+    "safetensors": "0.8.0",
+    "pooch": "1.9.0",
+    "tqdm": "4.70.1",
+    "opencv-python-headless": "5.0.0.93",
+    "faster-coco-eval": "1.8.0",
+    "typer": "0.29.2",
+    "rich": "15.0.0",
+    "nvidia-ml-py": "13.615.71",
+    "packaging": "26.3",
+    "psutil": "7.2.2",
+    "scipy": "1.17.1",
+    "jinja2": "3.1.6",
+    "plotly": "7.1.0",
+}
+
+TORCH_INDEX = "https://download.pytorch.org/whl"
+_BASE = (
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "pooch",
+    "tqdm",
+    "opencv-python-headless",
+    "faster-coco-eval",
+    "typer",
+    "rich",
+    "nvidia-ml-py",
+    "packaging",
+    "psutil",
+    "scipy",
+    "jinja2",
+    "plotly",
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A GPU's compute capability (None: CPU only), a CUDA major version (0 without a GPU), an engine library."""
+
+    family: str
+    capability: Capability | None
+    cuda: int
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        """File name without suffix: "t4-cu12-tensorrt10"."""
+        if self.capability is None:
+            return self.family
+        engine = {"10": "-tensorrt10", "11": "-tensorrt11", "rtx": "-rtx", "none": ""}[self.engine]
+        return f"{self.family}-cu{self.cuda}{engine}"
+
+
+ENVIRONMENTS: tuple[Environment, ...] = (
+    Environment("cpu", None, 0, "none"),
+    Environment("t4", TURING, 12, "10"),
+    Environment("t4", TURING, 12, "11"),
+    Environment("t4", TURING, 12, "rtx"),
+    Environment("t4", TURING, 13, "10"),
+    Environment("t4", TURING, 13, "11"),
+    Environment("t4", TURING, 13, "rtx"),
+    Environment("ampere-ada", (8, 6), 12, "10"),
+    Environment("ampere-ada", (8, 6), 13, "11"),
+    Environment("ampere-ada", (8, 6), 13, "rtx"),
+    Environment("hopper", HOPPER, 12, "10"),
+    Environment("hopper", HOPPER, 13, "11"),
+)
+"""The files in `environments/`."""
+
+
+def cuda_for(facts: Facts) -> int:
+    """The CUDA major version to install for: 13 where driver and GPU take it for sure, else 12."""
+    if facts.gpu is None or facts.gpu.capability == VOLTA:
+        return 12
+    if facts.gpu.capability >= B200:
+        return 13
+    return 13 if _driver_branch(facts) >= MINIMUM_DRIVER[13] else 12
+
+
+def _driver_branch(facts: Facts) -> int:
+    """Major version of the driver; one that is unknown counts as old, since CUDA 12 runs on new drivers too."""
+    try:
+        return Version(facts.driver or "0").major
+    except InvalidVersion:
+        return 0
+
+
+def environment_for(facts: Facts, cuda: int | None = None, engine: Engine | None = None) -> Environment:
+    """The environment that fits `facts`; `cuda` (12 or 13) and `engine` override the choice.
+
+    Raises YoloproofError for a combination that cannot work, saying which would.
+    """
+    if facts.gpu is None:
+        if cuda is not None or engine not in (None, "none"):
+            raise YoloproofError("doctor: --cuda and --tensorrt need a GPU; name one with --gpu, for example --gpu t4")
+        return ENVIRONMENTS[0]
+    capability = facts.gpu.capability
+    cuda = cuda or cuda_for(facts)
+    engine = engine or "10"
+    name = facts.gpu.name
+    if cuda not in (12, 13):
+        raise YoloproofError(f"doctor: --cuda {cuda} is not supported; take 12 or 13")
+    if capability == ORIN:
+        raise YoloproofError(
+            f"doctor: {name} takes PyTorch and TensorRT from its JetPack, not from PyPI, so there are no pins for it; "
+            "install the other packages of `yoloproof doctor --gpu none --requirements`"
+        )
+    wheel = "PyTorch, CUDA 13 wheel" if cuda == 13 else "PyTorch, CUDA 12.6 wheel"
+    if row_for(wheel, capability).support != "yes":
+        raise YoloproofError(f"doctor: PyTorch's CUDA {cuda} wheel has no code for {name}; take --cuda {25 - cuda}")
+    if engine == "rtx" and row_for("TensorRT-RTX", capability).support != "yes":
+        raise YoloproofError(f"doctor: TensorRT-RTX does not run on {name}; take --tensorrt 10")
+    if engine == "11" and capability == VOLTA:
+        raise YoloproofError(f"doctor: TensorRT 11 does not run on {name}; take --tensorrt 10")
+    return Environment(_family(capability), capability, cuda, engine)
+
+
+def _family(capability: Capability) -> str:
+    if capability == VOLTA:
+        return "v100"
+    if capability == TURING:
+        return "t4"
+    if capability == HOPPER:
+        return "hopper"
+    return "ampere-ada" if capability < HOPPER else "blackwell"
+
+
+def engine_pins(capability: Capability, cuda: int, engine: Engine) -> str:
+    """The pin of an engine library ("tensorrt-cu12==10.16.1.11"), "" where PyPI has none for this GPU."""
+    if engine == "none" or capability == ORIN:
+        return ""
+    if engine == "rtx":
+        return f"tensorrt-rtx-cu{cuda}=={PINS['tensorrt-rtx']}"
+    version = PINS["tensorrt 10 volta"] if capability == VOLTA else PINS[f"tensorrt {engine}"]
+    return f"tensorrt-cu{cuda}=={version}"
+
+
+def requirements_text(environment: Environment) -> str:
+    """The requirement file of `environment`: header, PyTorch's index where needed, one pin a line."""
+    return "\n".join([*_header(environment), *_pins(environment)]) + "\n"
+
+
+def _pins(environment: Environment) -> list[str]:
+    cuda, capability = environment.cuda, environment.capability
+    base = [f"{name}=={PINS[name]}" for name in _BASE]
+    torch = PINS["torch"]
+    if capability is None:
+        runtimes = [f"onnxruntime=={PINS['onnxruntime']}", f"openvino=={PINS['openvino']}"]
+        return [f"--extra-index-url {TORCH_INDEX}/cpu", f"torch=={torch}+cpu", *runtimes, *base]
+    engine = engine_pins(capability, cuda, environment.engine)
+    runtimes = [f"onnxruntime-gpu=={PINS[f'onnxruntime-gpu cu{cuda}']}", *([engine] if engine else [])]
+    if cuda == 12:
+        return [f"--extra-index-url {TORCH_INDEX}/cu126", f"torch=={torch}+cu126", *runtimes, *base]
+    return [f"torch=={torch}", *runtimes, *base]
+
+
+def _header(environment: Environment) -> list[str]:
+    lines = [
+        f"# {environment.name}: written by `yoloproof doctor --requirements`; Python 3.11 or newer, Linux x86-64.",
+        "# Install: pip install -r THIS_FILE && pip install --no-deps .   (the second in yoloproof's folder)",
+    ]
+    if environment.capability is None:
+        return [*lines, "# CPU only: ONNX Runtime and OpenVINO."]
+    drivers = MINIMUM_DRIVER if environment.engine == "rtx" else MINIMUM_DRIVER_TENSORRT
+    lines += [
+        f"# NVIDIA driver {drivers[environment.cuda]} or newer. flash-attn is left out on purpose: nothing needs it.",
+        "# onnxruntime-gpu stands in for onnxruntime: the two must not be installed together.",
+    ]
+    if environment.cuda == 13:
+        lines.append("# PyTorch's wheel of this version on the default index is its CUDA 13 build.")
+    if environment.engine in ("10", "11"):
+        lines.append("# The tensorrt package fetches its libraries from NVIDIA's own index while it installs.")
+    return lines
+
+
+def install_line(facts: Facts) -> str:
+    """What installs the pinned packages for the machine of `facts`."""
+    if facts.gpu is not None and facts.gpu.capability == ORIN:
+        return "take PyTorch and TensorRT from the JetPack"
+    gpu = "" if facts.gpu is None else next((f" --gpu {key}" for key, row in GPUS.items() if row == facts.gpu), "")
+    return f"yoloproof doctor{gpu} --requirements > requirements.txt && pip install -r requirements.txt"

@@ -1,0 +1,165 @@
+"""The constants from published T4 latencies: least squares under priors, held out by family, bootstrapped.
+
+A table of figures comes from one protocol (clocks, versions, what was timed), so each table has its own offset and
+factor with a prior. What is asked for a table without figures of its own takes the mean of the tables that have some.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from yoloproof.estimate.cost import ATTENTION_PRIORS, PRIORS, Form, Prior, network_seconds, prior_medians
+from yoloproof.estimate.gpus import GPUS, Gpu
+from yoloproof.estimate.kernels import KernelTable, table_from_kernels
+from yoloproof.estimate.shapes import family_from_model, kernels_from_shapes
+
+TABLE_PRIORS = {
+    "offset_s": Prior(0.25e-3, 0.70, "seconds of a run outside the kernels: call, copies, synchronisation"),
+    "factor": Prior(1.0, 0.10, "clocks, drivers and versions against the mean table"),
+}
+NOISE = 0.07  # standard deviation of log latency: two tables of one author list the same YOLO11 networks 3–12 % apart
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One published latency: model, seconds, the table it stands in, its role (calibrate, reported, measured)."""
+
+    model: str
+    seconds: float
+    table: str
+    role: str
+    protocol: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Constants, each table's offset and factor, and the misfit (half the sum of squares, priors included)."""
+
+    form: Form
+    constants: dict[str, float]
+    tables: dict[str, tuple[float, float]]
+    misfit: float
+
+    def typical_table(self) -> tuple[float, float]:
+        """Offset and factor (geometric means) for a table that has no figures in the fit."""
+        logs = np.log(np.array(list(self.tables.values())))
+        offset, factor = np.exp(logs.mean(axis=0))
+        return float(offset), float(factor)
+
+    def latency_s(self, kernel_s: float | NDArray[np.float64], table: str | None = None) -> NDArray[np.float64]:
+        """Latency as `table` would list it (None or unknown: a typical one) from the seconds of the kernels."""
+        offset, factor = self.tables[table] if table in self.tables else self.typical_table()
+        return np.asarray(offset + factor * np.asarray(kernel_s), dtype=np.float64)
+
+
+@cache
+def observations(role: str | None = None) -> tuple[Observation, ...]:
+    """The committed published figures, all or those of one role."""
+    text = (files("yoloproof.estimate") / "data" / "published_t4.csv").read_text(encoding="utf-8")
+    rows = tuple(
+        Observation(
+            row["model"], float(row["latency_ms"]) / 1e3, row["table"], row["role"], row["protocol"], row["source"]
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+    return rows if role is None else tuple(row for row in rows if row.role == role)
+
+
+@cache
+def _table_of(models: tuple[str, ...]) -> KernelTable:
+    return table_from_kernels([kernels_from_shapes(model) for model in models])
+
+
+def fit(data: Sequence[Observation], form: Form, weights: Sequence[float] | None = None, gpu: Gpu = GPUS["t4"]) -> Fit:
+    """The most probable constants given `data`; `weights` count an observation several times (bootstrap)."""
+    models = tuple(sorted({row.model for row in data}))
+    tables = tuple(sorted({row.table for row in data}))
+    kernels = _table_of(models)
+    of_model = np.array([models.index(row.model) for row in data])
+    of_table = np.array([tables.index(row.table) for row in data])
+    logs = np.log([row.seconds for row in data])
+    scale = np.sqrt(np.ones(len(data)) if weights is None else np.asarray(weights, dtype=float)) / NOISE
+    priors = [*PRIORS.values(), *(TABLE_PRIORS["offset_s"],) * len(tables), *(TABLE_PRIORS["factor"],) * len(tables)]
+    centre = np.log([prior.median for prior in priors])
+    spread = np.array([prior.spread for prior in priors])
+    uncalibrated = {name: prior.median for name, prior in ATTENTION_PRIORS.items()}
+
+    def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = np.exp(x)
+        constants = {**dict(zip(PRIORS, values, strict=False)), **uncalibrated}
+        offsets, factors = np.split(values[len(PRIORS) :], 2)
+        kernel_s = network_seconds(kernels, constants, form, gpu)
+        predicted = offsets[of_table] + factors[of_table] * kernel_s[of_model]
+        return np.concatenate([(np.log(predicted) - logs) * scale, (x - centre) / spread])
+
+    result = least_squares(residuals, centre, diff_step=1e-3)
+    values = np.exp(result.x)
+    offsets, factors = np.split(values[len(PRIORS) :], 2)
+    constants = {**prior_medians(), **{name: float(v) for name, v in zip(PRIORS, values, strict=False)}}
+    lines = {name: (float(o), float(f)) for name, o, f in zip(tables, offsets, factors, strict=True)}
+    return Fit(form, constants, lines, float(result.cost))
+
+
+def predict(fitted: Fit, data: Sequence[Observation], gpu: Gpu = GPUS["t4"]) -> NDArray[np.float64]:
+    """What `fitted` says of each observation, in seconds; a table it has not seen counts as typical."""
+    models = tuple(sorted({row.model for row in data}))
+    kernel_s = dict(zip(models, network_seconds(_table_of(models), fitted.constants, fitted.form, gpu), strict=True))
+    return np.array([float(fitted.latency_s(kernel_s[row.model], row.table)) for row in data])
+
+
+def families(data: Sequence[Observation]) -> list[str]:
+    """The families in `data`, sorted."""
+    return sorted({family_from_model(row.model) for row in data})
+
+
+def without_family(data: Sequence[Observation], family: str) -> tuple[list[Observation], list[Observation]]:
+    """(the rest, every figure of `family` in any table)."""
+    held = [row for row in data if family_from_model(row.model) == family]
+    return [row for row in data if family_from_model(row.model) != family], held
+
+
+def bootstrap_weights(data: Sequence[Observation], rng: np.random.Generator) -> list[float]:
+    """How often each figure counts when families, then models within a family, are drawn with replacement."""
+    names = families(data)
+    counts: dict[str, float] = dict.fromkeys((row.model for row in data), 0.0)
+    for family in rng.choice(names, len(names)):
+        models = sorted({row.model for row in data if family_from_model(row.model) == family})
+        for model in rng.choice(models, len(models)):
+            counts[model] += 1
+    return [counts[row.model] for row in data]
+
+
+def form_weights(misfits: Mapping[Form, float]) -> dict[Form, float]:
+    """exp(−misfit), normalised: how plausible each form is by what it was fitted to."""
+    logs = -np.array(list(misfits.values()))
+    weights = np.exp(logs - logs.max())
+    return dict(zip(misfits, (weights / weights.sum()).tolist(), strict=True))
+
+
+def draw_fits(
+    data: Sequence[Observation], misfits: Mapping[Form, float], count: int, rng: np.random.Generator
+) -> list[Fit]:
+    """`count` bootstrap fits: each resamples families and models, draws its form by plausibility and the attention
+    constants (which nothing here calibrates) from their priors."""
+    plausible = form_weights(misfits)
+    forms = list(plausible)
+    chosen = rng.choice(len(forms), count, p=list(plausible.values()))
+    fits = []
+    for index in chosen:
+        weights = bootstrap_weights(data, rng)
+        used = [(row, weight) for row, weight in zip(data, weights, strict=True) if weight > 0]
+        drawn = fit([row for row, _ in used], forms[index], [weight for _, weight in used])
+        free = {
+            name: prior.median * float(np.exp(rng.normal(0, prior.spread))) for name, prior in ATTENTION_PRIORS.items()
+        }
+        fits.append(Fit(drawn.form, {**drawn.constants, **free}, drawn.tables, drawn.misfit))
+    return fits

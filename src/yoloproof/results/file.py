@@ -1,0 +1,142 @@
+"""The result file: JSON, schema 1 of docs/architecture.md, written once and never overwritten."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yoloproof.errors import YoloproofError
+
+SCHEMA = 1
+# What every entry has, and of which type; None is allowed where the type says so.
+ENTRY_KEYS: dict[str, tuple[type, ...]] = {
+    "model": (dict,),
+    "artifact": (dict,),
+    "runtime": (dict,),
+    "proof": (dict,),
+    "processes": (list,),
+    "summary": (dict, type(None)),
+    "warnings": (list,),
+}
+RUN_KEYS: dict[str, tuple[type, ...]] = {"machine": (dict,), "protocol": (dict,)}
+
+
+def write_result(result: Mapping[str, Any], path: str | Path) -> None:
+    """Write `result` to a new file, whole or not at all. YoloproofError for a shape that `read_result` would refuse,
+    and what `write_new` raises."""
+    _check_shape(result, str(path))
+    write_new(json.dumps(_plain(result), indent=1, allow_nan=False, default=str) + "\n", Path(path))
+
+
+def write_new(text: str, path: Path) -> None:
+    """Write a file that does not exist yet, whole or not at all.
+
+    It is written beside its place under another name, flushed to the disk, and linked into place, which fails where a
+    file has appeared meanwhile. YoloproofError for an existing file, a full disk or a folder that cannot be written;
+    nothing is left behind.
+    """
+    if os.path.lexists(path):
+        raise YoloproofError(f"{path} exists; a result is never overwritten: name another file or remove it")
+    try:
+        _write_new(path, text.encode())
+    except FileExistsError:
+        raise YoloproofError(f"{path} has appeared meanwhile; it was not overwritten: name another file") from None
+    except OSError as error:
+        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place"
+        raise YoloproofError(f"{path} was not written: {error.strerror or error}; {remedy} and run again") from None
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links. Opening for exclusive creation keeps the promise not to overwrite.
+            with path.open("xb") as file:
+                _write_or_remove(file, data, path)
+    finally:
+        os.unlink(name)
+
+
+def _write_or_remove(file: Any, data: bytes, path: Path) -> None:
+    try:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        path.unlink()
+        raise
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """The result in `path`. YoloproofError where it is missing, not JSON, of another schema, or not of its shape."""
+    path = Path(path)
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise YoloproofError(f"{path} cannot be read: {error.strerror}; give a file of `profile --json`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        reason = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "not JSON text"
+        raise YoloproofError(f"{path} is not a result file ({reason}); give a file of `profile --json`") from None
+    _check_shape(result, str(path))
+    checked: dict[str, Any] = result
+    return checked
+
+
+def run_of(result: Mapping[str, Any], entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The run an entry was measured in: machine, protocol, quick, partial. A sweep's file holds several `runs`."""
+    runs = result.get("runs")
+    chosen: Mapping[str, Any] = runs[entry.get("run", 0)] if runs else result
+    return chosen
+
+
+def _check_shape(result: Any, where: str) -> None:
+    if not isinstance(result, Mapping) or "schema" not in result:
+        raise YoloproofError(f"{where} is not a result file: it names no schema; give a file of `profile --json`")
+    if result["schema"] != SCHEMA:
+        raise YoloproofError(
+            f"{where} is of schema {result['schema']!r} and this version reads {SCHEMA}; use the yoloproof that wrote it"
+        )
+    entries, runs = result.get("entries"), result.get("runs") or [result]
+    if not isinstance(entries, list) or not isinstance(runs, list):
+        raise YoloproofError(f"{where} is damaged: entries or runs is no list; measure again")
+    for number, run in enumerate(runs):
+        _check_keys(run, RUN_KEYS, f"{where} is damaged: run {number}")
+    for number, entry in enumerate(entries):
+        _check_keys(entry, ENTRY_KEYS, f"{where} is damaged: entry {number}")
+        index = entry.get("run", 0)
+        if not isinstance(index, int) or not 0 <= index < len(runs):
+            raise YoloproofError(f"{where} is damaged: entry {number} names run {index!r} of {len(runs)}")
+
+
+def _check_keys(part: Any, keys: Mapping[str, tuple[type, ...]], where: str) -> None:
+    if not isinstance(part, Mapping):
+        raise YoloproofError(f"{where} is no record; measure again")
+    for key, types in keys.items():
+        if not isinstance(part.get(key), types) or (key not in part):
+            raise YoloproofError(f"{where} has no proper {key!r}; measure again")
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types. What is not a number is null: JSON has no NaN, and readers elsewhere choke on it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

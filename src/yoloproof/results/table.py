@@ -1,0 +1,178 @@
+"""The latency table of a result and what has to be said below it: the only place, with the report, of milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from yoloproof.results.file import run_of
+from yoloproof.results.published import model_ratios, verdict
+
+ACCURACY = {"AP": "AP", "AP50": "AP50"}
+SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16"}
+
+
+def latency_table(result: Mapping[str, Any]) -> Table:
+    """One row per entry, fit for 80 columns. An unproved row's figures stand in brackets: they are no result.
+
+    ± is half of the 95 % interval over processes; ~ the median absolute deviation, where there is no interval.
+    """
+    entries = result["entries"]
+    table = Table(box=None, padding=(0, 1, 0, 0), title=_title(result), title_justify="left", title_style="bold")
+    for heading in ("model", "M par", "GFLOPs", "prec", "attention", "runtime", "median ms", "p90", "FPS", "proof"):
+        numeric = heading in ("M par", "GFLOPs", "median ms", "p90", "FPS")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    accuracy = [key for key in ACCURACY if any((entry.get("accuracy") or {}).get(key) is not None for entry in entries)]
+    for key in accuracy:
+        table.add_column(ACCURACY[key], justify="right", no_wrap=True)
+    for entry in entries:
+        table.add_row(*_cells(entry), *(_percent((entry.get("accuracy") or {}).get(key)) for key in accuracy))
+    return table
+
+
+def print_result(result: Mapping[str, Any], console: Console) -> None:
+    """The table and its notes."""
+    console.print(latency_table(result))
+    for note in notes(result):
+        console.print(note)
+
+
+def notes(result: Mapping[str, Any]) -> list[Text]:
+    """What belongs below the table: signs, failed checks, published figures, warnings; each a line or two."""
+    return [*_signs(result), *_failures(result), *_published(result), *_warnings(result)]
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    runs = result.get("runs") or [result]
+    first = runs[0]
+    name = first["protocol"].get("name", "unknown protocol")
+    marks = [word for word, key in (("QUICK", "quick"), ("PARTIAL", "partial")) if any(run.get(key) for run in runs)]
+    machines = dict.fromkeys(_machine(run["machine"]) for run in runs)
+    return " · ".join([*marks, name, ", ".join(machines)])
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    gpu, cpu = machine.get("gpu"), machine.get("cpu") or {}
+    return str(gpu["name"]) if gpu else f"{cpu.get('model', 'unknown CPU')} ({cpu.get('logical_cores', '?')} cores)"
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    model, artifact, summary = entry["model"], entry["artifact"], entry["summary"]
+    passed = entry["proof"].get("passed")
+    name = str(model["name"]) + (" (random weights)" if model.get("weights") == "random" else "")
+    batch = artifact.get("batch")
+    precision = artifact.get("precision") or entry["runtime"].get("precision") or "?"
+    return [
+        name if batch in (None, 1) else f"{name} ×{batch}",
+        _scaled(model.get("parameters"), 1e6),
+        _scaled(model.get("flops"), 1e9),
+        SHORT.get(precision, precision),
+        str(artifact.get("attention") or "?"),
+        str(entry["runtime"].get("name", "?")),
+        *_figures(summary, passed),
+        {True: "✓", False: "✗", None: "?"}[passed],
+    ]
+
+
+def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[str, str, str]:
+    """Median with its spread, p90, images per second."""
+    if summary is None:
+        return "failed", "–", "–"
+    places = decimals(summary["median_s"])
+    interval, p90 = summary.get("interval_s"), summary.get("p90_s")
+    spread = (
+        f"± {(interval[1] - interval[0]) / 2 * 1e3:.{places}f}"
+        if interval
+        else f"~ {summary['mad_s'] * 1e3:.{places}f}"
+    )
+    cells = (
+        f"{summary['median_s'] * 1e3:.{places}f} {spread}",
+        "–" if p90 is None else f"{p90 * 1e3:.{places}f}",
+        f"{summary['fps']:.{1 if summary['fps'] < 100 else 0}f}",
+    )
+    return cells if passed is True else (f"({cells[0]})", f"({cells[1]})", f"({cells[2]})")
+
+
+def decimals(seconds: float) -> int:
+    """Decimal places of a latency in milliseconds, so that three or four digits show."""
+    return 1 if seconds >= 0.1 else 2 if seconds >= 0.01 else 3
+
+
+def _scaled(value: float | None, unit: float) -> str:
+    return "–" if value is None else f"{value / unit:.{2 if value / unit < 10 else 1}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.1f}"
+
+
+def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
+    measured = [entry for entry in result["entries"] if entry["summary"]]
+    if any(entry["summary"].get("interval_s") for entry in measured):
+        yield Text("± half of the 95 % interval of the median over fresh processes", "dim")
+    if any(not entry["summary"].get("interval_s") for entry in measured):
+        yield Text("~ median absolute deviation: too few processes for an interval", "dim")
+    if any(entry["proof"].get("passed") is not True for entry in result["entries"]):
+        yield Text("( ) not proved to be the published detector: the figure is no result", "dim")
+
+
+def _failures(result: Mapping[str, Any]) -> Iterator[Text]:
+    for entry in result["entries"]:
+        for check in entry["proof"].get("checks", ()):
+            if check.get("passed") is False:
+                yield Text(f"✗ {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", "red")
+        if entry.get("error"):
+            yield Text(f"! {_label(entry)}: {entry['error']}", "red")
+
+
+def _published(result: Mapping[str, Any]) -> Iterator[Text]:
+    """Each model's reported figure once; ratios between models where the machine is another."""
+    seen = set()
+    for entry in result["entries"]:
+        figure = entry.get("published")
+        if not figure or (figure["source"], figure["latency_s"]) in seen:
+            continue
+        machine = run_of(result, entry)["machine"]
+        said = verdict(figure, entry, machine) if figure.get("runtime") else "another machine"
+        where = "ANOTHER MACHINE" if said.startswith("another") else f"this GPU: {said}"
+        seen.add((figure["source"], figure["latency_s"]))
+        yield Text(
+            f"published for {_label(entry, short=True)}: {figure['latency_s'] * 1e3:.4g} ms on a {figure['gpu']}, "
+            f"{where} (source: {figure['source']})"
+        )
+    if not result.get("runs"):
+        for ratio in model_ratios(result["entries"], result["machine"]):
+            yield Text(
+                f"{ratio['model']} / {ratio['against']}: {ratio['measured']:.2f} here, {ratio['reported']:.2f} as "
+                f"published for a {ratio['gpu']} ({ratio['source']})"
+            )
+
+
+def _warnings(result: Mapping[str, Any]) -> Iterator[Text]:
+    """Equal ones once, with the rows they hold for."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    general = result.get("runs") or [result]
+    for warning in (w for run in general for w in run.get("warnings", ())):
+        rows.setdefault(_warning_key(warning), [])
+    for entry in result["entries"]:
+        for warning in entry["warnings"]:
+            rows.setdefault(_warning_key(warning), []).append(_label(entry))
+    for (code, evidence, advice), labels in rows.items():
+        yield Text(f"⚠ {code}{_of(labels, len(result['entries']))}: {evidence}. → {advice}", "yellow")
+
+
+def _warning_key(warning: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(warning.get("code")), str(warning.get("evidence")), str(warning.get("advice"))
+
+
+def _of(labels: Sequence[str], entries: int) -> str:
+    return "" if not labels or entries == 1 or len(labels) == entries else f" ({', '.join(labels)})"
+
+
+def _label(entry: Mapping[str, Any], short: bool = False) -> str:
+    name = str(entry["model"]["name"])
+    return name if short else f"{name} {entry['artifact'].get('attention') or ''} {entry['runtime'].get('name', '')}"

@@ -1,0 +1,117 @@
+"""The guide as a site: it builds without a warning, and no link in it is dead."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from guide import DOCS, REPOSITORY
+
+
+class _Page(HTMLParser):
+    """The links out of a page and the anchors in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.anchors |= {value for key in ("id", "name") if (value := values.get(key))}
+        for key in ("href", "src"):
+            link = values.get(key)
+            if link and tag not in ("link",):
+                self.links.append(link)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("zensical", reason="zensical is not installed (the docs extra)")
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(DOCS, folder / "docs")
+    config = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "paths: [src]" in config
+    source = f"paths: [{REPOSITORY / 'src'}]"
+    (folder / "mkdocs.yml").write_text(config.replace("paths: [src]", source), encoding="utf-8")
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "-f", "mkdocs.yml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return folder / "site"
+
+
+def test_every_page_is_built(site: Path) -> None:
+    built = {page.stem for page in site.glob("*.html")}
+    assert {page.stem for page in DOCS.glob("*.md")} <= built
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = re.findall(r"^ +- (\S+\.md)$", nav, re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md")), "bring `nav` in mkdocs.yml up to date"
+
+
+def test_no_dead_link_inside(site: Path) -> None:
+    pages = {page: _Page(page.read_text(encoding="utf-8")) for page in site.glob("*.html") if page.name != "404.html"}
+    dead = []
+    for page, parsed in pages.items():
+        for link in parsed.links:
+            if urlsplit(link).scheme or link.startswith("//"):
+                continue
+            path, anchor = urldefrag(link)
+            target = (page.parent / unquote(path)).resolve() if path else page
+            if target.is_dir():
+                target /= "index.html"
+            known = pages.get(target)
+            if not target.exists() or (anchor and known is not None and unquote(anchor) not in known.anchors):
+                dead.append(f"{page.name}: {link}")
+    assert dead == []
+
+
+def test_site_asks_nobody_elsewhere_for_anything(site: Path) -> None:
+    for page in site.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]*src="(https?:[^"]+)"', text)
+        loaded += re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="(https?:[^"]+)"', text)
+        assert loaded == [], page.name
+
+
+def test_api_page_has_what_it_promises(site: Path) -> None:
+    text = (site / "api.html").read_text(encoding="utf-8")
+    for name in ("load_network", "export_onnx", "open_session", "verify", "diagnose", "facts_from_machine"):
+        assert re.search(rf'id="yoloproof[\w.]*\.{name}"', text), name
+
+
+def _outside() -> list[str]:
+    links: set[str] = set()
+    for page in DOCS.glob("*.md"):
+        links |= set(re.findall(r"\]\((https://[^)\s]+)\)", page.read_text(encoding="utf-8")))
+    return sorted(links)
+
+
+def test_links_outside_are_https_and_whole() -> None:
+    assert len(_outside()) > 10
+    for link in _outside():
+        assert urlsplit(link).hostname, link
+
+
+@pytest.mark.parametrize("host", sorted({urlsplit(link).hostname or "" for link in _outside()}))
+def test_no_dead_link_outside(host: str) -> None:
+    try:
+        socket.create_connection((host, 443), timeout=3).close()
+    except OSError as error:
+        pytest.skip(f"{host} cannot be reached from here ({error}): its links are not checked")
+    for link in _outside():
+        if urlsplit(link).hostname == host:
+            request = urllib.request.Request(link, method="HEAD", headers={"User-Agent": "yoloproof link check"})
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert answer.status < 400, link

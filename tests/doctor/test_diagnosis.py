@@ -1,0 +1,222 @@
+"""Every trap the users fell into, on stand-in machines."""
+
+from __future__ import annotations
+
+import pytest
+from stand_in_machines import GIB, HEALTHY, cpu_machine, gpu_machine
+
+from yoloproof.doctor import GPUS, Facts, Finding, diagnose, facts_with_gpu, main_job_runs
+from yoloproof.doctor.finding import BROKEN, WAYS
+from yoloproof.errors import YoloproofError
+
+
+def by_code(facts: Facts) -> dict[str, Finding]:
+    return {finding.code: finding for finding in diagnose(facts)}
+
+
+def runs(facts: Facts) -> bool:
+    return main_job_runs(facts, diagnose(facts))
+
+
+def test_cpu_machine_is_ready() -> None:
+    found = by_code(cpu_machine())
+    assert found["way-cpu"].status == "ready"
+    assert [code for code in found if code.startswith("way-")] == ["way-cpu"]
+    assert runs(cpu_machine())
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxscript", "onnxruntime"])
+def test_main_job_cannot_run_without(package: str) -> None:
+    facts = cpu_machine(packages={name: version for name, version in HEALTHY.items() if name != package})
+    assert by_code(facts)["way-cpu"].status == "missing"
+    assert not runs(facts)
+
+
+def test_t4_with_tensorrt_is_ready() -> None:
+    facts = gpu_machine("t4", {"tensorrt-cu13": "10.16.1.11", "tensorrt-rtx-cu13": "1.7.1.116"})
+    found = by_code(facts)
+    assert {found[f"way-{way}"].status for way in ("cpu", "torch", "tensorrt", "tensorrt-rtx")} == {"ready"}
+    assert runs(facts)
+
+
+def test_flash_attn_2_cannot_work_on_turing_and_is_not_needed() -> None:
+    for packages, subject in (({}, "flash-attn 2.x"), ({"flash-attn": "2.8.3.post2"}, "flash-attn 2.8.3.post2")):
+        finding = by_code(gpu_machine("t4", packages))["flash-attn-2-unusable"]
+        assert (finding.subject, finding.status) == (subject, "cannot work")
+        assert "8.0" in finding.why
+        assert "not needed" in finding.why
+
+
+def test_flash_attn_1_runs_on_turing_but_must_not_export() -> None:
+    finding = by_code(gpu_machine("t4", {"flash-attn": "1.0.9"}))["flash-attn-1"]
+    assert finding.status == "risky"
+    for words in ("never export", "constant", "detects nothing", "yoloproof verify"):
+        assert words in finding.why
+    assert finding.fix == "pip uninstall -y flash-attn"
+
+
+def test_flash_attn_2_is_a_risk_where_it_runs() -> None:
+    assert by_code(gpu_machine("a100", {"flash-attn": "2.8.3.post2"}))["flash-attn-2"].status == "risky"
+    assert by_code(gpu_machine("a100"))["flash-attn-absent"].status == "not needed"
+
+
+def test_tensorrt_11_names_the_missing_flag() -> None:
+    finding = by_code(gpu_machine("t4", {"tensorrt-cu13": "11.4.0.106"}))["tensorrt-11"]
+    assert "no FP16 builder flag" in finding.why
+    assert "float32 engine" in finding.why
+
+
+@pytest.mark.parametrize("name", ["h100", "v100", "orin"])
+def test_tensorrt_rtx_refuses(name: str) -> None:
+    found = by_code(gpu_machine(name, {"tensorrt-rtx-cu13": "1.7.1.116"}))
+    assert found["tensorrt-rtx-gpu"].status == "cannot work"
+    assert found["way-tensorrt-rtx"].status == "cannot work"
+
+
+def test_tensorrt_rtx_on_turing_is_for_float16() -> None:
+    facts = gpu_machine("t4", {"tensorrt-rtx-cu13": "1.7.1.116"})
+    assert "float32 matrix product" in by_code(facts)["tensorrt-rtx-turing"].why
+    assert "tensorrt-rtx-turing" not in by_code(gpu_machine("rtx4090", {"tensorrt-rtx-cu13": "1.7.1.116"}))
+
+
+@pytest.mark.parametrize(
+    ("driver", "packages", "torch_cuda", "way"),
+    [
+        ("550.54.15", {}, "13.0", "torch"),
+        ("550.54.15", {"tensorrt-cu13": "10.16.1.11"}, "12.6", "tensorrt"),
+        ("530.30.02", {"tensorrt-cu12": "10.16.1.11"}, "12.6", "tensorrt"),
+        ("570.10", {"tensorrt": "11.4.0.106"}, "12.6", "tensorrt"),
+        ("530.30.02", {"tensorrt": "10.9.0.34"}, "12.6", "tensorrt"),
+        ("550.54.15", {"tensorrt-rtx-cu13": "1.7.1.116"}, "12.6", "tensorrt-rtx"),
+        ("470.82.01", {}, "12.6", "torch"),
+    ],
+)
+def test_driver_older_than_the_wheels_cuda(driver: str, packages: dict[str, str], torch_cuda: str, way: str) -> None:
+    found = by_code(gpu_machine("t4", packages, driver=driver, torch_cuda=torch_cuda))
+    assert found["driver-old"].status == "too old"
+    assert driver in found["driver-old"].why
+    assert found[f"way-{way}"].status == "too old"
+
+
+def test_driver_that_fits() -> None:
+    for packages in ({"tensorrt-cu12": "10.16.1.11"}, {"tensorrt-rtx-cu12": "1.7.1.116"}, {"tensorrt": "10.9.0.34"}):
+        found = by_code(gpu_machine("t4", packages, driver="535.1", torch_cuda="12.6"))
+        assert found["driver"].why == "runs CUDA 12.x and older"
+
+
+def test_cpu_only_torch_beside_a_gpu() -> None:
+    facts = gpu_machine("t4", {"torch": "2.13.0+cpu"}, torch_cuda="")
+    found = by_code(facts)
+    assert found["torch-cpu-only"].status == "missing"
+    assert found["torch-cpu-only"].fix.startswith("pip uninstall -y torch &&")
+    assert not runs(facts)
+
+
+def test_torch_without_code_for_the_gpu() -> None:
+    assert by_code(gpu_machine("v100"))["torch-gpu"].status == "cannot work"
+    assert by_code(gpu_machine("rtx5090", torch_cuda="12.6"))["torch-gpu"].status == "cannot work"
+    assert by_code(gpu_machine("rtx5090"))["torch"].status == "works"
+
+
+def test_old_torch() -> None:
+    assert by_code(cpu_machine(packages={**HEALTHY, "torch": "2.4.1"}))["way-cpu"].status == "too old"
+
+
+def test_two_onnx_runtimes() -> None:
+    found = by_code(gpu_machine("t4", {"onnxruntime-gpu": "1.31.1"}, onnxruntime_cuda=13))
+    assert found["onnxruntime-two"].fix.endswith("pip install onnxruntime-gpu==1.31.1")
+    assert by_code(cpu_machine(packages={**HEALTHY, "onnxruntime-gpu": "1.31.1"}))["onnxruntime-two"].fix.endswith(
+        "pip install onnxruntime==1.32.0"
+    )
+
+
+def test_onnxruntime_gpu_of_another_cuda_than_torch() -> None:
+    packages = {name: version for name, version in HEALTHY.items() if name != "onnxruntime"}
+    facts = gpu_machine("t4", packages={**packages, "onnxruntime-gpu": "1.26.0"}, onnxruntime_cuda=12)
+    facts = Facts(**{**facts.__dict__, "packages": {**packages, "onnxruntime-gpu": "1.26.0"}})
+    found = by_code(facts)
+    assert found["onnxruntime-cuda"].status == "cannot work"
+    assert found["onnxruntime-cuda"].fix == "pip install onnxruntime-gpu==1.31.1"
+
+
+def test_onnxruntime_gpu_without_its_provider() -> None:
+    packages = {
+        **{name: version for name, version in HEALTHY.items() if name != "onnxruntime"},
+        "onnxruntime-gpu": "1.31.1",
+    }
+    facts = gpu_machine("t4", onnxruntime_cuda=13, providers=("CPUExecutionProvider",))
+    facts = Facts(**{**facts.__dict__, "packages": packages})
+    assert by_code(facts)["onnxruntime-no-cuda"].status == "cannot work"
+
+
+def test_two_tensorrts() -> None:
+    finding = by_code(gpu_machine("t4", {"tensorrt-cu12": "10.16.1.11", "tensorrt-cu13": "11.4.0.106"}))["tensorrt-two"]
+    assert finding.fix.startswith("pip uninstall -y tensorrt-cu12 tensorrt-cu13")
+    both = by_code(gpu_machine("t4", {"tensorrt-rtx-cu12": "1.7.1.116", "tensorrt-rtx-cu13": "1.7.1.116"}))
+    assert "tensorrt-rtx-two" in both
+    one = by_code(gpu_machine("t4", {"tensorrt": "11.4.0.106", "tensorrt-cu13": "11.4.0.106"}))
+    assert "tensorrt-two" not in one, "the plain package pulls in its CUDA package: that is one TensorRT"
+
+
+def test_tensorrt_too_new_for_volta_and_too_old_for_attention() -> None:
+    volta = by_code(gpu_machine("v100", {"tensorrt-cu12": "10.16.1.11"}))["tensorrt-volta"]
+    assert (volta.status, volta.fix) == ("cannot work", "pip install tensorrt-cu12==10.4.0")
+    assert "--attention explicit" in by_code(gpu_machine("t4", {"tensorrt-cu12": "10.4.0"}))["tensorrt-old"].why
+
+
+def test_hosted_t4_with_two_cpus() -> None:
+    finding = by_code(gpu_machine("t4", cpu_count=2, host="colab"))["cpu-few"]
+    assert finding.status == "risky"
+    assert "colab" in finding.why
+    assert by_code(cpu_machine(cpu_count=2))["cpu"].status == "works"
+
+
+def test_no_room_for_an_engine() -> None:
+    facts = gpu_machine("t4", {"tensorrt-cu13": "10.16.1.11"}, disk_free_bytes=GIB // 2)
+    found = by_code(facts)
+    assert found["disk-low"].status == "cannot work"
+    assert not runs(facts)
+
+
+def test_python() -> None:
+    assert by_code(cpu_machine(python="3.10.12"))["python-3.10"].status == "risky"
+    assert by_code(cpu_machine(python="3.9.1"))["way-cpu"].status == "too old"
+
+
+def test_unknown_capability_is_unknown_not_a_guess() -> None:
+    from dataclasses import replace
+
+    facts = gpu_machine("t4")
+    assert facts.gpu is not None
+    found = by_code(replace(facts, gpu=replace(facts.gpu, name="GPU of the future", capability=(15, 0))))
+    assert found["gpu-unknown"].status == "unknown"
+    assert found["torch"].status == "unknown"
+    assert found["way-torch"].status == "risky"
+
+
+def test_unreadable_version_and_driver_do_not_crash() -> None:
+    found = by_code(gpu_machine("t4", {"tensorrt-cu12": "built-from-source"}, driver="unknown"))
+    assert found["driver-old"].status == "too old"
+
+
+@pytest.mark.parametrize("name", [*GPUS, "none"])
+def test_every_named_gpu_has_an_answer_whose_ways_agree_with_its_findings(name: str) -> None:
+    findings = diagnose(facts_with_gpu(cpu_machine(), name))
+    ways = {finding.ways[0]: finding for finding in findings if finding.code.startswith("way-")}
+    assert set(ways) == ({"cpu"} if name == "none" else set(WAYS))
+    for finding in findings:
+        assert finding.why
+        for way in finding.ways:
+            if way in ways and finding.status in BROKEN:
+                assert ways[way].status in BROKEN
+
+
+def test_unknown_gpu_name() -> None:
+    with pytest.raises(YoloproofError, match="t4, rtx2080"):
+        facts_with_gpu(cpu_machine(), "t5")
+
+
+def test_naming_the_gpu_that_is_here_keeps_what_was_measured() -> None:
+    facts = gpu_machine("t4")
+    assert facts_with_gpu(facts, "t4") is facts
+    assert facts_with_gpu(facts, "none").gpu is None
