@@ -261,7 +261,7 @@ def test_the_dry_run_prints_cells_states_and_an_estimate_and_starts_nothing(tmp_
         app, ["sweep", str(tried.file), "-o", str(tried.store.folder), "--dry-run", "--runner", FAKE.module]
     )
     assert said.exit_code == 0
-    assert "a fused+stripped onnxruntime fp32 1 640×640 latency on cpu" in said.output
+    assert "a fused+stripped onnxruntime fp32 640×640 1 latency on cpu" in said.output
     assert "kept" in said.output
     assert "1 of 2 cells to measure, about 30 s" in said.output
     assert tried.notes("") == []

@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
     "options": {},
 }
 # One task runs on one machine by one protocol, on the same images: only these can be interleaved.
-INTERLEAVED = ("model", "attention", "runtime", "precision", "batch")
+INTERLEAVED = ("model", "attention", "runtime", "precision")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Cell:
     def label(self) -> str:
         """The cell on one line."""
         parts: list[str] = []
-        for axis in (*INTERLEAVED, "imgsz"):
+        for axis in (*INTERLEAVED, "imgsz", "batch"):
             values = dict.fromkeys(_written(getattr(one, axis)) for one in self.measurements)
             parts.append("+".join(values))
         return " ".join([*parts, self.protocol, f"on {self.accelerator}"])
