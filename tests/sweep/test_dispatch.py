@@ -29,6 +29,8 @@ from yoloproof.sweep.plan import read_plan
 from yoloproof.sweep.store import Store, merged_result
 
 FAKE = Runner("fake_runner")
+# Where tests run in several processes, one cluster is enough for the machine.
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 class Tried:
