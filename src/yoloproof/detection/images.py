@@ -15,11 +15,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from yoloproof.errors import YoloproofError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"}
+)
 # 178 megapixels, Pillow's own line between a large photograph and a decompression bomb.
 MOST_PIXELS = 178_956_970
 # What Pillow's decoders raise on damaged files, as the fuzz run found them.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:

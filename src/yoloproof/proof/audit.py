@@ -18,7 +18,7 @@ from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.graph import Graph
 from yoloproof.proof.verdict import Check
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 PRODUCTS = ("MatMul", "Einsum", "Gemm", "FusedMatMul")
 FUSED = ("Attention", "MultiHeadAttention")
 
@@ -68,7 +68,7 @@ def matched_tensors(graph: Graph, forms: list[Network], half: bool = False) -> d
 def _learned(form: Network) -> dict[str, Array]:
     """Parameters and buffers that carry weights, as float32; batch-norm statistics and counters are left to the parity."""
     skip = ("num_batches_tracked", "running_mean", "running_var", "bn.weight", "bn.bias", "dfl.conv.weight")
-    return {n: t.numpy() for n, t in form.state_dict().items() if not n.endswith(skip)}
+    return {n: t.numpy().astype(np.float32) for n, t in form.state_dict().items() if not n.endswith(skip)}
 
 
 def _same_values(constant: Array, wanted: Array, half: bool) -> bool:

@@ -63,7 +63,7 @@ def export(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path)
     network = load_network(model, random_weights=settings.random_weights)
     # Any runtime that is not TensorRT's stops at the ONNX file.
     runtime = "onnx" if argument["runtime"].startswith("tensorrt") else argument["runtime"]
-    request = profiling.Request(model, runtime, argument["precision"], argument["attention"])
+    request = profiling.Request(model, runtime, argument["precision"], argument["attention"], argument.get("batch", 1))
     return str(profiling.exported(network, request, settings).path)
 
 
@@ -78,7 +78,7 @@ def measure(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path
         if path.suffix == ".onnx" and str(path) not in models.values():
             shutil.copyfile(path, folder / path.name)
     requests = [
-        profiling.Request(models[one["model"]], one["runtime"], one["precision"], one["attention"])
+        profiling.Request(models[one["model"]], one["runtime"], one["precision"], one["attention"], one["batch"])
         for one in measurements
     ]
     settings = _settings(argument, measurements, folder)
@@ -114,7 +114,6 @@ def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]]
     first = measurements[0]
     return profiling.Settings(
         imgsz=tuple(first["imgsz"]),
-        batch=first["batch"],
         device=_device(argument["accelerator"]),
         folder=folder,
         **options,
