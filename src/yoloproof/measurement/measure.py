@@ -92,7 +92,7 @@ def _measurement(
 ) -> Measurement:
     complete = sum(process.complete for process in processes)
     partial = complete < protocol.processes
-    summary = summarize(processes, protocol, subject.batch)
+    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
     warnings = subject_warnings(processes, summary, protocol, error)
     return Measurement(subject, processes, facts, summary, warnings, partial, error, run)
 

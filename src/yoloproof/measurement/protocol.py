@@ -48,6 +48,10 @@ class Protocol:
         """Timed inferences per process that the named runtime must reach."""
         return self.engine_runs if self.engine_runs is not None and runtime.startswith("tensorrt") else self.runs
 
+    def clip_rounds_of(self, runtime: str) -> int:
+        """How often `published` clips: ProfileModels does it three times for an engine, five times for ONNX."""
+        return 3 if runtime.startswith("tensorrt") else 5
+
     def as_dict(self) -> dict[str, Any]:
         """For the result file."""
         return asdict(self)

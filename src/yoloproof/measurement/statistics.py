@@ -136,13 +136,16 @@ def process_medians(processes: Sequence[ProcessSamples]) -> dict[int, float]:
     return {p.process: float(np.median(p.samples_s)) for p in counted}
 
 
-def summarize(processes: Sequence[ProcessSamples], protocol: Protocol, batch: int) -> dict[str, Any] | None:
+def summarize(
+    processes: Sequence[ProcessSamples], protocol: Protocol, batch: int, runtime: str = "onnxruntime"
+) -> dict[str, Any] | None:
     """What the samples come to, in seconds; None where there are none.
 
     median_s -- the median of the processes' medians; interval_s -- its interval, None for too few processes;
     confidence -- the interval's; mad_s -- median distance of a sample from its own process's median;
     p90_s, p99_s -- of all samples together, None below 10 and 100; fps -- images per second at median_s;
-    clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under `published` alone.
+    clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under `published` alone; `runtime` decides how
+    often, as in ProfileModels.
     """
     medians = process_medians(processes)
     if not medians:
@@ -170,7 +173,7 @@ def summarize(processes: Sequence[ProcessSamples], protocol: Protocol, batch: in
         "cold_start_s": _cold_start(processes),
     }
     if protocol.statistic == "clipped_mean":
-        kept = sigma_clipped(samples)
+        kept = sigma_clipped(samples, rounds=protocol.clip_rounds_of(runtime))
         summary |= {"clipped_mean_s": float(kept.mean()), "clipped_std_s": float(kept.std())}
         summary["clipped_runs"] = len(samples) - len(kept)
     return summary

@@ -13,6 +13,7 @@ import os
 import pickle
 import random
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ from yoloproof.runtime.base import Session, SessionSpec
 
 Emit = Callable[[dict[str, Any]], None]
 Opener = Callable[[SessionSpec], Session]
+# While waiting for a machine to settle: how often to look, and how much of the past (more than `settled` looks at).
+LOOK_EVERY_S = 1.0
+KEEP_READINGS_S = 25.0
 
 
 @dataclass(frozen=True)
@@ -136,19 +140,22 @@ def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, ther
     emit({"event": "turn", "subject": runner.index, "step": "warm-up"})
     start = clock.now()
     steps: list[Step] = []
-    readings: list[Reading] = []
+    readings: deque[Reading] = deque()
     heat: dict[str, float] = {}
-    heat_at = float("-inf")
+    looked_at = float("-inf")
     still: bool | None = None
     while True:
         spent = clock.now() - start
-        if len(steps) >= protocol.warmup_runs and spent >= protocol.warmup_s:
-            still = settled(readings) if protocol.settle_max_s else None
-            if still is not False or spent >= protocol.settle_max_s:
-                break
+        # Looking takes longer than a fast inference: done after each, the device would idle and never get warm.
+        if protocol.settle_max_s and spent - looked_at >= LOOK_EVERY_S:
+            while readings and readings[0].at_s < spent - KEEP_READINGS_S:
+                readings.popleft()
+            still, looked_at = settled(readings), spent
+            heat = thermometer() if thermometer else {}
+        warm = len(steps) >= protocol.warmup_runs and spent >= protocol.warmup_s
+        if warm and (still is not False or spent >= protocol.settle_max_s):
+            break
         steps.append(_inference(runner, protocol, clock))
-        if thermometer and spent - heat_at >= 1:
-            heat, heat_at = thermometer(), spent
         readings.append(Reading(spent, steps[-1].execute, heat))
     emit({"event": "warmup", "subject": runner.index, "settled": still, **_columns(steps, protocol)})
 

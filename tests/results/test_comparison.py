@@ -1,0 +1,152 @@
+"""Two results held against each other: what is refused, what is said, and the arithmetic of the rows."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from made_results import made_entry, made_result
+from yoloproof.errors import YoloproofError
+from yoloproof.measurement.statistics import ratio_of
+from yoloproof.results.compare import compare_results, compare_rows, comparison_table
+
+
+def entry(median_s: float = 0.05, processes: int = 6, spread: float = 0.001, **more: Any) -> dict[str, Any]:
+    """Every process's samples are equal, so that its median is known: median_s ± spread over processes."""
+    made = made_entry(median_s=median_s, processes=processes, samples=5, **more)
+    for number, process in enumerate(made["processes"]):
+        process["samples_s"] = [median_s * (1 + spread * (number - (processes - 1) / 2))] * 5
+        process |= {"process": number, "complete": True}
+    return made
+
+
+def result(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    machine = {
+        "cpu": {"model": "AMD EPYC", "logical_cores": 2, "governor": None, "affinity": [0, 1]},
+        "gpu": None,
+        "libraries": {"onnxruntime": "1.32.0"},
+    }
+    return copy.deepcopy(made_result(list(entries) or [entry()], machine="") | {"machine": machine} | changes)
+
+
+def test_b_over_a() -> None:
+    row = compare_results(result(entry(0.05)), result(entry(0.04)), ratio_of)[0]
+    assert row.ratio == pytest.approx(0.8, rel=0.01)
+    assert row.interval is not None
+    assert row.interval[0] < 0.8 < row.interval[1] < 1
+    assert row.verdict == "faster"
+    assert compare_results(result(entry(0.04)), result(entry(0.05)), ratio_of)[0].verdict == "slower"
+
+
+def test_a_against_itself_cannot_tell() -> None:
+    one = result(entry(spread=0.01))
+    row = compare_results(one, one, ratio_of)[0]
+    assert (row.ratio, row.verdict) == (pytest.approx(1.0), "cannot tell")
+
+
+def test_separate_runs_say_what_no_interval_holds() -> None:
+    row = compare_results(result(), result(), ratio_of)[0]
+    assert any("between them is not in the interval" in note for note in row.notes)
+
+
+def test_three_processes_cannot_tell_and_say_why() -> None:
+    row = compare_results(result(entry(0.05, 3)), result(entry(0.01, 3)), ratio_of)[0]
+    assert (row.interval, row.verdict) == (None, "cannot tell")
+    assert any("too few" in note for note in row.notes)
+
+
+def machine(**cpu: Any) -> dict[str, Any]:
+    made = result()["machine"]
+    made["cpu"] |= cpu
+    return made
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "says"),
+    [
+        ({"machine": machine(model="Intel Xeon")}, "machine", "CPU AMD EPYC against Intel Xeon"),
+        ({"machine": machine(governor="powersave")}, "machine", "governor None against powersave"),
+        ({"machine": machine(affinity=[0])}, "machine", r"affinity \[0, 1\] against \[0\]"),
+        ({"machine": {**machine(), "gpu": {"name": "Tesla T4"}}}, "machine", "GPU None against Tesla T4"),
+        (
+            {"protocol": {"name": "paced", "processes": 5, "pause_s": 0.2}},
+            "protocol",
+            "protocol's pause_s None against 0.2",
+        ),
+        ({"entries": [entry(proved=False)]}, "unproved", "is not proved"),
+        ({"entries": [entry(proved=None)]}, "unproved", "is not proved"),
+    ],
+)
+def test_what_is_unlike_is_refused_and_said_where_allowed(other: dict[str, Any], kind: str, says: str) -> None:
+    a, b = result(), result(**other)
+    with pytest.raises(YoloproofError, match=says) as error:
+        compare_results(a, b, ratio_of)
+    assert f"--allow {kind}" in str(error.value)
+    for wrong in {"machine", "protocol", "unproved"} - {kind}:
+        with pytest.raises(YoloproofError, match=says):
+            compare_results(a, b, ratio_of, [wrong])
+    notes = compare_results(a, b, ratio_of, [kind])[0].notes
+    assert any(note.startswith("allowed: ") for note in notes)
+
+
+def test_another_library_is_said_and_not_refused() -> None:
+    other = result()
+    other["machine"]["libraries"]["onnxruntime"] = "1.33.0"
+    notes = compare_results(result(), other, ratio_of)[0].notes
+    assert "libraries differ: onnxruntime 1.32.0 against 1.33.0" in notes
+
+
+def test_rows_are_found_by_what_they_are_and_not_by_their_place() -> None:
+    a = result(entry(0.05), entry(0.03, runtime="openvino"))
+    b = result(entry(0.031, runtime="openvino"), entry(0.01, attention="stripped"), entry(0.05))
+    rows = compare_results(a, b, ratio_of, ["unproved"])
+    assert [(row.a, row.b) for row in rows] == [(row.a, row.a) for row in rows]
+    assert rows[1].ratio == pytest.approx(0.031 / 0.03, rel=0.01)
+
+
+def test_no_row_in_common() -> None:
+    a, b = result(entry(), entry(batch=2)), result(entry(batch=4), entry(batch=8))
+    with pytest.raises(YoloproofError, match="no row in common"):
+        compare_results(a, b, ratio_of)
+
+
+def test_rows_of_one_run_are_compared_in_pairs_of_processes() -> None:
+    """Processes differ by half; the second row is 2 % slower in each."""
+    rows = compare_rows(result(entry(0.05, spread=0.1), entry(0.051, spread=0.1, attention="explicit")), ratio_of)
+    assert rows[0].paired
+    assert rows[0].ratio == pytest.approx(1.02)
+    assert rows[0].verdict == "slower"
+
+
+def test_one_row_alone_has_nothing_to_be_compared_with() -> None:
+    with pytest.raises(YoloproofError, match="one row"):
+        compare_rows(result(), ratio_of)
+
+
+def test_a_row_without_samples() -> None:
+    empty = entry()
+    for process in empty["processes"]:
+        process["samples_s"] = []
+    with pytest.raises(YoloproofError, match="no samples"):
+        compare_results(result(empty), result(), ratio_of)
+
+
+def test_a_broken_off_process_is_left_out() -> None:
+    partial = entry()
+    partial["processes"][5] |= {"samples_s": [9.0], "complete": False}
+    partial["partial"] = True
+    row = compare_results(result(entry()), result(partial), ratio_of)[0]
+    assert row.ratio == pytest.approx(1.0, rel=0.01)
+    assert any("partial" in note for note in row.notes)
+
+
+def test_the_table_fits_and_carries_its_notes() -> None:
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(comparison_table(compare_results(result(entry(0.05)), result(entry(0.04)), ratio_of)))
+    text = console.export_text()
+    assert "faster" in text
+    assert "0.800" in text
+    assert max(map(len, text.splitlines())) <= 100
