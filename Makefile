@@ -11,7 +11,7 @@ profile: $(VENV)/.runtime ## the main job on the bundled checkpoint and images: 
 	$(BIN)/yoloproof profile $(DEMO) --runtime onnxruntime --runtime openvino
 
 test: $(VENV)/.dev ## all tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev ## style, types, tables in step with the results
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """What an attention YOLO takes to run, proved before it is timed.
 
 Every command has its function: `load_network`, `simplify`, `export_onnx`, `engine_from_onnx`, `verify`, `profile`,
-`measure`, `estimate`, and `ProfileModels` for scripts that used ultralytics'. They load on first use, so that importing
+`measure`, and `ProfileModels` for scripts that used ultralytics'. They load on first use, so that importing
 the package is quick.
 """
 
@@ -15,7 +15,6 @@ _FUNCTIONS = {
     "YoloproofError": "yoloproof.errors",
     "build_engine": "yoloproof.artifact.engine:engine_from_onnx",
     "engine_from_onnx": "yoloproof.artifact.engine",
-    "estimate": "yoloproof.estimate",
     "export_onnx": "yoloproof.artifact.onnx",
     "load_network": "yoloproof.network",
     "measure": "yoloproof.measurement.measure",

@@ -13,9 +13,11 @@ from yoloproof.commands.compare import compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
+from yoloproof.commands.predict import predict
 from yoloproof.commands.profile import profile
 from yoloproof.commands.report import report
 from yoloproof.commands.sweep import sweep
+from yoloproof.commands.val import val
 from yoloproof.commands.verify import verify
 from yoloproof.errors import YoloproofError
 
@@ -31,9 +33,11 @@ app = typer.Typer(
 app.command("profile")(profile)
 app.command("export")(export)
 app.command("verify")(verify)
-app.command("compare")(compare)
+app.command("predict")(predict)
+app.command("val")(val)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
+app.command("compare")(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 

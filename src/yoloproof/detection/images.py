@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import struct
 import warnings
 import zlib
@@ -22,17 +23,11 @@ SUFFIXES = frozenset(
 MOST_PIXELS = 178_956_970
 # What Pillow's decoders raise on damaged files, as the fuzz run found them.
 DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError, struct.error,
     zlib.error,
-)
+)  # fmt: skip
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders log is in the error raised here
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:

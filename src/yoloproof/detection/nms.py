@@ -103,5 +103,5 @@ def _covers(
     shared = np.maximum(width, 0) * np.maximum(height, 0)
     area_one, area_other = (one[2] - one[0]) * (one[3] - one[1]), (other[2] - other[0]) * (other[3] - other[1])
     covers: NDArray[np.bool_] = shared > iou * (area_one + area_other - shared)
-    same: NDArray[np.bool_] = classes[a, None] == classes[None, b]
-    return np.logical_and(covers, same)
+    covers &= classes[a, None] == classes[None, b]
+    return covers

@@ -215,7 +215,7 @@ def _operators(model: onnx.ModelProto) -> Check:
 def _precision(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any]) -> Check:
     """Convolution weights have the type the artifact claims."""
     kinds: dict[str, int] = {}
-    for name in found.values():
+    for name in (constant for learned, constant in found.items() if learned.endswith(".weight")):
         if graph.constants[name].ndim == 4:
             kind = {"float32": "fp32", "float16": "fp16"}.get(
                 str(graph.constants[name].dtype), str(graph.constants[name].dtype)

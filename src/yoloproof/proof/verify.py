@@ -18,7 +18,7 @@ from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.parity import TOLERANCES, Tolerance, block_parity, detection_parity, output_parity
 from yoloproof.proof.sensitivity import sensitivity
 from yoloproof.proof.verdict import Check, Verdict
-from yoloproof.runtime import Session, SessionSpec, open_session
+from yoloproof.runtime import NonFiniteOutput, Session, SessionSpec, open_session
 
 CONFIDENCE = 0.25
 Array = NDArray[np.float32]
@@ -78,7 +78,10 @@ def running_checks(
     _fits(session, images)
     checks = []
     say("outputs on real images")
-    given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
+    try:
+        given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
+    except NonFiniteOutput as error:
+        return [Check("outputs, real images", False, {}, str(error))]
     reference = np.concatenate([_reference(network, image[None]) for image in images])
     checks.append(output_parity(reference, given, tolerance, "real images"))
     say("outputs on random input")

@@ -63,7 +63,7 @@ def export(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path)
     network = load_network(model, random_weights=settings.random_weights)
     # Any runtime that is not TensorRT's stops at the ONNX file.
     runtime = "onnx" if argument["runtime"].startswith("tensorrt") else argument["runtime"]
-    request = profiling.Request(model, runtime, argument["precision"], argument["attention"], argument.get("batch", 1))
+    request = profiling.Request(model, runtime, argument["precision"], argument["attention"], argument["batch"])
     return str(profiling.exported(network, request, settings).path)
 
 
@@ -83,9 +83,11 @@ def measure(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path
     ]
     settings = _settings(argument, measurements, folder)
     result = profiling.profile(requests, settings, argument["protocol"], fast=bool(argument["options"].get("quick")))
-    for entry, one in zip(result["entries"], measurements, strict=True):
+    # A protocol that sweeps batches makes several entries of one measurement.
+    share = len(result["entries"]) // len(measurements)
+    for index, entry in enumerate(result["entries"]):
         # The plan's own name for it, not where it lay on the node.
-        entry["model"]["source"] = one["model"]
+        entry["model"]["source"] = measurements[index // share]["model"]
     result["command"] = profile_command(argument)
     result["warnings"] = [*result["warnings"], *_niceness_warning()]
     return result

@@ -1,0 +1,110 @@
+"""COCO accuracy of an opened artifact on an annotated set, streaming and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.detection.coco import CocoSet, categories_of, evaluate
+from yoloproof.detection.images import read_image
+from yoloproof.detection.pipeline import IN_GRAPH, Detector, Suppression, detect
+from yoloproof.errors import YoloproofError
+
+EVALUATION = Suppression(confidence=0.001, iou=0.7, max_detections=300)
+
+
+def accuracy_of(
+    session: Detector,
+    names: Mapping[int, str],
+    data: CocoSet,
+    *,
+    imgsz: tuple[int, int] = (640, 640),
+    rule: Suppression = EVALUATION,
+    identity: str = "",
+    resume: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """AP, AP50, AP75, APsmall, APmedium, APlarge (0…1), per_class, images, detections, and the protocol they hold under.
+
+    names -- the detector's classes by index; identity -- the artifact's SHA-256, which a resumed file is held to
+    resume -- a file of JSON lines that takes each image's detections as they come; what it already holds is not run again
+    progress -- called with (images done, images in all)
+    Raises YoloproofError for an unreadable image, classes that do not fit, or a resume file of another run.
+    """
+    categories = categories_of(data, [names[i] for i in sorted(names)])
+    protocol = protocol_of(session, imgsz, rule)
+    run = {"artifact": identity, "protocol": protocol, "set": _digest(data)}
+    found = {} if resume is None else _resumed(resume, run, set(data.ids))
+    todo = [(i, file) for i, file in zip(data.ids, data.files, strict=True) if i not in found]
+    for result in detect(session, todo, lambda item: read_image(item[1]), imgsz, rule):
+        if result.error is not None:
+            raise result.error
+        image = result.item[0]
+        found[image] = result.detections
+        if resume is not None:
+            _append(resume, {"image": image, "detections": result.detections.tolist()})
+        if progress is not None:
+            progress(len(found), len(data.ids))
+    return {**evaluate(data, found, categories).as_dict(), "protocol": protocol}
+
+
+def protocol_of(session: Detector, imgsz: tuple[int, int], rule: Suppression) -> dict[str, Any]:
+    """Everything besides the artifact and the set that an AP depends on."""
+    inside = all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
+    return {
+        "evaluation": "COCO bbox, IoU 0.50:0.95, at most 100 detections an image counted",
+        "resize": "letterbox",
+        "imgsz": list(imgsz),
+        "confidence": rule.confidence,
+        "iou": rule.iou,
+        "max_detections": rule.max_detections,
+        "labels": "best class of an anchor",
+        "nms": "in the artifact, at its own thresholds" if inside else "class-aware, outside the artifact",
+    }
+
+
+def _digest(data: CocoSet) -> str:
+    text = json.dumps([data.ids, [file.name for file in data.files], data.truth["annotations"], data.names])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+
+def _resumed(path: Path, run: Mapping[str, Any], known: set[int]) -> dict[int, NDArray[np.float32]]:
+    """What an earlier run left; a line cut off by its end is cut away and run again."""
+    if not path.exists() or not path.stat().st_size:
+        _append(path, run)
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]
+    records = _records(whole.splitlines(), path)
+    if not records or records[0] != run:
+        raise YoloproofError(
+            f"{path}: of another artifact, set or protocol (or no such file at all); name another file"
+        )
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    found = {}
+    for record in records[1:]:
+        if record.get("image") not in known:
+            raise YoloproofError(
+                f"{path}: holds image {record.get('image')}, which the set does not; name another file"
+            )
+        found[record["image"]] = np.array(record["detections"], np.float32).reshape(-1, 6)
+    return found
+
+
+def _records(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError:
+        raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None

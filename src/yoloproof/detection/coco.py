@@ -1,0 +1,307 @@
+"""Annotated sets of images and the COCO accuracy of detections on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from yoloproof.detection.images import is_image
+from yoloproof.errors import YoloproofError
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """Annotated images.
+
+    files -- the images, in the annotations' order; ids -- their COCO ids, one for one
+    categories -- COCO category ids in the order of the detector's class indices; names -- theirs
+    truth -- the annotations, as a COCO document holds them
+    """
+
+    files: tuple[Path, ...]
+    ids: tuple[int, ...]
+    categories: tuple[int, ...]
+    names: tuple[str, ...]
+    truth: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """COCO figures in 0…1; None where the set holds no such box. `per_class`: AP by class name."""
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    small: float | None
+    medium: float | None
+    large: float | None
+    per_class: Mapping[str, float | None]
+    images: int
+    detections: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the result file: AP, AP50, AP75, APsmall, APmedium, APlarge, per_class, images, detections."""
+        named = {"AP": self.ap, "AP50": self.ap50, "AP75": self.ap75}
+        sized = {"APsmall": self.small, "APmedium": self.medium, "APlarge": self.large}
+        return {
+            **named,
+            **sized,
+            "per_class": dict(self.per_class),
+            "images": self.images,
+            "detections": self.detections,
+        }
+
+
+def coco_set(images: Path, annotations: Path) -> CocoSet:
+    """A COCO instances file and the folder its images lie in.
+
+    Classes are the categories in the order of their ids. Raises YoloproofError for a file that is no such document, an
+    image that is not there, or a box of an unknown image or category.
+    """
+    document = _document(annotations)
+    records = document["images"]
+    try:
+        files = tuple(_located(images, record["file_name"], annotations) for record in records)
+        ids = tuple(int(record["id"]) for record in records)
+        categories = {int(c["id"]): str(c.get("name", c["id"])) for c in document["categories"]}
+        truth = [_annotation(a, number) for number, a in enumerate(document["annotations"], 1)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise YoloproofError(
+            f"{annotations}: an entry lacks or garbles {error}; is it COCO's instances format?"
+        ) from None
+    if not files or not categories:
+        raise YoloproofError(f"{annotations}: no images or no categories in it")
+    if len(set(ids)) != len(ids):
+        raise YoloproofError(f"{annotations}: an image id occurs twice")
+    known = set(ids)
+    for annotation in truth:
+        if annotation["image_id"] not in known or annotation["category_id"] not in categories:
+            raise YoloproofError(
+                f"{annotations}: annotation {annotation['id']} is of an image or category not in the file"
+            )
+    order = tuple(sorted(categories))
+    return CocoSet(files, ids, order, tuple(categories[i] for i in order), _truth(records, truth, categories))
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise YoloproofError(f"{path}: no such file; --annotations names COCO's instances_….json") from None
+    except IsADirectoryError:
+        raise YoloproofError(f"{path}: a folder; --annotations names COCO's instances_….json") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise YoloproofError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(document, dict) or any(
+        not isinstance(document.get(key), list) for key in ("images", "annotations", "categories")
+    ):
+        raise YoloproofError(f"{path}: not COCO's instances format: it needs lists images, annotations and categories")
+    return document
+
+
+def _located(folder: Path, name: str, annotations: Path) -> Path:
+    # Some sets keep val2017/… in file_name, some keep the images one folder down from it.
+    for path in (folder / name, folder / Path(name).name):
+        if path.is_file():
+            return path
+    raise YoloproofError(
+        f"{folder / name}: not there, though {annotations.name} lists it; does --images name the right folder?"
+    )
+
+
+def _annotation(given: Mapping[str, Any], number: int) -> dict[str, Any]:
+    x, y, width, height = (float(value) for value in given["bbox"])
+    return {
+        "id": number,
+        "image_id": int(given["image_id"]),
+        "category_id": int(given["category_id"]),
+        "bbox": [x, y, width, height],
+        "area": float(given.get("area", width * height)),
+        "iscrowd": int(given.get("iscrowd", 0)),
+        "ignore": int(given.get("iscrowd", 0)),
+    }
+
+
+def _truth(
+    records: Sequence[Mapping[str, Any]], annotations: list[dict[str, Any]], names: Mapping[int, str]
+) -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": int(r["id"]), "width": int(r.get("width", 0)), "height": int(r.get("height", 0))} for r in records
+        ],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in sorted(names.items())],
+    }
+
+
+def set_of_folder(folder: Path, names: Sequence[str]) -> CocoSet:
+    """The set in a folder: COCO's where it holds one annotation file (instances.json, annotations/…), else YOLO's.
+
+    names -- the detector's classes, which a YOLO-format folder counts by. Raises YoloproofError where it is neither.
+    """
+    if not folder.is_dir():
+        raise YoloproofError(f"{folder}: no such folder")
+    found = [folder / "instances.json", *sorted(folder.glob("annotations/instances*.json"))]
+    found = [path for path in found if path.is_file()]
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise YoloproofError(f"{folder}: several annotation files ({listed}); choose with --images and --annotations")
+    if not found:
+        return yolo_set(folder, names)
+    return coco_set(folder / "images" if (folder / "images").is_dir() else folder, found[0])
+
+
+def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
+    """A YOLO-format folder: `images/…` with `labels/…/NAME.txt` beside it (or both kinds of file in one folder).
+
+    A line is `class cx cy w h` in shares of the image; polygons (`class x y x y …`) count by their box. An image without
+    a label file holds nothing. `names` are the classes in order. Raises YoloproofError for a garbled line, naming it.
+    """
+    pictures = folder / "images" if (folder / "images").is_dir() else folder
+    files = tuple(sorted(f for f in pictures.rglob("*") if is_image(f) and f.is_file()))
+    if not files:
+        raise YoloproofError(f"{folder}: no images; a YOLO-format folder holds images/ and labels/")
+    labels = [_label_file(file, folder, pictures) for file in files]
+    if not any(label.is_file() for label in labels):
+        raise YoloproofError(
+            f"{folder}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
+        )
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (file, label) in enumerate(zip(files, labels, strict=True), 1):
+        width, height = _upright_size(file)
+        records.append({"id": number, "width": width, "height": height})
+        for index, box in _label_boxes(label, width, height, len(names)):
+            given = {"image_id": number, "category_id": index, "bbox": box}
+            annotations.append(_annotation(given, len(annotations) + 1))
+    truth = _truth(records, annotations, dict(enumerate(names)))
+    return CocoSet(files, tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), truth)
+
+
+def _label_file(image: Path, folder: Path, pictures: Path) -> Path:
+    if pictures == folder:
+        return image.with_suffix(".txt")
+    return folder / "labels" / image.relative_to(pictures).with_suffix(".txt")
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise YoloproofError(
+            f"{path}: its size cannot be read ({error}); take it out of the set or fetch it again"
+        ) from None
+    return (height, width) if turned else (width, height)
+
+
+def _label_boxes(path: Path, width: int, height: int, classes: int) -> list[tuple[int, list[float]]]:
+    if not path.is_file():
+        return []
+    boxes = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            index, *shares = (float(word) for word in line.split())
+        except ValueError:
+            shares, index = [], -1.0
+        if len(shares) < 4 or (len(shares) > 4 and len(shares) % 2) or index != int(index) or not 0 <= index < classes:
+            raise YoloproofError(
+                f"{path}:{number}: not 'class cx cy w h' with a class below {classes}: {line.strip()[:60]}"
+            )
+        if len(shares) == 4:
+            cx, cy, w, h = shares
+            x, y = cx - w / 2, cy - h / 2
+        else:
+            x, y = min(shares[::2]), min(shares[1::2])
+            w, h = max(shares[::2]) - x, max(shares[1::2]) - y
+        boxes.append((int(index), [x * width, y * height, w * width, h * height]))
+    return boxes
+
+
+def categories_of(data: CocoSet, names: Sequence[str]) -> tuple[int | None, ...]:
+    """The set's category id of each class of a detector, in class order; None where the set has no such category.
+
+    By name where the set's names are all among the detector's (spaces, case and punctuation aside), else by order where
+    both have as many. Raises YoloproofError otherwise.
+    """
+    index = {_plain(name): category for name, category in zip(data.names, data.categories, strict=True)}
+    plain = [_plain(name) for name in names]
+    if set(index) <= set(plain):
+        return tuple(index.get(name) for name in plain)
+    if len(names) == len(data.names):
+        return data.categories
+    strange = next(name for name in data.names if _plain(name) not in plain)
+    raise YoloproofError(
+        f"the detector has {len(names)} classes, the set {len(data.names)} and among them '{strange}', which the detector"
+        " does not know: they are not of one kind"
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def evaluate(
+    data: CocoSet, detections: Mapping[int, NDArray[np.float32]], categories: Sequence[int | None] | None = None
+) -> Accuracy:
+    """COCO accuracy of detections [n, 6] in image pixels, by image id; only those images count.
+
+    categories -- the category id of each class index (default: the set's, in order); classes the set lacks do not count.
+    AP over IoU 0.50:0.95 and at most 100 detections an image, as the COCO evaluation has it.
+    Raises YoloproofError for a class index beyond the categories.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    by_class = data.categories if categories is None else categories
+    ids = [i for i in data.ids if i in detections]
+    wanted = set(ids)
+    truth = COCO(
+        {
+            "images": [record for record in data.truth["images"] if record["id"] in wanted],
+            "annotations": [a for a in data.truth["annotations"] if a["image_id"] in wanted],
+            "categories": list(data.truth["categories"]),
+        }
+    )
+    found = [row for i in ids for row in _results(by_class, i, detections[i])]
+    evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox", print_function=_silent)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = np.asarray(evaluation.eval["precision"])  # [IoU, recall, class, area, most detections]
+    every, first, sixth = precision[..., 0, -1], precision[0, ..., 0, -1], precision[5, ..., 0, -1]
+    small, medium, large = (_mean(precision[..., area, -1]) for area in (1, 2, 3))
+    per_class = {name: _mean(every[..., k]) for k, name in enumerate(data.names)}
+    return Accuracy(_mean(every), _mean(first), _mean(sixth), small, medium, large, per_class, len(ids), len(found))
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+def _results(categories: Sequence[int | None], image: int, detections: NDArray[np.float32]) -> list[dict[str, Any]]:
+    rows = []
+    for x1, y1, x2, y2, score, index in detections.astype(np.float64).tolist():
+        if not 0 <= index < len(categories):
+            raise YoloproofError(
+                f"class {int(index)} was found, the set has {len(categories)}: they are not of one kind"
+            )
+        category = categories[int(index)]
+        if category is not None:
+            box = [x1, y1, x2 - x1, y2 - y1]
+            rows.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
+    return rows
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    """Mean over what the evaluation could compute (it marks the rest −1)."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else None

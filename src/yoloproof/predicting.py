@@ -1,0 +1,173 @@
+"""`predict` on one screen: sources → detector → pictures, JSON, CSV, YOLO labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from yoloproof.detection.draw import draw
+from yoloproof.detection.images import find_images, read_image
+from yoloproof.detection.pipeline import Found, Suppression, detect
+from yoloproof.detection.records import CSV_HEADER, counted, csv_rows, json_records, yolo_lines
+from yoloproof.detection.video import Frame, frame_rate, frames, is_video
+from yoloproof.errors import YoloproofError
+from yoloproof.models import OpenModel
+
+Source = Path | Frame
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go: folders for pictures and labels, a CSV file; each new (a folder may be there, empty)."""
+
+    pictures: Path | None = None
+    labels: Path | None = None
+    csv: Path | None = None
+
+    def check(self) -> None:
+        """Refuse whatever would be overwritten, before any work is done."""
+        for folder in (self.pictures, self.labels):
+            if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise YoloproofError(f"{folder} exists and is not empty; nothing was overwritten. Name another folder")
+        if self.csv is not None and self.csv.exists():
+            raise YoloproofError(f"{self.csv} exists; nothing was overwritten. Name another file or remove it")
+
+
+@dataclass
+class Prediction:
+    """What came of it: a JSON record per image or frame (error instead of detections where it could not be read)."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    broken: int = 0
+
+
+def sources_of(arguments: Sequence[str], most_frames: int | None = None) -> list[Path | str]:
+    """Image files, and videos by their argument, in the order given. YoloproofError for what names nothing."""
+    found: list[Path | str] = []
+    for argument in arguments:
+        found += [argument] if is_video(argument) else find_images([argument])
+    return list(dict.fromkeys(found))
+
+
+def predict(
+    model: OpenModel,
+    sources: Sequence[Path | str],
+    outputs: Outputs,
+    rule: Suppression,
+    *,
+    most_frames: int | None = None,
+    keep: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+    complain: Callable[[str], None] = lambda line: None,
+) -> Prediction:
+    """Run every source through `model` and write what `outputs` asks for; `say` gets a line per image or frame.
+
+    keep -- collect the JSON records. A broken image is complained of and counted, and the rest goes on.
+    """
+    outputs.check()
+    result = Prediction()
+    with ExitStack() as stack:
+        writer = _Writer(outputs, model, stack)
+        for found in detect(model.session, _items(sources, most_frames), _pixels, model.imgsz, rule):
+            name, frame = _named(found.item)
+            record: dict[str, Any] = {"source": name} | ({} if frame is None else {"frame": frame})
+            if found.image is None:
+                result.broken += 1
+                record["error"] = str(found.error)
+                complain(str(found.error))
+            else:
+                height, width = found.image.shape[:2]
+                writer.write(found, found.image)
+                record |= {"height": height, "width": width, "detections": json_records(found.detections, model.names)}
+                place = name if frame is None else f"{name} frame {frame}"
+                say(f"{place} ({width}x{height}): {counted(found.detections, model.names)}")
+            if keep:
+                result.records.append(record)
+    return result
+
+
+def _items(sources: Sequence[Path | str], most_frames: int | None) -> Iterator[Source]:
+    for source in sources:
+        if isinstance(source, Path):
+            yield source
+        else:
+            yield from frames(source, most_frames)
+
+
+def _pixels(item: Source) -> NDArray[np.uint8]:
+    return item.image if isinstance(item, Frame) else read_image(item)
+
+
+def _named(item: Source) -> tuple[str, int | None]:
+    return (item.source, item.number) if isinstance(item, Frame) else (str(item), None)
+
+
+class _Writer:
+    """Files written as results come; closes what it opened with `stack`."""
+
+    def __init__(self, outputs: Outputs, model: OpenModel, stack: ExitStack) -> None:
+        self._outputs, self._model, self._stack = outputs, model, stack
+        self._taken: set[str] = set()
+        self._videos: dict[str, tuple[cv2.VideoWriter, str]] = {}
+        self._rows = None
+        for folder in (outputs.pictures, outputs.labels):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        if outputs.csv is not None:
+            try:
+                file = stack.enter_context(outputs.csv.open("x", newline="", encoding="utf-8"))
+            except OSError as error:
+                raise YoloproofError(f"{outputs.csv}: cannot be written ({error.strerror})") from None
+            self._rows = csv.writer(file)
+            self._rows.writerow(CSV_HEADER)
+
+    def write(self, found: Found[Source], image: NDArray[np.uint8]) -> None:
+        name, frame = _named(found.item)
+        if self._rows is not None:
+            self._rows.writerows(csv_rows(name, frame, found.detections, self._model.names))
+        if self._outputs.pictures is None and self._outputs.labels is None:
+            return
+        stem = self._stem(name, frame)
+        if self._outputs.labels is not None:
+            lines = yolo_lines(found.detections, *image.shape[:2])
+            (self._outputs.labels / f"{stem}.txt").write_text(lines, encoding="utf-8")
+        if self._outputs.pictures is not None:
+            drawn = draw(image, found.detections, self._model.names)
+            if frame is None:
+                Image.fromarray(drawn).save(self._outputs.pictures / f"{stem}.jpg", quality=90)
+            else:
+                self._video(name, drawn, self._outputs.pictures).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+    def _stem(self, name: str, frame: int | None) -> str:
+        """A file name of its own for each result, also where two folders hold images of one name."""
+        base = f"camera{name}" if name.isdigit() and frame is not None else Path(name).stem or "stream"
+        stem = base = base if frame is None else f"{base}-{frame:06d}"
+        number = 1
+        while stem in self._taken:
+            number += 1
+            stem = f"{base}-{number}"
+        self._taken.add(stem)
+        return stem
+
+    def _video(self, source: str, drawn: NDArray[np.uint8], folder: Path) -> cv2.VideoWriter:
+        if source not in self._videos:
+            base = f"camera{source}" if source.isdigit() else Path(source).stem or "stream"
+            path = folder / f"{base}-{len(self._videos) + 1}.mp4" if self._videos else folder / f"{base}.mp4"
+            size = (drawn.shape[1], drawn.shape[0])
+            # A camera may be opened once only; its rate is what OpenCV would state before the first frame anyway.
+            rate = 25.0 if source.isdigit() else frame_rate(source)
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            if not writer.isOpened():
+                raise YoloproofError(f"{path}: this OpenCV cannot write MP4 video; leave --save out for videos")
+            self._stack.callback(writer.release)
+            self._videos[source] = (writer, str(path))
+        return self._videos[source][0]
