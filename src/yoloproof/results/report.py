@@ -139,6 +139,7 @@ def _counts(rows: Sequence[Row]) -> dict[str, int]:
     verdicts = [row.verdict for row in rows]
     return {
         "total": len(rows),
+        "machines": len({row.run.machine_id for row in rows if "requested" not in row.run.facts}),
         "proved": verdicts.count("proved"),
         "failed": verdicts.count("not proved"),
         "unchecked": verdicts.count("unchecked"),
