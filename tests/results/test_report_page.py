@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import struct
-import time
 from xml.etree import ElementTree
 
 import pytest
@@ -235,19 +234,21 @@ def test_500_results_load_in_under_two_seconds(show):
     ]
     result = made_result(entries)
     assert len(entries) >= 500
-    best = float("inf")
-    # The machine may be busy with something else; the page may not be slow five times.
-    for _ in range(5):
-        page = show(result)
-        best = min(best, page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3)
-        if best < 2.0:
-            break
-    assert best < 2.0
-    began = time.perf_counter()
+    page = show(result)
+    # Processor time, not the clock's: whatever else the machine does, the page may not cost more.
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def spent_s():
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(metric["value"] for metric in metrics if metric["name"] == "ProcessTime")
+
+    loaded_s = spent_s()
+    assert 0 < loaded_s < 2.0
     page.get_by_role("button", name="Median ms").click()
     page.get_by_label("Search").fill("openvino fused")
     assert page.locator("#status").inner_text() == "16 of 512 shown"
-    assert time.perf_counter() - began < 2.0
+    assert spent_s() - loaded_s < 2.0
 
 
 def test_a_result_without_samples_ap_or_summary_is_still_a_page(show):

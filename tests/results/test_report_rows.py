@@ -126,3 +126,18 @@ def test_the_command_repeats_the_row():
         "yoloproof profile yolov13n.pt --runtime onnxruntime --attention fused --precision float32 --imgsz 640 "
         "--batch 1 --device cpu --threads 2 --protocol latency --quick"
     )
+
+
+def test_what_a_figure_resembles_is_said_only_where_the_numbers_carry_it():
+    from yoloproof.results.report import html_from_results
+
+    def page(quick=False, proved=True):
+        entries = [
+            made_entry("yolov13n", attention, median_s=median, proved=proved and attention != "stripped")
+            for attention, median in (("published", 0.1), ("fused", 0.08), ("stripped", 0.071))
+        ]
+        return html_from_results([("made.json", made_result(entries, quick=quick))])
+
+    assert "resembles stripped" in page()
+    assert "resembles" not in page(quick=True)
+    assert "resembles" not in page(proved=False)

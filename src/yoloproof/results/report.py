@@ -21,7 +21,6 @@ from yoloproof.results.published import published_for, verdict
 from yoloproof.results.report_rows import (
     NOT_SAID,
     Row,
-    finite,
     gpu_name,
     plain_entry,
     repeat_command,
@@ -131,16 +130,16 @@ def _template() -> Any:
 
 def _figures(figures: Any) -> str:
     """A check's figures on one line; whatever shape a file gave them."""
-    if not isinstance(figures, Mapping):
-        return text(figures)
-    parts = ((name, f"{value:.4g}" if finite(value) is not None else text(value)) for name, value in figures.items())
-    return ", ".join(f"{name} {value}" for name, value in parts)
+    if isinstance(figures, Mapping):
+        return ", ".join(f"{name} {_figures(value)}" for name, value in figures.items())
+    return f"{figures:.4g}" if isinstance(figures, float) else text(figures)
 
 
 def _counts(rows: Sequence[Row]) -> dict[str, int]:
     verdicts = [row.verdict for row in rows]
     return {
         "total": len(rows),
+        "machines": len({row.run.machine_id for row in rows if "requested" not in row.run.facts}),
         "proved": verdicts.count("proved"),
         "failed": verdicts.count("not proved"),
         "unchecked": verdicts.count("unchecked"),
@@ -215,12 +214,19 @@ def _scatters(
 
 
 def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[report_plots.Chart, str]]:
-    """A chart per group of attentions, with what the published figure resembles, in words."""
+    """A chart per group of attentions, and what the published figure resembles, in words.
+
+    Words are left out where the numbers do not carry them: after a quick run, or where what should be the same detector
+    is not proved to be.
+    """
     made = []
     for group in report_plots.forensic_groups(rows):
-        machine = {"gpu": {"name": gpu_name(group[0].run.facts)}}
-        resembled = which_resembles(published_for(group[0].model), [plain_entry(row) for row in group], machine)
-        made.append((report_plots.forensic(group, colours), resembled.line))
+        chart, line = report_plots.forensic(group, colours), ""
+        if all((row.proved or row.attention == "stripped") and not row.run.quick for row in group):
+            machine = {"gpu": {"name": gpu_name(group[0].run.facts)}}
+            entries = [plain_entry(row) for row in group]
+            line = which_resembles(published_for(group[0].model), entries, machine).line
+        made.append((chart, line))
     return made
 
 

@@ -152,7 +152,7 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         model=text(model.get("name")),
         family=text(model.get("family")),
         weights=text(model.get("weights")),
-        runtime=" ".join(str(runtime[key]) for key in ("name", "version") if runtime.get(key)) or NOT_SAID,
+        runtime=_runtime(runtime),
         device=text(runtime.get("device")),
         precision=text(artifact.get("precision") or runtime.get("precision")),
         attention=text(artifact.get("attention")),
@@ -171,6 +171,12 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         published=_published(_dict(entry.get("published"))),
         warnings=tuple(_dicts(entry.get("warnings"))),
     )
+
+
+def _runtime(runtime: Mapping[str, Any]) -> str:
+    """Name and version, the version without its build's marks (`2026.4.1-22982-e213a…`)."""
+    version = str(runtime.get("version") or "").split("-")[0]
+    return text(f"{runtime.get('name') or ''} {version}".strip())
 
 
 def _published(figure: Mapping[str, Any]) -> Published | None:
