@@ -80,7 +80,7 @@ def test_each_kind_of_error_costs_what_it_should(folder: Path) -> None:
 
 def test_yolo_folder_is_the_same_set(folder: Path) -> None:
     data = yolo_set(folder, NAMES)
-    found = {i: found for i, found in zip(data.ids, perfect().values(), strict=True)}
+    found = dict(zip(data.ids, perfect().values(), strict=True))
     assert evaluate(data, found).ap == pytest.approx(1)
     boxes = [a["bbox"] for a in data.truth["annotations"]]
     np.testing.assert_allclose(boxes, [(10, 10, 40, 30), (50, 20, 20, 20), (5, 5, 60, 50)])
