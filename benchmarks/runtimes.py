@@ -2,10 +2,10 @@
 
     python benchmarks/runtimes.py yolov13n-coco128.pt --image coco128/images/000000000009.jpg
 
-Every round runs every runtime a few times, in an order drawn anew, so that what else the machine does meets all. A ratio
-is taken within a round; its spread over the rounds is the 5th and 95th percentile. A trained checkpoint and a real image
-matter: subnormal numbers, which only these make, slow ONNX Runtime down (--random shows the difference). The last two
-columns hold each row to the first one's outputs on that image.
+Every round runs every runtime a few times, in an order drawn anew, so that what else the machine does meets all of
+them. A ratio is taken within a round; its spread over the rounds is the 5th and 95th percentile. A trained checkpoint
+and a real image matter: subnormal numbers, which only these make, slow ONNX Runtime down (--random shows how much). The
+last two columns hold each row to the first one's outputs on that image.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def export(argument, files, folder):
 def measure(argument, files, folder):
     """A result of schema 1, after whatever the model's name asks for."""
     model = argument["measurements"][0]["model"]
-    _note(argument, f"measure {argument['key']} {os.getpid()}")
+    _note(argument, f"measure {argument['key']} {os.getpid()} {folder}")
     first = sum(f"measure {argument['key']} " in line for line in _notes(argument)) == 1
     if model == "hangs":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from yoloproof.commands.compare import compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
@@ -36,11 +37,12 @@ app.command("predict")(predict)
 app.command("val")(val)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
+app.command("compare")(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 
 # typer carries its own copy of click; this is the base of every usage error in either
-UsageErrors = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:

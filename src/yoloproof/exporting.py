@@ -46,8 +46,13 @@ class Made:
     lines: tuple[str, ...]
 
 
-def artifact_from_order(order: Order, say: Callable[[str], None] | None = None) -> Made:
-    """Make what `order` asks for; raises YoloproofError for arguments that do not go together and files that exist."""
+def artifact_from_order(
+    order: Order, say: Callable[[str], None] | None = None, bar: Callable[[float, str], None] | None = None
+) -> Made:
+    """Make what `order` asks for, telling `say` each step's name and `bar` the share of a long one.
+
+    Raises YoloproofError for arguments that do not go together and files that exist.
+    """
     say = say or (lambda step: None)
     _check(order)
     output = order.output or Path(
@@ -63,8 +68,7 @@ def artifact_from_order(order: Order, say: Callable[[str], None] | None = None) 
         say("exporting")
         made = _onnx(network, order, onnx)
         if order.format == "engine":
-            say("building")
-            return _engine(onnx, output, order)
+            return _engine(onnx, output, order, bar)
         if order.format == "triton":
             return _repository(onnx, order, load_network(order.model, random_weights=order.random_weights), say)
         return made
@@ -106,13 +110,16 @@ def _onnx(network: Network, order: Order, path: Path) -> Made:
     return Made(path, identity, lines)
 
 
-def _engine(onnx: Path, output: Path, order: Order) -> Made:
+def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[float, str], None] | None) -> Made:
     from yoloproof.artifact.engine import engine_from_onnx
-    from yoloproof.artifact.tensorrt import EngineOptions
+    from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 
     runtime = order.runtime or "tensorrt-rtx"
-    options = EngineOptions(runtime, ",".join(order.target) or "current", require_fused=order.attention == "fused")
-    engine = engine_from_onnx(onnx, output, options)
+    # a dynamic engine without a --batch of its own is built for up to 8 images
+    shapes = shapes_up_to(order.imgsz, order.batch if order.batch > 1 else 8) if order.dynamic else {}
+    target = ",".join(order.target) or "current"
+    options = EngineOptions(runtime, target, require_fused=order.attention == "fused", shapes=shapes)
+    engine = engine_from_onnx(onnx, output, options, bar)
     return Made(
         output, {"path": str(output), "format": "engine", **asdict(engine.identity)}, tuple(engine_lines(engine))
     )
@@ -120,16 +127,12 @@ def _engine(onnx: Path, output: Path, order: Order) -> Made:
 
 def engine_lines(engine: Any) -> list[str]:
     """What was built and the evidence that its attention is whole."""
-    identity, audit = engine.identity, engine.identity.audit
+    identity = engine.identity
     return [
         f"{engine.path}: {identity.runtime} {identity.version} for {identity.target}"
         f" (compute capability {', '.join(identity.compute_capabilities)}), {identity.engine_bytes} bytes,"
         f" built in {identity.build_s:.1f} s",
-        *(
-            f"{key}: {value}"
-            for key, value in audit.items()
-            if isinstance(value, int | float | str) and value is not True
-        ),
+        *engine.audit.lines(),
     ]
 
 

@@ -6,7 +6,7 @@ import datetime
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from yoloproof.detection.letterbox import letterboxed
 from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.measure import measure
-from yoloproof.measurement.protocol import PROTOCOLS, quick
+from yoloproof.measurement.protocol import PROTOCOLS, Protocol, quick
 from yoloproof.measurement.records import Measurement, Subject
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
@@ -78,27 +78,36 @@ class Settings:
 
 def profile(
     requests: Sequence[Request], settings: Settings, protocol: str = "latency", *, fast: bool = False,
-    progress: Progress | None = None, bar: Callable[[float, str], None] | None = None,
+    progress: Progress | None = None, bar: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The result (schema 1 of docs/architecture.md) of making, proving and timing every requested row.
 
     A row whose proof fails is timed all the same and says so; what cannot be made or opened raises YoloproofError.
     """
-    say = progress or (lambda step: None)
     if protocol not in PROTOCOLS:
         raise YoloproofError(f"protocol '{protocol}' is none of {', '.join(PROTOCOLS)}")
+    return timed(requests, settings, quick(PROTOCOLS[protocol]) if fast else PROTOCOLS[protocol], progress, bar)
+
+
+def timed(
+    requests: Sequence[Request], settings: Settings, protocol: Protocol, progress: Progress | None = None,
+    bar: Callable[[str, float], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """`profile` under any protocol: weights → artifact → proof, row by row; then all rows side by side against the clock."""
+    say = progress or (lambda step: None)
     images = letterboxed(settings.images, settings.imgsz)
-    chosen = quick(PROTOCOLS[protocol]) if fast else PROTOCOLS[protocol]
     rows: list[Row] = []
     for request in requests:
-        for batch in chosen.batches or (request.batch,):
+        for batch in protocol.batches or (request.batch,):
             rows += made_and_proved(replace(request, batch=batch), settings, images, say)
     say("timing")
     subjects = [
-        Subject(f"{i} {r.request.model} {r.request.runtime} {r.request.attention}", r.spec, settings.imgsz, r.request.batch)
+        Subject(
+            f"{i} {r.request.model} {r.request.runtime} {r.request.attention}", r.spec, settings.imgsz, r.request.batch
+        )
         for i, r in enumerate(rows)
     ]
-    return result_from_rows(rows, measure(subjects, chosen, images, progress=bar), settings)
+    return result_from_rows(rows, measure(subjects, protocol, images, progress=bar), settings)
 
 
 def made_and_proved(request: Request, settings: Settings, images: NDArray[np.float32], say: Progress) -> list[Row]:
@@ -128,7 +137,13 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     spec = session_spec(request, settings, None)
     if request.runtime == "pytorch":
         spec = replace(spec, network=partial(simplified_network, load, request.attention, settings.device))
-        described = {"path": None, "format": "pytorch", "sha256": network.sha256, "bytes": None, "opset": None}
+        described: dict[str, Any] = {
+            "path": None,
+            "format": "pytorch",
+            "sha256": network.sha256,
+            "bytes": None,
+            "opset": None,
+        }
         rewrites = rewrites_for(request.runtime, settings.device, request.attention)
     else:
         say(f"{request.model}: exporting for {request.runtime}")
@@ -190,7 +205,7 @@ def engine_artifact(path: Path) -> Artifact:
 def _with_attention(network: Network, attention: str) -> Network:
     for module in network.modules():
         if hasattr(module, "attention"):
-            module.attention = attention
+            setattr(module, "attention", attention)  # noqa: B010 - torch types attributes as modules
     return network
 
 
@@ -225,8 +240,8 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
         row.facts = dict(session.facts)
         if row.network is None:
             session.infer(
-                images[: request.batch]
-            )  # a foreign file is only shown to run; there is nothing to prove it by
+                images[: row.request.batch]
+            )  # a foreign file is shown to run; there is nothing to prove it by
             return row
         say(f"{row.request.model}: proving {row.request.runtime} {row.request.precision} {row.request.attention}")
         row.verdict = verify(
@@ -264,9 +279,8 @@ def result_from_rows(rows: Sequence[Row], measurements: Sequence[Measurement], s
         "command": sys.argv,
         "quick": bool(run.protocol.get("quick")),
         "partial": run.interrupted or any(m.partial for m in measurements),
-        "machine": run.machine["before"] | {key: run.machine[key] for key in ("device", "during", "after")},
+        "machine": run.machine,
         "protocol": run.protocol,
-        "seed": run.seed,
         "entries": entries,
         "warnings": [warning.as_dict() for warning in run.warnings],
     }

@@ -69,7 +69,7 @@ def test_several_targets_and_the_portable_one(tmp_path: Path) -> None:
 
 def test_a_float32_attention_falls_apart_and_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = tiny_detector(tmp_path / "tiny.onnx", "float32")
-    with pytest.raises(YoloproofError, match="--precision float16, or with --attention explicit"):
+    with pytest.raises(YoloproofError, match="--precision fp16, or with --attention explicit"):
         engine_from_onnx(source, tmp_path / "tiny.engine", T4)
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "tiny.engine").exists()
@@ -126,6 +126,23 @@ def test_suppression_in_its_topk_form_builds_for_turing(tmp_path: Path) -> None:
     add_nms(source, tmp_path / "operator.onnx", NmsOptions(form="operator"))
     with pytest.raises(YoloproofError, match="topk form"):
         engine_from_onnx(tmp_path / "operator.onnx", tmp_path / "operator.engine", T4)
+
+
+def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
+    def stop(done: float, phase: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine_from_onnx(tiny_detector(tmp_path / "tiny.onnx", "float16"), tmp_path / "tiny.engine", T4, stop)
+    assert not (tmp_path / "tiny.engine").exists()
+
+
+def test_the_audit_for_a_person(tmp_path: Path) -> None:
+    source = tiny_detector(tmp_path / "tiny.onnx", "float16")
+    lines = engine_from_onnx(source, tmp_path / "tiny.engine", T4).audit.lines()
+    assert lines[0] == "attention: 1 in the file, 1 IAttention pairs, 1 fused"
+    assert lines[1].startswith(f"  {ATTENTION} → _gemm_mha")
+    assert lines[-1] == "builder warnings: none"
 
 
 def test_an_engine_is_never_overwritten(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def exported(folder: Path, name: str, attention: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_our_export_and_the_layer_shapes_agree(tmp_path):
     name, attention = "yolov13n", "fused"
     path = exported(tmp_path, name, attention)

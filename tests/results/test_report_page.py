@@ -16,6 +16,7 @@ from yoloproof.results import report_plots
 from yoloproof.results.report import html_from_results, pictures_from_results
 from yoloproof.results.report_rows import rows_from_results
 
+pytestmark = pytest.mark.xdist_group("browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # As root and without a network: no sandbox, and nothing that phones home.
 FLAGS = [
@@ -235,8 +236,8 @@ def test_500_results_load_in_under_two_seconds(show):
     result = made_result(entries)
     assert len(entries) >= 500
     best = float("inf")
-    # The machine may be busy with something else; the page may not be slow three times.
-    for _ in range(3):
+    # The machine may be busy with something else; the page may not be slow five times.
+    for _ in range(5):
         page = show(result)
         best = min(best, page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3)
         if best < 2.0:

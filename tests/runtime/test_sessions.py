@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +61,19 @@ def test_a_session_says_how_it_runs(tmp_path: Path, runtime: str) -> None:
     with open_session(spec_for(runtime, path)) as session:
         assert session.facts["threads"] >= 1
         assert session.facts["flush_to_zero"] is False
+
+
+def test_the_calling_thread_keeps_what_the_first_session_set(tmp_path: Path) -> None:
+    path = tiny_detector(tmp_path / "tiny.onnx")
+    program = (
+        "import sys; from yoloproof.runtime import SessionSpec, open_session\n"
+        "made = [open_session(SessionSpec('onnxruntime', sys.argv[1], flush_to_zero=f)).facts for f in (True, False)]\n"
+        "print([(m['flush_to_zero'], m['caller_flushes_to_zero']) for m in made])"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=paths)
+    assert result.stdout.strip() == "[(True, True), (False, True)]"
 
 
 @pytest.mark.parametrize("runtime", FILE_RUNTIMES)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
@@ -28,6 +29,8 @@ from yoloproof.sweep.plan import read_plan
 from yoloproof.sweep.store import Store, merged_result
 
 FAKE = Runner("fake_runner")
+# Where tests run in several processes, one cluster is enough for the machine.
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 class Tried:
@@ -123,6 +126,7 @@ def test_a_worker_killed_in_the_middle_costs_a_retry_and_leaves_nothing_behind(c
     child = int(line.split()[2])
     os.kill(psutil.Process(child).ppid(), signal.SIGKILL)
     assert gone_soon(child), "the measurement does not outlive the worker it belongs to"
+    assert not Path(line.split()[3]).exists(), "nor does its folder"
     thread.join(60)
     assert len(tried.notes("measure")) == 2
     assert tried.rows()[0].get("failure") is None
@@ -255,7 +259,9 @@ def test_the_dry_run_prints_cells_states_and_an_estimate_and_starts_nothing(tmp_
     done = tried.plan.cells[0]
     tried.store.cells.mkdir(parents=True)
     tried.store.keep(done, b'{"schema": 1, "entries": []}', 30.0)
-    said = CliRunner().invoke(app, ["sweep", str(tried.file), "-o", str(tried.store.folder), "--dry-run"])
+    said = CliRunner().invoke(
+        app, ["sweep", str(tried.file), "-o", str(tried.store.folder), "--dry-run", "--runner", FAKE.module]
+    )
     assert said.exit_code == 0
     assert "a fused+stripped onnxruntime fp32 640×640 1 latency on cpu" in said.output
     assert "kept" in said.output

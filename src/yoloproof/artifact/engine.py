@@ -56,9 +56,7 @@ def engine_from_onnx(
         tensorrt.allow_decomposition(trt, network)
     config = tensorrt.configure(trt, builder, network, options, target)
     monitor = None if progress is None else tensorrt.build_monitor(trt, progress)
-    if monitor is not None:
-        config.progress_monitor = monitor
-    plan = tensorrt.serialize(trt, log, builder, network, config, onnx)
+    plan = tensorrt.serialize(trt, log, builder, network, config, onnx, monitor)
     build_s = time.perf_counter() - started
     found = audit(trt, network, model, _kernels(trt, log, plan), log.messages)
     del parser

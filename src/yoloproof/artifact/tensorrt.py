@@ -28,6 +28,8 @@ LIBRARIES = {
 }
 
 Progress = Callable[[float, str], None]
+# Name of a dynamic input → its smallest, usual and largest shape.
+Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,19 @@ class EngineOptions:
     runtime: str = "tensorrt-rtx"
     target: str = "current"
     require_fused: bool = True
-    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    shapes: Shapes = field(default_factory=dict)
     optimization_level: int | None = None
     workspace_bytes: int | None = None
     version_compatible: bool = False
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
+
+
+def shapes_up_to(imgsz: tuple[int, int], batch: int) -> Shapes:
+    """Shapes of a dynamic `images` input: any batch up to `batch`, any size from 320 (or less) up to imgsz, 1 × imgsz
+    the usual one, which kernels are chosen for."""
+    height, width = imgsz
+    return {"images": ((1, 3, min(height, 320), min(width, 320)), (1, 3, height, width), (batch, 3, height, width))}
 
 
 def library(runtime: str) -> Any:
@@ -83,13 +92,17 @@ def build_log(trt: Any) -> Any:
 
 
 def build_monitor(trt: Any, progress: Progress) -> Any:
-    """An IProgressMonitor that turns nested phases into one fraction in 0…1, which never falls."""
+    """An IProgressMonitor that turns nested phases into one fraction in 0…1, which never falls.
+
+    What `progress` raises (Ctrl-C above all) cancels the build and is kept in `failure`; the library would swallow it.
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._phases: dict[str, list[float]] = {}  # name → [start, width, steps]
             self._reached = 0.0
+            self.failure: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             start, width = 0.0, 1.0
@@ -100,17 +113,20 @@ def build_monitor(trt: Any, progress: Progress) -> Any:
             self._phases[phase_name] = [start, width, num_steps]
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            start, width, steps = self._phases[phase_name]
+            start, width, steps = self._phases.get(phase_name, [0.0, 0.0, 1])
             self._report(start + width * (step + 1) / max(steps, 1), phase_name)
-            return True
+            return self.failure is None
 
         def phase_finish(self, phase_name: str) -> None:
-            start, width, _ = self._phases.pop(phase_name)
+            start, width, _ = self._phases.pop(phase_name, [0.0, 0.0, 1])
             self._report(start + width, phase_name)
 
         def _report(self, fraction: float, phase: str) -> None:
             self._reached = max(self._reached, min(fraction, 1.0))
-            progress(self._reached, phase)
+            try:
+                progress(self._reached, phase)
+            except BaseException as failure:
+                self.failure = failure
 
     return Monitor()
 
@@ -245,13 +261,17 @@ def no_fused_kernel(path: Path, reason: str) -> str:
     """The one line for an attention that would fall apart."""
     return (
         f"{path}: no fused attention kernel fits ({reason}); it needs float16, heads of 16 to 256 in steps of 8 and "
-        "compute capability 7.5 or newer: export with --precision float16, or with --attention explicit"
+        "compute capability 7.5 or newer: export with --precision fp16, or with --attention explicit"
     )
 
 
-def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path: Path) -> bytes:
+def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path: Path, monitor: Any = None) -> bytes:
     """The built engine; raises YoloproofError with the builder's own reason, and the remedy where it is known."""
+    if monitor is not None:
+        config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.failure is not None:
+        raise monitor.failure
     if plan is not None:
         return bytes(plan)
     reason = " ".join(log.errors().split())
@@ -268,7 +288,7 @@ def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path:
         node = re.search(r"operation '([^']+)'", reason)
         raise YoloproofError(
             f"{path}: {trt.__name__} has no float32 matrix product for Turing, "
-            f"as {node.group(1) if node else 'one node'} is; export with --precision float16"
+            f"as {node.group(1) if node else 'one node'} is; export with --precision fp16"
         )
     raise YoloproofError(f"{path}: {trt.__name__} {trt.__version__} built no engine: {reason[:400]}")
 

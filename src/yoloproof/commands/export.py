@@ -57,8 +57,8 @@ def export(
         model, format_name, output, precision or ("fp32" if format_name == "onnx" else "fp16"), attention,
         imgsz_from_text(imgsz), batch, dynamic, input_type, simplified, opset, runtime, tuple(target), nms, random_weights,
     )  # fmt: skip
-    with steps() as (say, _):
-        report = artifact_from_order(order, say)
+    with steps() as (say, bar):
+        report = artifact_from_order(order, say, bar)
     for line in report.lines:
         typer.echo(line)
     if json_file:

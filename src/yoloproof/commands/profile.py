@@ -64,7 +64,11 @@ def profile(
     attentions = FORENSICS if forensics else tuple(attention)
     precisions = tuple(precision) or (("fp16",) if device.startswith("cuda") else ("fp32",))
     requests = [
-        Request(model, name, p, a, batch) for model in models for name in runtime for p in precisions for a in attentions
+        Request(model, name, p, a, batch)
+        for model in models
+        for name in runtime
+        for p in precisions
+        for a in attentions
     ]
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as scratch, steps() as (say, bar):
         if artifacts is not None:

@@ -57,8 +57,8 @@ def write_json(document: Any, path: Path) -> None:
 
 
 @contextmanager
-def steps() -> Iterator[tuple[Callable[[str], None], Callable[[float, str], None]]]:
-    """Two callbacks for progress on a terminal's stderr (nothing in a pipe): a step's name; a bar's share 0…1 and name."""
+def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None]]]:
+    """Two callbacks for progress on a terminal's stderr (nothing in a pipe): a step's name; a bar's name and share 0…1."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -70,7 +70,7 @@ def steps() -> Iterator[tuple[Callable[[str], None], Callable[[float, str], None
         def say(step: str) -> None:
             progress.update(task, description=step, total=None)
 
-        def bar(share: float, step: str) -> None:
+        def bar(step: str, share: float) -> None:
             progress.update(task, description=step, total=1.0, completed=share)
 
         yield say, bar

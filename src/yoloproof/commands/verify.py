@@ -16,9 +16,7 @@ def verify(
     against: Annotated[
         str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")
     ],
-    images: Annotated[
-        Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
     runtime: Annotated[
         str, typer.Option(help="runtime that runs it: onnxruntime, openvino, tensorrt, tensorrt-rtx")
     ] = "",

@@ -52,7 +52,7 @@ PINS: dict[str, str] = {
     "psutil": "7.2.2",
     "scipy": "1.17.1",
     "jinja2": "3.1.6",
-    "plotly": "7.1.0",
+    "resvg-py": "0.5.0",
 }
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
@@ -72,7 +72,7 @@ _BASE = (
     "psutil",
     "scipy",
     "jinja2",
-    "plotly",
+    "resvg-py",
 )
 
 

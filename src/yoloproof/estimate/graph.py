@@ -8,7 +8,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from yoloproof.artifact.onnx import read_onnx
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate.attention_pattern import AttentionMatch, matches
 from yoloproof.estimate.kernels import (
@@ -19,6 +18,7 @@ from yoloproof.estimate.kernels import (
     memory_kernel,
     product_kernel,
 )
+from yoloproof.onnx_file import load_onnx
 
 Shape = tuple[int, ...]
 
@@ -166,7 +166,7 @@ def graph_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> Graph:
     """
     import onnx
 
-    model = read_onnx(Path(path), weights=False)
+    model = load_onnx(Path(path), external_data=False)
     for value in model.graph.input[:1]:
         for dim, size in zip(value.type.tensor_type.shape.dim, (batch, 3, imgsz, imgsz), strict=False):
             if dim.WhichOneof("value") != "dim_value":

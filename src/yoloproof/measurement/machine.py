@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,7 @@ def machine_facts(device: str = "cpu") -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "container": _container(),
-        "libraries": _library_versions(),
+        "libraries": dict(_library_versions()),
         "gpu": _gpu(device),
     }
 
@@ -114,6 +115,7 @@ def _container() -> str | None:
     return "container" if re.search(r"docker|containerd|kubepods|lxc", groups) else None
 
 
+@cache
 def _library_versions() -> dict[str, str]:
     versions = {}
     for distribution in metadata.distributions():

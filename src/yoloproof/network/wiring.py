@@ -119,7 +119,8 @@ class Network(nn.Module):
         self.pixel_scale = 1.0
         self.rewrites: tuple[str, ...] = ()
         self.sources: list[tuple[int, ...]] = []
-        modules, channels = [], []
+        modules: list[nn.Module] = []
+        channels: list[int] = []
         for index, layer in enumerate(layers(variant, classes, attention)):
             self.sources.append(tuple(index - 1 if s == -1 else s for s in layer.sources))
             c_in = [channels[s] if s >= 0 else 3 for s in self.sources[-1]]

@@ -18,7 +18,7 @@ from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.graph import Graph
 from yoloproof.proof.verdict import Check
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 PRODUCTS = ("MatMul", "Einsum", "Gemm", "FusedMatMul")
 FUSED = ("Attention", "MultiHeadAttention")
 
@@ -68,7 +68,7 @@ def matched_tensors(graph: Graph, forms: list[Network], half: bool = False) -> d
 def _learned(form: Network) -> dict[str, Array]:
     """Parameters and buffers that carry weights, as float32; batch-norm statistics and counters are left to the parity."""
     skip = ("num_batches_tracked", "running_mean", "running_var", "bn.weight", "bn.bias", "dfl.conv.weight")
-    return {n: t.numpy() for n, t in form.state_dict().items() if not n.endswith(skip)}
+    return {n: t.numpy().astype(np.float32) for n, t in form.state_dict().items() if not n.endswith(skip)}
 
 
 def _same_values(constant: Array, wanted: Array, half: bool) -> bool:
@@ -215,7 +215,7 @@ def _operators(model: onnx.ModelProto) -> Check:
 def _precision(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any]) -> Check:
     """Convolution weights have the type the artifact claims."""
     kinds: dict[str, int] = {}
-    for name in found.values():
+    for name in (constant for learned, constant in found.items() if learned.endswith(".weight")):
         if graph.constants[name].ndim == 4:
             kind = {"float32": "fp32", "float16": "fp16"}.get(
                 str(graph.constants[name].dtype), str(graph.constants[name].dtype)

@@ -121,9 +121,9 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tapped.onnx"
-        onnx.save(tapped, path)
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        file = Path(folder) / "tapped.onnx"
+        onnx.save(tapped, file)
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         image = session.get_inputs()[0]
         kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(image.type, np.float32)
         fed = np.round(images * 255).astype(kind) if kind is np.uint8 else images.astype(kind)

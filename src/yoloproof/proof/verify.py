@@ -18,14 +18,14 @@ from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.parity import TOLERANCES, Tolerance, block_parity, detection_parity, output_parity
 from yoloproof.proof.sensitivity import sensitivity
 from yoloproof.proof.verdict import Check, Verdict
-from yoloproof.runtime import Session, SessionSpec, open_session
+from yoloproof.runtime import NonFiniteOutput, Session, SessionSpec, open_session
 
 CONFIDENCE = 0.25
 Array = NDArray[np.float32]
 
 
 def verify(
-    artifact: Path,
+    artifact: Path | None,
     network: Network,
     images: Array,
     *,
@@ -35,15 +35,15 @@ def verify(
 ) -> Verdict:
     """Every check of `artifact` against `network` (as loaded, not simplified; float32 on the CPU is the reference).
 
+    artifact -- the file; None for a network that runs as it is, which only a session can show
     images -- letterboxed real images [n, 3, H, W] of the artifact's size, 0…1
     session -- the artifact opened in the runtime it is meant for; without one, an ONNX file opens in ONNX Runtime
     precision -- what rounding is allowed for ("fp32", "fp16", "bf16"); by default what the artifact claims, or its
         session says
     Raises YoloproofError when the artifact cannot be read or opened, or the images do not fit it.
     """
-    artifact = Path(artifact)
-    onnx_file = artifact.suffix == ".onnx"
-    metadata = read_artifact(artifact).metadata if onnx_file else {}
+    onnx_file = Path(artifact) if artifact is not None and Path(artifact).suffix == ".onnx" else None
+    metadata = read_artifact(onnx_file).metadata if onnx_file else {}
     precision = precision or metadata.get("precision", "fp32")
     if precision not in TOLERANCES:
         raise YoloproofError(f"precision '{precision}' is none of {', '.join(TOLERANCES)}")
@@ -51,19 +51,21 @@ def verify(
     checks: list[Check] = []
     if onnx_file:
         say("graph audit")
-        checks += graph_audit(load_onnx(artifact), network, metadata)
+        checks += graph_audit(load_onnx(onnx_file), network, metadata)
         checks.append(_names(network, metadata))
     if session is not None:
         checks += running_checks(session, network, images, TOLERANCES[precision], say)
     else:
-        if not onnx_file:
+        if onnx_file is None:
             raise YoloproofError(f"{artifact}: only an ONNX file can be verified without a session; name a --runtime")
-        with open_session(SessionSpec("onnxruntime", artifact)) as opened:
+        with open_session(SessionSpec("onnxruntime", onnx_file)) as opened:
             checks += running_checks(opened, network, images, TOLERANCES[precision], say)
     if onnx_file:
         say("blocks")
         batch = _batch(session, metadata)
-        checks.append(block_parity(load_onnx(artifact), network, _filled(images[:batch], batch), TOLERANCES[precision]))
+        checks.append(
+            block_parity(load_onnx(onnx_file), network, _filled(images[:batch], batch), TOLERANCES[precision])
+        )
     return Verdict(tuple(checks))
 
 
@@ -76,7 +78,10 @@ def running_checks(
     _fits(session, images)
     checks = []
     say("outputs on real images")
-    given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
+    try:
+        given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
+    except NonFiniteOutput as error:
+        return [Check("outputs, real images", False, {}, str(error))]
     reference = np.concatenate([_reference(network, image[None]) for image in images])
     checks.append(output_parity(reference, given, tolerance, "real images"))
     say("outputs on random input")

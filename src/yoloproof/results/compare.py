@@ -20,6 +20,9 @@ from yoloproof.results.table import decimals
 ALLOWANCES = ("machine", "protocol", "unproved")
 # What makes a row the same in two files.
 KEY = ("attention", "precision", "imgsz", "batch")
+# What speaks against one run's level as a whole, and with it against any comparison with another run. Within one run
+# both sides suffered alike.
+LEVEL_CODES = ("noisy_neighbour", "throttled", "clocks_moved", "drift", "not_settled")
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,21 @@ def _compared(
     notes += [f"libraries differ: {line}" for line in library_differences(runs[0]["machine"], runs[1]["machine"])]
     notes += [f"{row_label(e)} is partial" for e in (left, right) if e.get("partial")]
     ratio, interval, confidence, verdict = ratio_of(after, before, paired)
+    unsteady = [] if paired else _unsteady(runs, (left, right))
+    if unsteady:
+        verdict = "cannot tell"
+        notes.append(f"{' and '.join(unsteady)}: another run's level may differ by that alone; profile both in one run")
     if interval is None:
         notes.append(f"{len(before)} and {len(after)} processes are too few for a 95 % interval")
     return Comparison(
         row_label(left), row_label(right), median(before), median(after), ratio, interval, confidence, paired, verdict,
         tuple(notes),
     )  # fmt: skip
+
+
+def _unsteady(runs: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    warnings = [warning for part in (*runs, *entries) for warning in part.get("warnings", ())]
+    return sorted({str(warning["code"]) for warning in warnings if warning.get("code") in LEVEL_CODES})
 
 
 def _process_medians(entry: Mapping[str, Any]) -> dict[int, float]:

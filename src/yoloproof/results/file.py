@@ -109,7 +109,7 @@ def _check_shape(result: Any, where: str) -> None:
         raise YoloproofError(f"{where} is not a result file: it names no schema; give a file of `profile --json`")
     if result["schema"] != SCHEMA:
         raise YoloproofError(
-            f"{where} is of schema {result['schema']!r} and this version reads {SCHEMA}; use the yoloproof that wrote it"
+            f"{where} is of schema {result['schema']!r}, this version reads {SCHEMA}; use the yoloproof that wrote it"
         )
     entries, runs = result.get("entries"), result.get("runs") or [result]
     if not isinstance(entries, list) or not isinstance(runs, list):

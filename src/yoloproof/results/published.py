@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Published:
-    """One reported latency of one model. ap in percent as reported; protocol "unstated" where the source says nothing."""
+    """One reported latency of one model; ap in percent as reported, protocol "unstated" where the source is silent."""
 
     model: str
     latency_s: float

@@ -57,7 +57,7 @@ def _title(result: Mapping[str, Any]) -> str:
 
 def _machine(machine: Mapping[str, Any]) -> str:
     gpu, cpu = machine.get("gpu"), machine.get("cpu") or {}
-    return str(gpu["name"]) if gpu else f"{cpu.get('model', 'unknown CPU')} ({cpu.get('logical_cores', '?')} cores)"
+    return str(gpu["name"]) if gpu else f"{cpu.get('model') or 'unknown CPU'} ({cpu.get('logical_cores') or '?'} cores)"
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
@@ -125,8 +125,9 @@ def _failures(result: Mapping[str, Any]) -> Iterator[Text]:
         for check in entry["proof"].get("checks", ()):
             if check.get("passed") is False:
                 yield Text(f"✗ {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", "red")
-        if entry.get("error"):
-            yield Text(f"! {_label(entry)}: {entry['error']}", "red")
+        reason = entry.get("error") or entry.get("failure")
+        if reason:
+            yield Text(f"! {_label(entry)}: {reason}", "red")
 
 
 def _published(result: Mapping[str, Any]) -> Iterator[Text]:

@@ -70,6 +70,7 @@ class OnnxRuntimeSession(Session):
             "threads": threads,
             "precision": file.precision,
             "flush_to_zero": spec.flush_to_zero,
+            "caller_flushes_to_zero": _caller_flushes(spec.flush_to_zero),
             "opset": file.opset,
         }
         self._kind, _, index = (
@@ -211,6 +212,21 @@ def _nodes_by_provider(session: Any) -> dict[str, Counter[str]]:
         nodes.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
     return nodes
 
+
+def _caller_flushes(wanted: bool) -> bool:
+    """Whether the thread that calls `execute` flushes subnormal numbers to zero.
+
+    Every session sets its own worker threads, but the calling thread only by the first session of the process
+    (onnxruntime_session_options_config_keys.h). Timings with and without belong in processes of their own.
+    """
+    global _first_session_flushes
+    if _first_session_flushes is None:
+        _first_session_flushes = wanted
+    return _first_session_flushes
+
+
+# ONNX Runtime's own state of the process, which it does not tell.
+_first_session_flushes: bool | None = None
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,9 +22,9 @@ from yoloproof.errors import YoloproofError
 def main() -> int:
     """Run the job and write `answer.json` in its folder: {"result": …} or {"error": …, "kind": …}."""
     line = sys.stdin.buffer.readline()
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads(line)
     folder = Path(job["folder"])
+    threading.Thread(target=_die_with_parent, args=(folder,), daemon=True).start()
     answer = _answer(job, folder)
     scratch = folder / "answer.tmp"
     scratch.write_text(json.dumps(answer, default=str), encoding="utf-8")
@@ -41,10 +42,11 @@ def _answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         return {"error": "out of memory", "kind": "memory"}
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(folder: Path) -> None:
     # Unbuffered: a thread that holds a buffer's lock would make the interpreter abort at its end.
     while os.read(0, 4096):
         pass
+    shutil.rmtree(folder, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

@@ -63,7 +63,7 @@ def export(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path)
     network = load_network(model, random_weights=settings.random_weights)
     # Any runtime that is not TensorRT's stops at the ONNX file.
     runtime = "onnx" if argument["runtime"].startswith("tensorrt") else argument["runtime"]
-    request = profiling.Request(model, runtime, argument["precision"], argument["attention"])
+    request = profiling.Request(model, runtime, argument["precision"], argument["attention"], argument["batch"])
     return str(profiling.exported(network, request, settings).path)
 
 
@@ -78,14 +78,16 @@ def measure(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path
         if path.suffix == ".onnx" and str(path) not in models.values():
             shutil.copyfile(path, folder / path.name)
     requests = [
-        profiling.Request(models[one["model"]], one["runtime"], one["precision"], one["attention"])
+        profiling.Request(models[one["model"]], one["runtime"], one["precision"], one["attention"], one["batch"])
         for one in measurements
     ]
     settings = _settings(argument, measurements, folder)
     result = profiling.profile(requests, settings, argument["protocol"], fast=bool(argument["options"].get("quick")))
-    for entry, one in zip(result["entries"], measurements, strict=True):
+    # A protocol that sweeps batches makes several entries of one measurement.
+    share = len(result["entries"]) // len(measurements)
+    for index, entry in enumerate(result["entries"]):
         # The plan's own name for it, not where it lay on the node.
-        entry["model"]["source"] = one["model"]
+        entry["model"]["source"] = measurements[index // share]["model"]
     result["command"] = profile_command(argument)
     result["warnings"] = [*result["warnings"], *_niceness_warning()]
     return result
@@ -114,7 +116,6 @@ def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]]
     first = measurements[0]
     return profiling.Settings(
         imgsz=tuple(first["imgsz"]),
-        batch=first["batch"],
         device=_device(argument["accelerator"]),
         folder=folder,
         **options,

@@ -1,0 +1,42 @@
+# Everything in its own .venv. `make profile` needs only Python; so does `make test` (a browser is used where there is one).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO := src/yoloproof/demo/yolov13n-coco128.safetensors
+
+.PHONY: profile test lint bench docs clean
+
+profile: $(VENV)/.runtime ## the main job on the bundled checkpoint and images: export, prove, time, print the table
+	$(BIN)/yoloproof profile $(DEMO) --runtime onnxruntime --runtime openvino
+
+test: $(VENV)/.dev ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+lint: $(VENV)/.dev ## style, types, tables in step with the results
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## the export benchmark (minutes): ratios against the published and the stripped graph
+	$(BIN)/python benchmarks/export.py
+
+docs: $(VENV)/.dev ## the guide as static pages in site/
+	$(BIN)/zensical build --strict
+
+# torch first: a CPU build where pip finds one, before anything else asks for a larger one
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.torch pyproject.toml
+	$(PIP) --editable '.[openvino]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) site dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,122 @@
+"""Machine facts here, and a GPU's through a stand-in of NVML."""
+
+from __future__ import annotations
+
+import json
+import platform
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from yoloproof.measurement import machine as module
+from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
+from yoloproof.measurement.nvml import gpu_facts, gpu_reading, handle_of
+
+
+class NVMLError(Exception):
+    pass
+
+
+class StandIn:
+    """A T4 under its power cap, with a driver that lacks the newer name of the throttle reasons."""
+
+    NVMLError = NVMLError
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        if index > 1:
+            raise NVMLError("no such device")
+        return f"gpu{index}"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        return f"by {uuid}"
+
+    def nvmlDeviceGetName(self, handle: str) -> bytes:
+        return b"Tesla T4"
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> tuple[int, int]:
+        return 7, 5
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: str) -> int:
+        return 70000
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.82.07"
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:
+        return 13010
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
+        return {1: 1005, 2: 5000}[kind]
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        return 71
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
+        return 0x4 | 0x20
+
+    def nvmlDeviceGetEccMode(self, handle: str) -> list[int]:
+        raise NVMLError("not supported")
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
+        return [SimpleNamespace(pid=-1)]
+
+
+def test_what_this_machine_is_goes_into_json() -> None:
+    facts = machine_facts("cpu")
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["cpu"]["architecture"] == platform.machine()
+    assert facts["cpu"]["logical_cores"] >= 1
+    assert facts["memory_bytes"] > 2**28
+    assert "numpy" in facts["libraries"]
+    assert "psutil" not in facts["libraries"]
+    assert facts["gpu"] is None
+    assert platform.node() not in json.dumps(facts) or len(platform.node()) < 4
+    assert changing_facts("cpu")["memory_available_bytes"] > 0
+
+
+def test_a_card_is_described_and_what_it_does_not_say_is_left_out() -> None:
+    facts = gpu_facts(StandIn(), "gpu0")
+    assert facts["name"] == "Tesla T4"
+    assert facts["compute_capability"] == "7.5"
+    assert facts["power_limit_w"] == 70
+    assert facts["cuda_driver"] == "13.1"
+    assert facts["other_processes"] == 1
+    assert "ecc" not in facts
+    assert "memory_bytes" not in facts
+
+
+def test_a_reading_names_its_throttle_reasons_also_under_an_older_driver() -> None:
+    reading = gpu_reading(StandIn(), "gpu0")
+    assert reading == {
+        "temperature_c": 71,
+        "sm_clock_hz": 1005e6,
+        "memory_clock_hz": 5e9,
+        "throttle_reasons": ["sw_power_cap", "sw_thermal"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("cpu", "", None),
+        ("cuda", "", "gpu0"),
+        ("cuda:1", "", "gpu1"),
+        ("cuda:0", "1", "gpu1"),
+        ("cuda:1", "GPU-a,GPU-b", "by GPU-b"),
+        ("cuda:7", "", None),
+    ],
+)
+def test_a_device_is_found_as_cuda_counts(device: str, visible: str, expected: str | None) -> None:
+    assert handle_of(StandIn(), device, {"CUDA_VISIBLE_DEVICES": visible}) == expected
+
+
+def test_the_watcher_reads_while_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "nvml", StandIn)
+    with Watcher("cuda", period_s=0.01) as watcher:
+        while len(watcher.readings()) < 3:
+            watcher._over.wait(0.01)
+    readings = watcher.readings()
+    assert all(reading["throttle_reasons"] == ["sw_power_cap", "sw_thermal"] for reading in readings)
+    assert [r["at_s"] for r in readings] == sorted(r["at_s"] for r in readings)
+    assert not watcher._thread.is_alive()

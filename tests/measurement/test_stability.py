@@ -1,0 +1,102 @@
+"""Each warning where it belongs, and none on a quiet run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from yoloproof.measurement import PROTOCOLS, ProcessSamples, Protocol
+from yoloproof.measurement.stability import bimodal, drift, machine_warnings, slow_start, subject_warnings
+from yoloproof.measurement.statistics import summarize
+
+LATENCY = PROTOCOLS["latency"]
+
+
+def noise(seed: int, n: int = 40, spread: float = 0.005) -> np.ndarray[Any, Any]:
+    """Latencies around 0.1 s with a tail of slow ones, as real ones have."""
+    random = np.random.default_rng(seed)
+    return 0.1 * np.exp(spread * random.standard_normal(n)) + 0.0002 * random.pareto(2, n)
+
+
+def codes(columns: list[np.ndarray[Any, Any]], protocol: Protocol = LATENCY, **settings: Any) -> set[str]:
+    processes = [ProcessSamples(i, samples_s=list(c), complete=True, **settings) for i, c in enumerate(columns)]
+    return {w.code for w in subject_warnings(processes, summarize(processes, protocol, 1), protocol, None)}
+
+
+def test_a_quiet_run_has_no_warnings() -> None:
+    clean = [codes([noise(10 * run + p) for p in range(6)]) for run in range(60)]
+    assert sum(bool(found) for found in clean) <= 1
+
+
+@pytest.mark.parametrize("check", [slow_start, drift, bimodal])
+def test_noise_alone_rarely_shows_a_pattern(check: Any) -> None:
+    wide = sum(check(noise(seed, n=60, spread=0.03)) is not None for seed in range(300))
+    assert wide / 300 <= 0.06
+
+
+def test_slow_start_drift_and_two_speeds_are_seen() -> None:
+    slow = [noise(p) * np.where(np.arange(40) < 4, 1.2, 1) for p in range(6)]
+    warming = [noise(p) * np.linspace(1, 1.15, 40) for p in range(6)]
+    two = [noise(p) * np.where(np.random.default_rng(p).random(40) < 0.4, 1.3, 1) for p in range(6)]
+    assert codes(slow) == {"slow_start"}
+    assert "drift" in codes(warming)
+    assert codes(two) == {"bimodal"}
+
+
+def test_one_process_of_six_with_a_pattern_is_chance() -> None:
+    assert codes([noise(0) * np.linspace(1, 1.15, 40), *[noise(p) for p in range(1, 6)]]) <= {"processes_differ"}
+
+
+def test_processes_that_differ_more_than_their_samples() -> None:
+    assert codes([noise(p) * (1 + 0.05 * p) for p in range(6)]) == {"processes_differ"}
+
+
+def test_a_neighbour_a_coarse_timer_and_restlessness_are_told() -> None:
+    columns = [noise(p) for p in range(6)]
+    assert codes(columns, cpu={"wall_s": 4.0, "own_s": 8.0, "others_s": 3.0}) == {"noisy_neighbour"}
+    assert codes(columns, cpu={"wall_s": 4.0, "own_s": 8.0, "others_s": 0.1}) == set()
+    assert codes(columns, timer={"cost_s": 1e-7, "step_s": 0.0156}) == {"timer_too_coarse"}
+    assert codes(columns, settled=False) == {"not_settled"}
+
+
+def test_a_wall_clock_far_above_the_devices_own_is_explained() -> None:
+    columns = [noise(p) for p in range(6)]
+    assert codes(columns, device_s=[0.05] * 40) == {"host_bound"}
+    assert codes(columns, device_s=[0.098] * 40) == set()
+
+
+def test_every_warning_says_what_was_seen_and_what_to_do() -> None:
+    processes = [ProcessSamples(0, samples_s=[0.1] * 5)]
+    found = subject_warnings(processes, summarize(processes, LATENCY, 1), LATENCY, "inference failed: x")
+    assert {w.code for w in found} == {"failed", "too_few_processes"}
+    assert all(w.evidence and w.advice for w in found)
+
+
+def machine(**changes: Any) -> dict[str, Any]:
+    return {"cpu": {"governor": None}, "battery": None, "gpu": None, "during": [], **changes}
+
+
+def reading(clock_hz: float, *reasons: str, utilization: float = 0.9) -> dict[str, Any]:
+    return {"sm_clock_hz": clock_hz, "throttle_reasons": list(reasons), "utilization": utilization}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"cpu": {"governor": "performance"}}, []),
+        ({"cpu": {"governor": "powersave"}}, ["governor"]),
+        ({"battery": {"plugged": False, "share": 0.5}}, ["battery"]),
+        ({"battery": {"plugged": True, "share": 0.5}}, []),
+        ({"gpu": {"other_processes": 2}}, ["gpu_processes"]),
+        ({"gpu": {"other_processes": 0}}, []),
+        ({"during": [reading(1.5e9, "sw_power_cap"), reading(1.5e9)]}, ["throttled"]),
+        ({"during": [reading(1.5e9, "gpu_idle"), reading(1.5e9, "application_clocks")]}, []),
+        ({"during": [reading(1.59e9), reading(1.2e9)]}, ["clocks_moved"]),
+        ({"during": [reading(1.59e9), reading(3e8, utilization=0.0)]}, []),
+    ],
+)
+def test_the_machines_record_speaks(changes: dict[str, Any], expected: list[str]) -> None:
+    assert [w.code for w in machine_warnings(machine(**changes))] == expected

@@ -1,0 +1,132 @@
+"""The result file: whole or not at all, never over another, and one clear line for what is no result."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_results import made_entry, made_result
+from yoloproof.errors import YoloproofError
+from yoloproof.results.file import read_result, run_of, write_result
+
+
+def one_row() -> dict[str, Any]:
+    return made_result([made_entry()])
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    result = one_row()
+    write_result(result, tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json") == json.loads(json.dumps(result))
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_an_existing_file_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("mine")
+    with pytest.raises(YoloproofError, match="never overwritten"):
+        write_result(one_row(), path)
+    assert path.read_text() == "mine"
+
+
+def test_a_file_that_appears_meanwhile_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.json"
+    fsync = os.fsync
+
+    def appears(number: int) -> None:
+        fsync(number)
+        path.write_text("theirs")
+
+    monkeypatch.setattr(os, "fsync", appears)
+    with pytest.raises(YoloproofError, match="appeared meanwhile"):
+        write_result(one_row(), path)
+    assert path.read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without"])
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    calls = []
+
+    def full(number: int) -> None:
+        calls.append(number)
+        if links or len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def linkless(source: str, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fsync", full)
+    if not links:
+        monkeypatch.setattr(os, "link", linkless)
+    with pytest.raises(YoloproofError, match=r"No space left on device; make room"):
+        write_result(one_row(), tmp_path / "r.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    with pytest.raises(OSError, match="No space"), full.open("wb", buffering=0) as file:
+        file.write(b"x")
+    with pytest.raises(YoloproofError, match="exists"):
+        write_result(one_row(), full)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(YoloproofError, match="No such file"):
+        write_result(one_row(), tmp_path / "none" / "r.json")
+
+
+def test_what_is_no_number_becomes_null(tmp_path: Path) -> None:
+    result = one_row()
+    result["entries"][0]["summary"]["p99_s"] = float("nan")
+    write_result(result, tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json")["entries"][0]["summary"]["p99_s"] is None
+
+
+def _without(key: str) -> dict[str, Any]:
+    result = one_row()
+    del result["entries"][0][key]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("", "not a result file"),
+        ("{", "line 1"),
+        ("\x00\xff", "not a result file"),
+        ("[]", "names no schema"),
+        ('{"schema": 2}', "schema 2"),
+        ('{"schema": 1}', "entries or runs is no list"),
+        ('{"schema": 1, "entries": [], "protocol": {}}', "'machine'"),
+        ("[" * 100_000, "not JSON text"),
+        (json.dumps(_without("proof")), "'proof'"),
+        (json.dumps(_without("summary")), "'summary'"),
+        (json.dumps({**one_row(), "entries": [{**one_row()["entries"][0], "run": 7}]}), "run 7 of 1"),
+    ],
+)
+def test_what_is_no_result_gets_one_line(tmp_path: Path, content: str, line: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(YoloproofError, match=line) as error:
+        read_result(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(YoloproofError, match="No such file"):
+        read_result(tmp_path / "none.json")
+
+
+def test_an_entry_of_a_sweep_knows_its_run() -> None:
+    merged = {"runs": [{"machine": {"a": 1}}, {"machine": {"b": 2}}]}
+    assert run_of(merged, {"run": 1})["machine"] == {"b": 2}
+    assert run_of({"machine": {"c": 3}}, {})["machine"] == {"c": 3}
