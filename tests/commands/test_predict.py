@@ -28,7 +28,7 @@ def run(*arguments: str | Path) -> Result:
 
 def test_every_output_says_the_same(tmp_path: Path) -> None:
     drawn, labels, table, document = (tmp_path / n for n in ("drawn", "labels", "a.csv", "a.json"))
-    result = run(MODEL, CAT, "--imgsz", "320", "--save", drawn, "--txt", labels, "--csv", table, "--json", document)
+    result = run(MODEL, CAT, "--save", drawn, "--txt", labels, "--csv", table, "--json", document)
     assert result.exit_code == 0, result.output
     found = json.loads(document.read_text())["images"][0]["detections"]
     assert {"cat", "couch"} <= {row["name"] for row in found}
@@ -50,7 +50,7 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff not a picture")
     (tmp_path / "b.jpg").write_bytes(CAT.read_bytes())
     document = tmp_path / "out.json"
-    result = run(MODEL, tmp_path, "--imgsz", "320", "--json", document)
+    result = run(MODEL, tmp_path, "--json", document)
     assert result.exit_code == 1
     assert "a.jpg" in result.stderr
     images = json.loads(document.read_text())["images"]
@@ -67,7 +67,7 @@ def test_video_frames(tmp_path: Path) -> None:
         writer.write(cv2.imread(str(CAT)))
     writer.release()
     result = run(
-        MODEL, video, "--imgsz", "320", "--frames", "3", "--json", tmp_path / "a.json", "--save", tmp_path / "drawn"
+        MODEL, video, "--frames", "3", "--json", tmp_path / "a.json", "--save", tmp_path / "drawn"
     )
     assert result.exit_code == 0, result.output
     images = json.loads((tmp_path / "a.json").read_text())["images"]

@@ -24,7 +24,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "demo.onnx"
-    made = CliRunner().invoke(app, ["export", MODEL, "--imgsz", "320", "-o", str(path)])
+    made = CliRunner().invoke(app, ["export", MODEL, "-o", str(path)])
     assert made.exit_code == 0, made.output
     return path
 
@@ -35,7 +35,7 @@ def test_weights_and_artifacts_have_one_ap(onnx_file: Path, tmp_path: Path) -> N
 
     add_nms(onnx_file, inside, NmsOptions(form="operator", score=0.001))
     accuracies = []
-    for model, more in ((MODEL, ("--imgsz", "320")), (onnx_file, ()), (inside, ())):
+    for model, more in ((MODEL, ()), (onnx_file, ()), (inside, ())):
         document = tmp_path / f"{Path(model).stem}-{len(accuracies)}.json"
         result = run(model, *more, "--json", document)
         assert result.exit_code == 0, result.output
@@ -66,7 +66,7 @@ def test_resumed_and_per_class(onnx_file: Path, tmp_path: Path) -> None:
         (("--images", "."), "go together"),
         (("--data", "nowhere"), "no such folder"),
         (("--images", ".", "--annotations", "none.json"), "no such file"),
-        (("--imgsz", "640"), "320x320 only"),
+        (("--imgsz", "320"), "640x640 only"),
     ],
 )
 def test_wrong_use_is_one_line(arguments: tuple[str, ...], words: str, onnx_file: Path) -> None:

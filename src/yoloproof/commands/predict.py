@@ -59,7 +59,7 @@ def predict(
                 nonlocal done
                 done += 1
                 typer.echo(line)
-                bar(min(done / len(sources), 1.0), f"{done} done")
+                bar(f"{done} done", min(done / len(sources), 1.0))
 
             result = predicted(
                 opened, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=say,

@@ -59,7 +59,7 @@ def val(
             started = time.perf_counter()
             accuracy = accuracy_of(
                 opened.session, opened.names, chosen, imgsz=opened.imgsz, rule=rule, identity=opened.sha256,
-                resume=resume, progress=lambda done, of: bar(done / of, f"{done} of {of} images"),
+                resume=resume, progress=lambda done, of: bar(f"{done} of {of} images", done / of),
             )  # fmt: skip
             taken_s = time.perf_counter() - started
             facts, sha256 = opened.session.facts, opened.sha256
