@@ -47,7 +47,7 @@ class Made:
 
 
 def artifact_from_order(
-    order: Order, say: Callable[[str], None] | None = None, bar: Callable[[float, str], None] | None = None
+    order: Order, say: Callable[[str], None] | None = None, bar: Callable[[str, float], None] | None = None
 ) -> Made:
     """Make what `order` asks for, telling `say` each step's name and `bar` the share of a long one.
 
@@ -110,7 +110,7 @@ def _onnx(network: Network, order: Order, path: Path) -> Made:
     return Made(path, identity, lines)
 
 
-def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[float, str], None] | None) -> Made:
+def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[str, float], None] | None) -> Made:
     from yoloproof.artifact.engine import engine_from_onnx
     from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 
@@ -119,7 +119,7 @@ def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[float, str], 
     shapes = shapes_up_to(order.imgsz, order.batch if order.batch > 1 else 8) if order.dynamic else {}
     target = ",".join(order.target) or "current"
     options = EngineOptions(runtime, target, require_fused=order.attention == "fused", shapes=shapes)
-    engine = engine_from_onnx(onnx, output, options, bar)
+    engine = engine_from_onnx(onnx, output, options, None if bar is None else lambda share, phase: bar(phase, share))
     return Made(
         output, {"path": str(output), "format": "engine", **asdict(engine.identity)}, tuple(engine_lines(engine))
     )

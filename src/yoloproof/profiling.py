@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 import yoloproof
 from yoloproof.artifact.onnx import PREFIX, Artifact, export_onnx, read_artifact
+from yoloproof.detection.accuracy import accuracy_of
+from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
+from yoloproof.detection.pipeline import end_to_end
 from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.measure import measure
@@ -27,7 +31,7 @@ from yoloproof.network.flops import flops
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.proof import Verdict, verify
 from yoloproof.results.published import published_for
-from yoloproof.runtime import AUTO_ORDER, SessionSpec, missing_part, open_session
+from yoloproof.runtime import AUTO_ORDER, Session, SessionSpec, missing_part, open_session
 
 # What pays depends on who runs it. ONNX Runtime and OpenVINO keep convolutions in blocked layouts that a slice breaks,
 # so there a C2f's entry is two convolutions and a C3's stays two (benchmarks/export.py).
@@ -65,7 +69,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all rows. imgsz: (height, width); images: real ones, for proof and timing, by path."""
+    """What holds for all rows.
+
+    imgsz -- (height, width); images -- real ones, for proof and timing; folder -- where artifacts are put
+    data -- an annotated set whose AP every row gets; stages -- preprocessing, inference and suppression apart, too
+    """
 
     imgsz: tuple[int, int] = (640, 640)
     device: str = "cpu"
@@ -74,6 +82,8 @@ class Settings:
     random_weights: bool = False
     images: tuple[Path, ...] = ()
     folder: Path = Path()
+    data: Path | None = None
+    stages: bool = False
 
 
 def profile(
@@ -235,7 +245,7 @@ def _row_of_file(request: Request, settings: Settings, artifact: Artifact) -> Ro
 
 
 def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progress) -> Row:
-    """The row with its verdict: its session opened here, its outputs against the network's."""
+    """The row with its verdict, and on demand its AP and its stages: all from one opening of the artifact."""
     with open_session(row.spec) as session:
         row.facts = dict(session.facts)
         if row.network is None:
@@ -243,15 +253,40 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
                 images[: row.request.batch]
             )  # a foreign file is shown to run; there is nothing to prove it by
             return row
-        say(f"{row.request.model}: proving {row.request.runtime} {row.request.precision} {row.request.attention}")
-        row.verdict = verify(
-            row.spec.path,
-            _with_attention(row.network, "fused"),
-            images,
-            session=session,
-            precision=row.request.precision,
-        )
+        what = f"{row.request.model}, {row.request.runtime} {row.request.precision} {row.request.attention}"
+        say(f"{what}: proving")
+        network = _with_attention(row.network, "fused")
+        row.verdict = verify(row.spec.path, network, images, session=session, precision=row.request.precision)
+        if settings.data is not None:
+            say(f"{what}: AP")
+            row.accuracy = accuracy_against_float32(session, row, settings)
+        if settings.stages:
+            say(f"{what}: stages")
+            row.end_to_end = stage_figures(session, settings)
     return row
+
+
+def accuracy_against_float32(session: Session, row: Row, settings: Settings) -> dict[str, Any]:
+    """AP of exactly this artifact on `settings.data`, and what it lost against the float32 network (AP_lost)."""
+    assert row.network is not None
+    assert settings.data is not None
+    names = row.network.names
+    data = set_of_folder(settings.data, [names[i] for i in sorted(names)])
+    found = accuracy_of(session, names, data, imgsz=settings.imgsz, identity=str(row.artifact["sha256"]))
+    load = partial(load_network, row.request.model, random_weights=settings.random_weights)
+    plain = SessionSpec(
+        "pytorch", None, "cpu", settings.threads, "float32", network=partial(simplified_network, load, "fused", "cpu")
+    )
+    with open_session(plain) as reference:
+        wanted = accuracy_of(reference, names, data, imgsz=settings.imgsz)
+    lost = None if found["AP"] is None or wanted["AP"] is None else wanted["AP"] - found["AP"]
+    return {**found, "AP_float32": wanted["AP"], "AP_lost": lost}
+
+
+def stage_figures(session: Session, settings: Settings) -> dict[str, Any]:
+    """Medians and samples of preprocessing, inference, suppression and their sum, one after the other, in this process."""
+    samples = end_to_end(session, list(settings.images) * 5, time.perf_counter, settings.imgsz)
+    return {**{stage: float(np.median(values)) for stage, values in samples.items()}, "samples": samples}
 
 
 def result_from_rows(rows: Sequence[Row], measurements: Sequence[Measurement], settings: Settings) -> dict[str, Any]:

@@ -238,7 +238,9 @@ def test_a_wrong_epsilon_is_caught(
     assert {"weights", "outputs, real images", "blocks"} <= failed
 
 
-def test_a_truncated_file_is_refused(right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(
+    right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
+) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(right["fused-fp32"].SerializeToString()[:200_000])
     with pytest.raises(YoloproofError, match="truncated"):
@@ -249,7 +251,9 @@ def test_a_stripped_export_is_caught_four_times(network: Network, images: Images
     path = tmp_path / "stripped.onnx"
     export_onnx(simplify(load_network(demo_checkpoint(), "stripped"), ("norms",)), path, imgsz=SIZE)
     checks = {c.name: c.passed for c in verify(path, network, images[:1]).checks}
-    assert [checks[name] for name in ("weights", "attention", "outputs, real images", "sensitivity", "blocks")] == [False] * 5
+    assert [checks[name] for name in ("weights", "attention", "outputs, real images", "sensitivity", "blocks")] == [
+        False
+    ] * 5
 
 
 def test_a_published_export_passes(network: Network, images: Images, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +36,10 @@ def profile(
         bool, typer.Option("--quick", help="seconds, for a first look; marked as such in the result")
     ] = False,
     forensics: Annotated[bool, typer.Option("--forensics", help="all four attentions side by side")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="annotated set (COCO or YOLO folder): AP and latency of one artifact in one row")
+    ] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="preprocessing, inference, suppression apart, too")] = False,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")
     ] = False,
@@ -75,12 +79,17 @@ def profile(
             artifacts.mkdir(parents=True, exist_ok=True)
         settings = Settings(
             imgsz_from_text(imgsz), device, threads, flush_to_zero, random_weights, image_files(images),
-            artifacts or Path(scratch),
+            artifacts or Path(scratch), data, stages,
         )  # fmt: skip
         result = result_of(requests, settings, protocol, fast=quick, progress=say, bar=bar)
     if json_file:
         write_result(result, json_file)
-    print_result(result, Console())
+    console = Console()
+    print_result(result, console)
+    for line in (*_stage_lines(result), *_estimates(result)):
+        console.print(line, highlight=False)
+    if forensics:
+        _print_forensics(result, console)
     if any(e["proof"]["passed"] is not True and e["model"]["weights"] != "foreign" for e in result["entries"]):
         raise typer.Exit(1)
 
@@ -98,3 +107,38 @@ def _check(attention: list[str], precision: list[str], runtime: list[str]) -> No
         for word in given:
             if word not in words:
                 raise YoloproofError(f"{option} {word}: there are {', '.join(words)}")
+
+
+def _stage_lines(result: dict[str, Any]) -> list[str]:
+    lines = []
+    for entry in result["entries"]:
+        stages = entry["end_to_end"]
+        if stages:
+            parts = ", ".join(
+                f"{n} {stages[f'{n}_s'] * 1e3:.2f} ms" for n in ("preprocess", "inference", "nms", "total")
+            )
+            lines.append(f"end to end, {entry['model']['name']} {entry['runtime'].get('name')}: {parts}")
+    return lines
+
+
+def _estimates(result: dict[str, Any]) -> list[str]:
+    """On a machine without a GPU: what a T4 would take, one marked line per published variant."""
+    from yoloproof.estimate import estimate_line
+    from yoloproof.results.published import variant_name
+
+    if result["machine"].get("gpu"):
+        return []
+    models = dict.fromkeys(variant_name(e) for e in result["entries"] if e["model"]["weights"] != "foreign")
+    return [estimate_line(name, "t4") for name in models]
+
+
+def _print_forensics(result: dict[str, Any], console: Any) -> None:
+    """For each model, which of the four attentions its published figure resembles."""
+    from yoloproof.results.forensics import forensics_table, which_resembles
+    from yoloproof.results.published import published_for, variant_name
+
+    for model in dict.fromkeys(e["model"]["name"] for e in result["entries"]):
+        entries = [e for e in result["entries"] if e["model"]["name"] == model]
+        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, result["machine"])
+        console.print(forensics_table(resemblance))
+        console.print(resemblance.line, highlight=False)
