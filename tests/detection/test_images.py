@@ -112,7 +112,7 @@ def test_boxes_come_back_to_where_they_were(size: tuple[int, int], imgsz: tuple[
     rows, columns = np.nonzero(array[0] > 0.6)
     found = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1, 0.9, 3]], np.float32)
     back = boxes_to_image(found, box)
-    assert np.abs(back[0, :4] - (x1, y1, x2, y2)).max() <= 1.1 / box.scale
+    assert np.abs(back[0, :4] - (x1, y1, x2, y2)).max() <= 1.5 / box.scale
     np.testing.assert_array_equal(back[0, 4:], found[0, 4:])
 
 

@@ -214,7 +214,8 @@ def _label_boxes(path: Path, width: int, height: int, classes: int) -> list[tupl
             index, *shares = (float(word) for word in line.split())
         except ValueError:
             shares, index = [], -1.0
-        if len(shares) < 4 or (len(shares) > 4 and len(shares) % 2) or index != int(index) or not 0 <= index < classes:
+        fits = len(shares) == 4 or (len(shares) >= 6 and len(shares) % 2 == 0)
+        if not fits or not np.isfinite(shares).all() or index not in range(classes):
             raise YoloproofError(
                 f"{path}:{number}: not 'class cx cy w h' with a class below {classes}: {line.strip()[:60]}"
             )

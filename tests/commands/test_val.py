@@ -1,0 +1,90 @@
+"""`val` from the command line, of weights and of ONNX files with and without suppression inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from yoloproof.cli import app
+from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
+from yoloproof.detection.pipeline import end_to_end
+from yoloproof.errors import YoloproofError
+from yoloproof.models import names_in, open_model
+
+MODEL = str(demo_checkpoint())
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["val", *map(str, arguments), "--threads", "1"])
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "demo.onnx"
+    made = CliRunner().invoke(app, ["export", MODEL, "-o", str(path)])
+    assert made.exit_code == 0, made.output
+    return path
+
+
+def test_weights_and_artifacts_have_one_ap(onnx_file: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "inside.onnx"
+    from yoloproof.artifact.nms import NmsOptions, add_nms
+
+    add_nms(onnx_file, inside, NmsOptions(form="operator", score=0.001))
+    accuracies = []
+    for model, more in ((MODEL, ()), (onnx_file, ()), (inside, ())):
+        document = tmp_path / f"{Path(model).stem}-{len(accuracies)}.json"
+        result = run(model, *more, "--json", document)
+        assert result.exit_code == 0, result.output
+        accuracies.append(json.loads(document.read_text())["accuracy"])
+    weights, artifact, with_nms = accuracies
+    assert weights["images"] == 4
+    assert weights["AP50"] > 0.3
+    assert artifact["AP"] == pytest.approx(weights["AP"], abs=0.002)
+    assert with_nms["AP"] == pytest.approx(weights["AP"], abs=0.002)
+    assert "outside" in artifact["protocol"]["nms"]
+    assert "in the artifact" in with_nms["protocol"]["nms"]
+
+
+def test_resumed_and_per_class(onnx_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    given = (onnx_file, "--images", demo_annotations().parent, "--annotations", demo_annotations(), "--resume", file)
+    first, second = run(*given, "--per-class"), run(*given)
+    assert first.exit_code == second.exit_code == 0, first.output
+    assert "airplane" in first.output
+    assert len(file.read_text().splitlines()) == 5
+    other = run(*given, "--iou", "0.6")
+    assert isinstance(other.exception, YoloproofError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--images", "."), "go together"),
+        (("--data", "nowhere"), "no such folder"),
+        (("--images", ".", "--annotations", "none.json"), "no such file"),
+        (("--imgsz", "320"), "640x640 only"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: tuple[str, ...], words: str, onnx_file: Path) -> None:
+    result = run(onnx_file, *arguments)
+    assert isinstance(result.exception, YoloproofError)
+    assert words in str(result.exception)
+
+
+def test_stages_add_up_behind_a_clock_that_counts(onnx_file: Path) -> None:
+    ticks = iter(range(1000))
+    with open_model(onnx_file, threads=1) as model:
+        stages = end_to_end(model.session, demo_images()[:2], lambda: float(next(ticks)), model.imgsz)
+    assert stages == {"preprocess_s": [1, 1], "inference_s": [1, 1], "nms_s": [1, 1], "total_s": [3, 3]}
+
+
+def test_names_of_other_exporters() -> None:
+    assert names_in({"names": "{0: 'cat', 1: \"dog's\"}"}) == {0: "cat", 1: "dog's"}
+    assert names_in({"names": "['cat', 'dog']"}) == {0: "cat", 1: "dog"}
+    assert names_in({}) == {}
+    with pytest.raises(YoloproofError, match="cannot be read"):
+        names_in({"names": "__import__('os')"})
