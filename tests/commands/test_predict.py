@@ -66,9 +66,7 @@ def test_video_frames(tmp_path: Path) -> None:
     for _ in range(4):
         writer.write(cv2.imread(str(CAT)))
     writer.release()
-    result = run(
-        MODEL, video, "--frames", "3", "--json", tmp_path / "a.json", "--save", tmp_path / "drawn"
-    )
+    result = run(MODEL, video, "--frames", "3", "--json", tmp_path / "a.json", "--save", tmp_path / "drawn")
     assert result.exit_code == 0, result.output
     images = json.loads((tmp_path / "a.json").read_text())["images"]
     assert [image["frame"] for image in images] == [0, 1, 2]

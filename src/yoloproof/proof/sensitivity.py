@@ -24,7 +24,7 @@ def sensitivity(network: Network, images: Array, output: Array, progress: Callab
     """Compare the artifact's `output` for `images` [1, 3, H, W] with the network's own responses.
 
     A block passes when the artifact's distance from the intact network is below a third of the block's response.
-    A block whose response drowns in what the artifact's rounding does anyway could not be checked.
+    A block that is not told apart and whose response is below `floor`, what rounding alone may do, could not be checked.
     """
     blocks = [(path, module) for path, module in network.named_modules() if isinstance(module, AAttn)]
     first = min(int(path.split(".")[1]) for path, _ in blocks)
@@ -51,7 +51,7 @@ def sensitivity(network: Network, images: Array, output: Array, progress: Callab
         ratio = responses[weakest] / max(distance, 1e-12)
         detail = f"each of {len(blocks)} attentions moves the output ≥ {ratio:.3g} times more than the artifact differs"
         return Check("sensitivity", True, figures, detail)
-    if all(responses[path] < 1e-4 for path in deaf):
+    if all(responses[path] < floor for path in deaf):
         return Check(
             "sensitivity", None, figures, f"{deaf[0]} hardly moves the output on this image; try other --images"
         )

@@ -90,7 +90,7 @@ def running_checks(
     say("detections")
     checks.append(_detections(network, reference, given, tolerance))
     say("sensitivity")
-    checks.append(sensitivity(network, images[:1], given[:1]))
+    checks.append(sensitivity(network, images[:1], given[:1], tolerance.floor))
     return checks
 
 

@@ -1,0 +1,96 @@
+"""Bad input: one clear line on stderr, exit status 2, nothing written, no traceback."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from yoloproof.demo import demo_checkpoint
+from yoloproof.network import load_network, save_safetensors
+
+DEMO = str(demo_checkpoint())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every broken file the cases name."""
+    made = tmp_path_factory.mktemp("broken")
+    whole = demo_checkpoint().read_bytes()
+    (made / "empty.pt").write_bytes(b"")
+    (made / "pointer.pt").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (made / "noise.pt").write_bytes(os.urandom(512))
+    (made / "cut.safetensors").write_bytes(whole[:100_000])
+    (made / "cut.onnx").write_bytes(b"\x08\x0a\x12\x04" + whole[:3000])
+    (made / "empty.onnx").write_bytes(b"")
+    (made / "lone.engine").write_bytes(b"ftrt" + whole[:3000])
+    (made / "bare.pt").write_bytes(pickle.dumps({"model": 1}))
+    torch.save({"model": {"head.weight": torch.ones(2, 2)}}, made / "other.pt")
+    torch.save({"optimizer": {}, "epoch": 3}, made / "training.pt")
+    nan = load_network("yolov12n", random_weights=True)
+    nan.model[0].conv.weight[0] = float("nan")
+    save_safetensors(nan, made / "nan.safetensors")
+    (made / "there.json").write_text("{}")
+    (made / "there.onnx").write_bytes(b"mine")
+    (made / "no-images").mkdir()
+    (made / "broken-images").mkdir()
+    (made / "broken-images" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    (made / "result.json").write_text('{"schema": 99}')
+    return made
+
+
+# arguments → words the line must hold; {} is the folder of broken files
+CASES = {
+    "missing file": (["profile", "{}/gone.pt"], "no such file"),
+    "unknown name": (["profile", "yolov13m"], "yolov13n"),
+    "empty checkpoint": (["profile", "{}/empty.pt"], "empty file"),
+    "git-lfs pointer": (["profile", "{}/pointer.pt"], "Git LFS pointer"),
+    "noise": (["profile", "{}/noise.pt"], "neither"),
+    "cut weights": (["profile", "{}/cut.safetensors"], "truncated"),
+    "bare pickle": (["profile", "{}/bare.pt"], "bare pickle"),
+    "another network": (["profile", "{}/other.pt"], "not a YOLOv13 or YOLOv12"),
+    "training state": (["profile", "{}/training.pt"], "no network in it"),
+    "NaN weights": (["profile", "{}/nan.safetensors"], "NaN"),
+    "cut ONNX": (["profile", "{}/cut.onnx"], "truncated"),
+    "empty ONNX": (["profile", "{}/empty.onnx"], "empty"),
+    "engine without identity": (["profile", "{}/lone.engine", "--runtime", "tensorrt"], "lone.engine"),
+    "size not a multiple of 32": (["profile", DEMO, "--imgsz", "641"], "multiples of 32"),
+    "size of nonsense": (["export", DEMO, "--imgsz", "big"], "--imgsz big"),
+    "unknown runtime": (["profile", DEMO, "--runtime", "caffe"], "onnxruntime"),
+    "unknown attention": (["profile", DEMO, "--attention", "flash"], "fused"),
+    "unknown precision": (["profile", DEMO, "--precision", "int8"], "fp16"),
+    "unknown protocol": (["profile", DEMO, "--protocol", "fast", "--images", "{}"], "latency"),
+    "no batch": (["profile", DEMO, "--batch", "0"], "batch"),
+    "no GPU": (["profile", DEMO, "--device", "cuda", "--runtime", "pytorch"], "CUDA"),
+    "result exists": (["profile", DEMO, "--json", "{}/there.json"], "exists"),
+    "artifact exists": (["export", DEMO, "-o", "{}/there.onnx"], "exists"),
+    "folder missing": (["profile", DEMO, "--json", "{}/no/where.json"], "does not exist"),
+    "no images": (["profile", DEMO, "--images", "{}/no-images"], "no images"),
+    "broken image": (["profile", DEMO, "--images", "{}/broken-images"], "a.jpg"),
+    "unknown target": (["export", DEMO, "--format", "engine", "--target", "h100", "-o", "{}/x.engine"], "h100"),
+    "unknown format": (["export", DEMO, "--format", "coreml"], "coreml"),
+    "foreign result": (["compare", "{}/result.json"], "schema"),
+    "unknown option": (["profile", DEMO, "--fast"], "--fast"),
+    "no arguments": (["verify"], "artifact"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_status_two_nothing_lost(case: str, folder: Path) -> None:
+    arguments, words = CASES[case]
+    if case == "no GPU" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    command = [sys.executable, "-m", "yoloproof", *(a.replace("{}", str(folder)) for a in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
+    assert done.returncode == 2, done.stderr[-2000:]
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert words in lines[0]
+    assert "Traceback" not in done.stderr
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
