@@ -10,6 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Sizes of the picture: a kernel compiled for one serves all.
+SIZES = ["height", "width", "out_h", "out_w", "m_total"]
+
 
 @triton.jit
 def _finish(acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT: tl.constexpr, ADD: tl.constexpr):
@@ -25,7 +28,7 @@ def _finish(acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out
     tl.store(y + m[:, None] * y_p + n[None, :], acc.to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def conv_kernel(
     x0, x1, x2, x3, x4, x5, c0, c1, c2, c3, c4, c5, p0, p1, p2, p3, p4, p5,
     w, bias, add, add_p, y, y_p, height, width, out_h, out_w, c_in, c_out, m_total,
@@ -67,7 +70,7 @@ def conv_kernel(
     _finish(acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT, ADD)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def depthwise_kernel(
     x, p, w, bias, add, add_p, y, y_p, height, width, out_h, out_w, c, m_total,
     K: tl.constexpr, S: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
@@ -88,7 +91,7 @@ def depthwise_kernel(
     _finish(acc, add, add_p, y, y_p, m, n, m_total, c, oy, ox, b, out_h, out_w, ACT, ADD)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def separable_kernel(
     x, p, dw, w, bias, add, add_p, y, y_p, height, width, out_h, out_w, c_in, c_out, m_total,
     K: tl.constexpr, S: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr,
@@ -116,7 +119,7 @@ def separable_kernel(
     _finish(acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT, ADD)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["out_h", "out_w", "m_total"])
 def finish_kernel(
     x, x_p, bias, add, add_p, y, y_p, out_h, out_w, c_out, m_total,
     ACT: tl.constexpr, ADD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
