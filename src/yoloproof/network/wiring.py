@@ -134,7 +134,7 @@ class Network(nn.Module):
             raise YoloproofError(
                 f"images are {list(images.shape)}; the network takes [B, 3, H, W], H and W multiples of 32"
             )
-        images = images.to(self.model[0].conv.weight.dtype)
+        images = images.to(next(self.model[0].parameters()).dtype)
         outputs: list[Tensor] = []
         # by index: a slice of a Sequential is a new module, whose name an export would put into every node's path
         for index, sources in enumerate(self.sources[:-1]):
