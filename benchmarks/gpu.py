@@ -181,7 +181,9 @@ def entry(
     }  # fmt: skip
 
 
-def measured(model: str, batch: int, forms: list[str], images: NDArray[np.float32], rounds: int) -> Iterator[dict[str, Any]]:
+def measured(
+    model: str, batch: int, forms: list[str], images: NDArray[np.float32], rounds: int
+) -> Iterator[dict[str, Any]]:
     """The entries of one model at one batch size; a form that cannot be opened says why and is left out."""
     batch_images = np.concatenate([images] * -(-batch // len(images)))[:batch]
     sessions: dict[str, Session] = {}
@@ -204,7 +206,9 @@ def measured(model: str, batch: int, forms: list[str], images: NDArray[np.float3
                 verdict = proved(session, reference, images)
             else:
                 verdict = proved_batch(session, reference, batch_images)
-            yield entry(model, form, batch, session, taken[form], taken.get(base, taken[form]), verdict, reference, listed[form])
+            yield entry(
+                model, form, batch, session, taken[form], taken.get(base, taken[form]), verdict, reference, listed[form]
+            )
 
 
 def proved_batch(session: Session, reference: Network, images: NDArray[np.float32]) -> Verdict:
@@ -245,6 +249,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/gpu.py: no CUDA device is visible")
+    if arguments.json.exists():
+        raise SystemExit(f"benchmarks/gpu.py: {arguments.json} exists; nothing is overwritten")
     started, images = time.perf_counter(), letterboxed(demo_images(), (640, 640))
     result: dict[str, Any] = {
         "schema": 1, "tool": {"name": "yoloproof", "version": yoloproof.__version__},
@@ -263,8 +269,7 @@ def main() -> None:
         before = len(result["entries"])
         result["entries"] += measured(model, int(batch or 1), arguments.forms, images, arguments.rounds)
         print("\n".join(table(result["entries"][before:])), flush=True)
-        arguments.json.unlink(missing_ok=True)  # this run's own, of the model before
-        write_result(result, arguments.json)
+    write_result(result, arguments.json)
     for e in result["entries"]:
         for check in e["proof"]["checks"]:
             if not check["passed"]:

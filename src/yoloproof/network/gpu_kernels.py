@@ -15,7 +15,9 @@ SIZES = ["height", "width", "out_h", "out_w", "m_total"]
 
 
 @triton.jit
-def _finish(acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT: tl.constexpr, ADD: tl.constexpr):
+def _finish(
+    acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT: tl.constexpr, ADD: tl.constexpr
+):
     """Activation, sum with `add` (1: after the activation; 2: before it, from half the resolution), store."""
     inside = (m < m_total)[:, None] & (n < c_out)[None, :]
     if ADD == 2:
@@ -56,7 +58,7 @@ def conv_kernel(
         else:
             x, c, p = x5, c5, p5
         steps = tl.cdiv(c, BK)
-        for k in range(0, K * K * steps):
+        for k in range(K * K * steps):
             tap = k // steps
             ch = (k % steps) * BK + tl.arange(0, BK)
             iy, ix = oy * S - K // 2 + tap // K, ox * S - K // 2 + tap % K
@@ -103,7 +105,7 @@ def separable_kernel(
     b, place = m // (out_h * out_w), m % (out_h * out_w)
     oy, ox = place // out_w, place % out_w
     acc = tl.zeros((BM, BN), tl.float32)
-    for k in range(0, tl.cdiv(c_in, BK)):
+    for k in range(tl.cdiv(c_in, BK)):
         ch = k * BK + tl.arange(0, BK)
         mixed = tl.zeros((BM, BK), tl.float32)
         for tap in tl.static_range(K * K):
@@ -157,7 +159,7 @@ def decode_kernel(
     tl.store(out + anchors, (top + (down - up) * 0.5) * stride, mask=inside)
     tl.store(out + 2 * anchors, (left + right) * stride, mask=inside)
     tl.store(out + 3 * anchors, (up + down) * stride, mask=inside)
-    for c in range(0, tl.cdiv(classes, BC)):
+    for c in range(tl.cdiv(classes, BC)):
         n = c * BC + tl.arange(0, BC)
         both = (n < classes)[:, None] & inside[None, :]
         logit = tl.load(scores + (b * cells + m)[None, :] * score_p + n[:, None], mask=both, other=0.0).to(tl.float32)

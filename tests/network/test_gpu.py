@@ -1,0 +1,50 @@
+"""The GPU form: what it refuses, that it is made whole, and on a GPU that it computes the same."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from yoloproof.errors import YoloproofError
+from yoloproof.network import load_network
+from yoloproof.network.simplify import simplify
+
+
+def test_gpu_form_without_triton_says_so(monkeypatch):
+    from yoloproof.network.gpu import gpu_network
+
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(YoloproofError, match="needs Triton"):
+        gpu_network(simplify(load_network("yolov13n", random_weights=True)))
+
+
+@pytest.mark.parametrize(("attention", "rewrites", "message"), [
+    ("fused", ("norms",), "default rewrites"),
+    ("stripped", None, "fused, not stripped"),
+])  # fmt: skip
+def test_gpu_form_refuses_what_it_does_not_know(monkeypatch, attention, rewrites, message):
+    from yoloproof.network.gpu import gpu_network
+
+    monkeypatch.setitem(sys.modules, "triton", sys)  # only its presence is asked for before the refusal
+    network = load_network("yolov13n", attention, random_weights=True)
+    with pytest.raises(YoloproofError, match=message):
+        gpu_network(simplify(network, rewrites))
+
+
+@pytest.mark.parametrize("name", ["yolov13n", "yolov12n", "yolov13l"])
+def test_gpu_form_agrees_with_the_network(name):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device is visible")
+    from yoloproof.network.gpu import gpu_network
+
+    network = simplify(load_network(name, random_weights=True))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    form = gpu_network(network).to("cuda", torch.float16).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        wanted = network(images)
+        given = form(images.to("cuda", torch.float16).contiguous(memory_format=torch.channels_last)).cpu()
+    assert (wanted[:, 4:] - given[:, 4:]).abs().max() < 0.01
+    assert (wanted[:, :4] - given[:, :4]).abs().max() < 1.0
