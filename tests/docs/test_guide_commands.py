@@ -61,6 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("guide")  # later commands read what earlier ones wrote
 @pytest.mark.parametrize("block", ALL, ids=_name)
 def test_command_runs(block: Block, folder: Path) -> None:
     lacking = missing(block.needs)
