@@ -40,7 +40,7 @@ def test_ctrl_c_ends_the_worker_too_and_a_script_needs_no_guard(tmp_path: Path) 
         workers = [child.pid for child in psutil.Process(running.pid).children()]
         assert len(workers) == 1
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=180)
     finally:
         running.kill()
     assert running.returncode != 0

@@ -196,6 +196,7 @@ def proved(model: onnx.ModelProto, network: Network, images: Images, folder: Pat
     return verify(path, network, images)
 
 
+@pytest.mark.xdist_group("mutants")  # the right artifacts are exported once
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_mutant_is_caught_and_named(
     name: str, right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
@@ -216,6 +217,7 @@ def test_each_mutant_is_caught_and_named(
     assert named in checks[check].detail
 
 
+@pytest.mark.xdist_group("mutants")
 @pytest.mark.parametrize("source", ["explicit-fp32", "fused-fp32", "fused-fp16"])
 def test_the_right_artifacts_pass(
     source: str, right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
@@ -224,6 +226,7 @@ def test_the_right_artifacts_pass(
     assert verdict.passed is True, verdict.failures
 
 
+@pytest.mark.xdist_group("mutants")
 def test_a_wrong_epsilon_is_caught(
     right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
 ) -> None:
@@ -238,6 +241,7 @@ def test_a_wrong_epsilon_is_caught(
     assert {"weights", "outputs, real images", "blocks"} <= failed
 
 
+@pytest.mark.xdist_group("mutants")
 def test_a_truncated_file_is_refused(
     right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
 ) -> None:

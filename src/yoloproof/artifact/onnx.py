@@ -27,6 +27,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
 PREFIX = "yoloproof."
 OPSET = 23  # the first with Attention
+SWISH_OPSET = 24  # the first with Swish
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def export_onnx(
         onnxscript.optimizer.optimize(program.model, input_size_limit=1 << 20, output_size_limit=1 << 20)
         model = program.model_proto
     _name_nodes(model)
+    if opset >= SWISH_OPSET:
+        _spell_swish(model)
     metadata = onnx_metadata(network, imgsz, batch, precision, input_type, dynamic, opset)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
@@ -173,6 +176,23 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         del info.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]  # shapes follow from the operators
+
+
+def _spell_swish(model: onnx.ModelProto) -> None:
+    """x·sigmoid(x) as one Swish operator."""
+    readers = collections.Counter(name for node in model.graph.node for name in node.input)
+    sigmoids = {n.output[0]: n for n in model.graph.node if n.op_type == "Sigmoid" and readers[n.output[0]] == 1}
+    spelled = set()
+    for node in model.graph.node:
+        gate = next((name for name in node.input if name in sigmoids), None)
+        if node.op_type == "Mul" and gate is not None and sigmoids[gate].input[0] in node.input:
+            node.op_type, node.name = "Swish", node.name.replace("/Mul", "/Swish")
+            del node.input[:]
+            node.input.append(sigmoids[gate].input[0])
+            spelled.add(gate)
+    kept = [n for n in model.graph.node if n.op_type != "Sigmoid" or n.output[0] not in spelled]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def eval_list(text: str) -> list[str]:

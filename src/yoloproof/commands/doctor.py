@@ -96,3 +96,7 @@ def _print_findings(facts: Facts, findings: list[Finding], runs: bool) -> None:
     console.print()
     where = facts.gpu.name if facts.gpu is not None else "this CPU"
     console.print(f"The main job (yoloproof profile) {'can run' if runs else 'cannot run'} on {where}.", soft_wrap=True)
+    if facts.gpu is None:
+        from yoloproof.estimate import estimate_line
+
+        console.print(estimate_line("yolov13n", "t4"), soft_wrap=True)

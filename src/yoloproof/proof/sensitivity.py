@@ -20,7 +20,9 @@ from yoloproof.proof.verdict import Check
 Array = NDArray[np.float32]
 
 
-def sensitivity(network: Network, images: Array, output: Array, progress: Callable[[], None] | None = None) -> Check:
+def sensitivity(
+    network: Network, images: Array, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
+) -> Check:
     """Compare the artifact's `output` for `images` [1, 3, H, W] with the network's own responses.
 
     A block passes when the artifact's distance from the intact network is below a third of the block's response.

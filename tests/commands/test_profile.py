@@ -1,0 +1,129 @@
+"""The main job from the command line and from Python, on the bundled checkpoint and images."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from yoloproof.demo import demo_checkpoint
+from yoloproof.network.simplify import simplify
+
+DEMO = str(demo_checkpoint())
+
+
+def yoloproof(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "yoloproof", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=500)
+
+
+def test_profile_proves_times_and_records(tmp_path: Path) -> None:
+    done = yoloproof(
+        "profile",
+        DEMO,
+        "--runtime",
+        "onnxruntime",
+        "--quick",
+        "--imgsz",
+        "320",
+        "--stages",
+        "--json",
+        "r.json",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "✓" in done.stdout
+    assert "ANOTHER MACHINE" in done.stdout  # the published figure is marked
+    assert "estimate, not a measurement" in done.stdout
+    assert "end to end" in done.stdout
+    result = json.loads((tmp_path / "r.json").read_text())
+    (entry,) = result["entries"]
+    assert result["schema"] == 1
+    assert result["quick"] is True
+    assert entry["proof"]["passed"] is True
+    assert entry["runtime"]["threads"] >= 1
+    assert entry["model"]["parameters"] == 2_494_151
+    assert all(0 < s < 60 for process in entry["processes"] for s in process["samples_s"])
+    assert all(process["warmup_s"] for process in entry["processes"])
+    again = yoloproof("profile", DEMO, "--quick", "--json", "r.json", folder=tmp_path)
+    assert again.returncode == 2
+    assert json.loads((tmp_path / "r.json").read_text()) == result
+
+
+def test_a_failed_proof_is_said_and_exits_one(tmp_path: Path) -> None:
+    done = yoloproof(
+        "profile",
+        DEMO,
+        "--runtime",
+        "onnxruntime",
+        "--attention",
+        "stripped",
+        "--quick",
+        "--imgsz",
+        "320",
+        folder=tmp_path,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "✗" in done.stdout
+    assert "its q and k weights are not in the file" in " ".join(done.stdout.split())
+
+
+def test_random_weights_are_said(tmp_path: Path) -> None:
+    done = yoloproof(
+        "profile",
+        "yolov12n",
+        "--random-weights",
+        "--runtime",
+        "onnxruntime",
+        "--quick",
+        "--imgsz",
+        "320",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "random" in done.stdout
+
+
+def test_a_foreign_onnx_file_is_timed(tmp_path: Path) -> None:
+    from yoloproof.artifact.onnx import export_onnx
+    from yoloproof.network import load_network
+
+    export_onnx(simplify(load_network(DEMO)), tmp_path / "foreign.onnx", imgsz=(320, 320))
+    import onnx
+
+    model = onnx.load(tmp_path / "foreign.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    done = yoloproof(
+        "profile", "foreign.onnx", "--runtime", "onnxruntime", "--quick", "--imgsz", "320", folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "foreign" in done.stdout
+    assert "✓" not in done.stdout  # nothing to prove it by
+
+
+def test_profile_models_is_what_scripts_expect(tmp_path: Path) -> None:
+    script = tmp_path / "bench.py"  # as users write it: no guard around it
+    script.write_text(
+        "import json\nfrom yoloproof import ProfileModels\n"
+        f"rows = ProfileModels([{DEMO!r}], num_timed_runs=5, num_warmup_runs=2, min_time=1, imgsz=320, device='cpu').profile()\n"
+        "print('ROWS ' + json.dumps([{k: v for k, v in r.items() if k != 'model/result'} for r in rows]))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout.split("ROWS ")[1])
+    assert row["model/name"] == "yolov13n-coco128"
+    assert row["model/parameters"] == 2_494_151
+    assert row["model/speed_ONNX(ms)"] > 0
+    assert row["model/speed_TensorRT(ms)"] == 0.0
+    assert row["model/proved"] is True
+
+
+def test_profile_models_refuses_nothing_at_all() -> None:
+    from yoloproof import ProfileModels, YoloproofError
+
+    with pytest.raises(YoloproofError, match="at least one model"):
+        ProfileModels([])
