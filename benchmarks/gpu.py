@@ -121,7 +121,6 @@ def ceilings() -> dict[str, float]:
     a = torch.randn(1 << 28, device="cuda", dtype=torch.float16)
     b = torch.empty_like(a)
     copied = 2 * a.numel() * 2 / _seconds(lambda: b.copy_(a))
-    del a, b
     n = 8192
     x, y = (torch.randn(n, n, device="cuda", dtype=torch.float16) for _ in range(2))
     return {"copy_bytes_per_s": copied, "float16_flops_per_s": 2 * n**3 / _seconds(lambda: x @ y)}
@@ -197,6 +196,8 @@ def measured(
                 continue
             print(f"opened {model} x{batch} {form} in {time.perf_counter() - started:.0f} s", flush=True)
         taken = interleaved(sessions, rounds, seed=0)
+        for form, medians in taken.items():
+            print(f"{model} x{batch} {form}: {statistics.median(medians) * 1e3:.3f} ms, not yet proved", flush=True)
         listed = {form: kernels_of(session) for form, session in sessions.items()}
         reference = loaded(model, "fused")
         for form, session in sessions.items():

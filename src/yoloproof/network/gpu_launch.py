@@ -13,12 +13,9 @@ from yoloproof.network import gpu_kernels as kernels
 
 MOST_SOURCES = 6
 # rows × columns × depth of a tile, warps, stages of the software pipeline
-DENSE_TILES = (
-    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (32, 64, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3),
-    (128, 128, 64, 8, 3),
-)  # fmt: skip
-SEPARABLE_TILES = ((32, 32, 32, 4, 2), (32, 64, 32, 4, 2), (64, 64, 32, 4, 2))
-DEPTHWISE_TILES = ((16, 32, 2), (16, 64, 4), (64, 32, 4))
+DENSE_TILES = ((32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3))
+SEPARABLE_TILES = ((32, 32, 32, 4, 2), (32, 64, 32, 4, 2))
+DEPTHWISE_TILES = ((16, 32, 2), (32, 64, 4))
 _CHOSEN: dict[tuple[Any, ...], int] = {}
 _CALLS, _REPLAYS = 8, 5
 
