@@ -28,6 +28,7 @@ from yoloproof.measurement.protocol import PROTOCOLS, Protocol, quick
 from yoloproof.measurement.records import Measurement, Subject
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
+from yoloproof.network.gpu import gpu_form_missing, gpu_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.proof import Verdict, verify
 from yoloproof.results.published import published_for
@@ -146,7 +147,8 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     network = load("fused")
     spec = session_spec(request, settings, None)
     if request.runtime == "pytorch":
-        spec = replace(spec, network=partial(simplified_network, load, request.attention, settings.device))
+        form = gpu_form(request, settings.device)
+        spec = replace(spec, network=partial(simplified_network, load, request.attention, settings.device, form))
         described: dict[str, Any] = {
             "path": None,
             "format": "pytorch",
@@ -154,7 +156,10 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
             "bytes": None,
             "opset": None,
         }
-        rewrites = rewrites_for(request.runtime, settings.device, request.attention)
+        rewrites = (
+            *rewrites_for(request.runtime, settings.device, request.attention),
+            *(("gpu form",) if form else ()),
+        )
     else:
         say(f"{request.model}: exporting for {request.runtime}")
         artifact = exported(network, request, settings)
@@ -175,9 +180,16 @@ def rewrites_for(runtime: str, device: str, attention: str) -> tuple[str, ...]:
     return CPU_REWRITES if device == "cpu" and runtime in ("onnxruntime", "openvino") else DEFAULT_REWRITES
 
 
-def simplified_network(load: Callable[[str], Network], attention: str, device: str) -> Network:
-    """For the PyTorch runtime, called in the process that runs it."""
-    return simplify(load(attention), rewrites_for("pytorch", device, attention))
+def gpu_form(request: Request, device: str) -> bool:
+    """Whether PyTorch runs this row in our Triton kernels: fused attention in float16 on a GPU that has Triton."""
+    wanted = device.startswith("cuda") and request.precision == "fp16" and request.attention == "fused"
+    return wanted and gpu_form_missing(device) is None
+
+
+def simplified_network(load: Callable[[str], Network], attention: str, device: str, form: bool = False) -> Network:
+    """For the PyTorch runtime, called in the process that runs it; `form`: as `gpu_network`."""
+    network = simplify(load(attention), rewrites_for("pytorch", device, attention))
+    return gpu_network(network) if form else network
 
 
 def exported(network: Network, request: Request, settings: Settings) -> Artifact:

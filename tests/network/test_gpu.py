@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,6 +35,30 @@ def test_gpu_form_refuses_what_it_does_not_know(monkeypatch, attention, rewrites
     network = load_network("yolov13n", attention, random_weights=True)
     with pytest.raises(YoloproofError, match=message):
         gpu_network(simplify(network, rewrites))
+
+
+def test_every_kernel_computes_what_pytorch_does():
+    """Under Triton's interpreter, in float32: all tiles, slices, sources, sums and sizes that fill no tile."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    script = Path(__file__).with_name("gpu_interpreted.py")
+    run = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"}
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert len(found) > 70
+    assert {name: worst for name, worst in found.items() if not worst < 1e-4} == {}
+
+
+def test_compilations_are_known_without_a_gpu():
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from yoloproof.network.gpu import gpu_network
+    from yoloproof.network.gpu.launch import compilations
+
+    form = gpu_network(simplify(load_network("yolov13n", random_weights=True)))
+    found = compilations(form, (1, 3, 640, 640))
+    assert {c.kernel for c in found} >= {"conv_kernel", "attention_kernel", "scatter_kernel", "decode_kernel"}
+    assert found == compilations(form, (1, 3, 320, 640))  # sizes of the picture compile nothing anew
 
 
 @pytest.mark.parametrize("name", ["yolov13n", "yolov12n", "yolov13l"])

@@ -1,49 +1,37 @@
-"""Convolutions that choose, by timing them once on the GPU at hand, between cuDNN and the kernels of `gpu_kernels`."""
+"""Modules that choose, by timing them once on the GPU at hand, between a library's way and our kernels' tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.network import gpu_kernels as kernels
+from yoloproof.network.gpu import kernels, token_kernels
+from yoloproof.network.gpu.launch import Options, flat, fresh, launch, pixels, recording, tiles
+from yoloproof.network.simplified import MergedAttention
 
 MOST_SOURCES = 6
 # rows × columns × depth of a tile, warps, stages of the software pipeline
-DENSE_TILES = ((32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3))
-SEPARABLE_TILES = ((32, 32, 32, 4, 2), (32, 64, 32, 4, 2))
-DEPTHWISE_TILES = ((16, 32, 2), (32, 64, 4))
+DENSE_TILES = (
+    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3),
+    (16, 64, 64, 4, 4), (32, 32, 128, 4, 3), (64, 32, 128, 4, 3), (128, 128, 64, 8, 3),
+)  # fmt: skip
+# pixels, channels, rows of the kernel side by side (0: one after the other), warps; a separable one with its depth
+DEPTHWISE_TILES = ((16, 32, 0, 2), (32, 64, 0, 4), (8, 32, 1, 4), (16, 32, 1, 8), (16, 64, 1, 8))
+SEPARABLE_TILES = ((32, 32, 32, 0, 4), (32, 64, 32, 0, 4), (16, 64, 32, 1, 8), (16, 32, 32, 1, 4))
+ATTENTION_TILES = ((32, 64, 2), (64, 64, 4), (32, 128, 4))
 _CHOSEN: dict[tuple[Any, ...], int] = {}
 _CALLS, _REPLAYS = 8, 5
 
 
-def flat(sources: tuple[Any, ...]) -> list[Tensor]:
-    """Inputs side by side, those that come as a tuple (a concatenation never made) taken apart."""
-    return [x for source in sources for x in (source if isinstance(source, tuple) else (source,))]
-
-
-def pixels(x: Tensor) -> tuple[Tensor, int]:
-    """The tensor with its pixels evenly spaced and channels next to one another (a copy only where not), the spacing."""
-    b, c, h, w = x.shape
-    p = x.stride(3)
-    even = (c == 1 or x.stride(1) == 1) and x.stride(2) == w * p and (b == 1 or x.stride(0) == h * w * p)
-    if even:
-        return x, p
-    x = x.contiguous(memory_format=torch.channels_last)
-    return x, c
-
-
-def fresh(b: int, c: int, h: int, w: int, like: Tensor) -> Tensor:
-    return torch.empty((b, h, w, c), dtype=like.dtype, device=like.device).permute(0, 3, 1, 2)
-
-
-class Timed(nn.Module):
+class Choosing(nn.Module):
     """A module with several ways (`ways()`) to compute the same; the quickest for its shapes is taken from then on."""
 
     choice: int | None = None
+    options = Options()
 
     def ways(self) -> int:
         raise NotImplementedError
@@ -57,9 +45,12 @@ class Timed(nn.Module):
     def forward(self, *x: Any, add: Tensor | None = None, half: bool = False) -> Tensor:
         """x: inputs [B, C_i, H, W] side by side; add: summed after the activation, or (half) before it, from half size."""
         sources = flat(x)
+        if recording():
+            results = [self.run(way, sources, add, half) for way in range(self.ways())]
+            return results[0]
         if self.choice is None:
             shapes = tuple((tuple(s.shape), s.stride(3)) for s in sources)
-            key = (*self.identity(), shapes, add is None, half)
+            key = (*self.identity(), shapes, add is None, half, self.options.early_start, sources[0].device)
             if key not in _CHOSEN:
                 _CHOSEN[key] = quickest([lambda w=w: self.run(w, sources, add, half) for w in range(self.ways())])
             self.choice = _CHOSEN[key]
@@ -68,6 +59,8 @@ class Timed(nn.Module):
 
 def quickest(calls: list[Callable[[], Tensor]]) -> int:
     """Index of the call that takes the least device time, each replayed from a CUDA graph."""
+    if len(calls) == 1:
+        return 0
     seconds = [_graph_seconds(call) for call in calls]
     return seconds.index(min(seconds))
 
@@ -97,7 +90,7 @@ def _graph_seconds(call: Callable[[], Tensor]) -> float:
     return best / _CALLS
 
 
-class FusedConv(Timed):
+class FusedConv(Choosing):
     """Convolution, bias, SiLU and a sum; one launch, or cuDNN's and one more."""
 
     def __init__(self, conv: nn.Conv2d, act: bool) -> None:
@@ -120,8 +113,38 @@ class FusedConv(Timed):
         if way == 0 or len(sources) > MOST_SOURCES:
             x = sources[0] if len(sources) == 1 else torch.cat(sources, 1)
             y = F.conv2d(x, self.weight, None, self.s, self.k // 2, 1, self.groups)
-            return finished(y, self.bias, self.act, add, half)
-        return dense(self, DENSE_TILES[way - 1], sources, add, half)
+            return self._finished(y, add, half)
+        return self._dense(DENSE_TILES[way - 1], sources, add, half)
+
+    def _finished(self, y: Tensor, add: Tensor | None, half: bool) -> Tensor:
+        y, spacing = pixels(y)
+        b, c, h, w = y.shape
+        added, added_p, mode = _sum_arguments(add, half, y)
+        total, bm, bn = b * h * w, 32, 64
+        launch(
+            kernels.finish_kernel, (tiles(total, bm), tiles(c, bn)),
+            y, spacing, self.bias, added, added_p, y, spacing, h, w, c, total,
+            ACT=self.act, ADD=mode, BM=bm, BN=bn, num_warps=4, options=self.options,
+        )  # fmt: skip
+        return y
+
+    def _dense(self, tile: tuple[int, ...], sources: list[Tensor], add: Tensor | None, half: bool) -> Tensor:
+        laid = [pixels(x) for x in sources]
+        b, _, h, w = sources[0].shape
+        out_h, out_w = (h - 1) // self.s + 1, (w - 1) // self.s + 1
+        c_out, total = self.weight.shape[0], b * out_h * out_w
+        y = fresh(b, c_out, out_h, out_w, sources[0])
+        added, added_p, mode = _sum_arguments(add, half, y)
+        laid += [laid[0]] * (MOST_SOURCES - len(laid))
+        bm, bn, bk, warps, stages = tile
+        launch(
+            kernels.conv_kernel, (tiles(total, bm), tiles(c_out, bn)),
+            *[x for x, _ in laid], *[x.shape[1] for x, _ in laid], *[p for _, p in laid],
+            self.matrix, self.bias, added, added_p, y, c_out, h, w, out_h, out_w, self.weight.shape[1], c_out, total,
+            K=self.k, S=self.s, SOURCES=len(sources), ACT=self.act, ADD=mode, BM=bm, BN=bn, BK=bk,
+            num_warps=warps, num_stages=stages, options=self.options,
+        )  # fmt: skip
+        return y
 
 
 def _sum_arguments(add: Tensor | None, half: bool, y: Tensor) -> tuple[Tensor, int, int]:
@@ -131,37 +154,12 @@ def _sum_arguments(add: Tensor | None, half: bool, y: Tensor) -> tuple[Tensor, i
     return add, spacing, 2 if half else 1
 
 
-def finished(y: Tensor, bias: Tensor, act: bool, add: Tensor | None, half: bool) -> Tensor:
-    y, spacing = pixels(y)
-    b, c, h, w = y.shape
-    added, added_p, mode = _sum_arguments(add, half, y)
-    total = b * h * w
-    bm, bn = 32, 64
-    kernels.finish_kernel[((total + bm - 1) // bm, (c + bn - 1) // bn)](
-        y, spacing, bias, added, added_p, y, spacing, h, w, c, total, ACT=act, ADD=mode, BM=bm, BN=bn, num_warps=4
-    )
-    return y
+def _rows(side_by_side: int, k: int) -> int:
+    """Rows of a k×k kernel laid side by side: the power of two from k on, or 1."""
+    return 1 << (k - 1).bit_length() if side_by_side else 1
 
 
-def dense(m: FusedConv, tile: tuple[int, ...], sources: list[Tensor], add: Tensor | None, half: bool) -> Tensor:
-    laid = [pixels(x) for x in sources]
-    b, _, h, w = sources[0].shape
-    out_h, out_w = (h - 1) // m.s + 1, (w - 1) // m.s + 1
-    c_out, total = m.weight.shape[0], b * out_h * out_w
-    y = fresh(b, c_out, out_h, out_w, sources[0])
-    added, added_p, mode = _sum_arguments(add, half, y)
-    laid += [laid[0]] * (MOST_SOURCES - len(laid))
-    bm, bn, bk, warps, stages = tile
-    kernels.conv_kernel[((total + bm - 1) // bm, (c_out + bn - 1) // bn)](
-        *[x for x, _ in laid], *[x.shape[1] for x, _ in laid], *[p for _, p in laid],
-        m.matrix, m.bias, added, added_p, y, c_out, h, w, out_h, out_w, m.weight.shape[1], c_out, total,
-        K=m.k, S=m.s, SOURCES=len(sources), ACT=m.act, ADD=mode, BM=bm, BN=bn, BK=bk,
-        num_warps=warps, num_stages=stages,
-    )  # fmt: skip
-    return y
-
-
-class Depthwise(Timed):
+class Depthwise(Choosing):
     """Depthwise convolution, bias, activation and a sum in one launch."""
 
     def __init__(self, conv: nn.Conv2d, act: bool) -> None:
@@ -184,15 +182,17 @@ class Depthwise(Timed):
         out_h, out_w = (h - 1) // self.s + 1, (w - 1) // self.s + 1
         y, total = fresh(b, c, out_h, out_w, x), b * out_h * out_w
         added, added_p, mode = _sum_arguments(add, half, y)
-        bm, bn, warps = DEPTHWISE_TILES[way]
-        kernels.depthwise_kernel[((total + bm - 1) // bm, (c + bn - 1) // bn)](
+        bm, bn, side_by_side, warps = DEPTHWISE_TILES[way]
+        launch(
+            kernels.depthwise_kernel, (tiles(total, bm), tiles(c, bn)),
             x, p, self.taps, self.bias, added, added_p, y, c, h, w, out_h, out_w, c, total,
-            K=self.k, S=self.s, ACT=self.act, ADD=mode, BM=bm, BN=bn, num_warps=warps,
+            K=self.k, S=self.s, ROWS=_rows(side_by_side, self.k), ACT=self.act, ADD=mode, BM=bm, BN=bn,
+            num_warps=warps, options=self.options,
         )  # fmt: skip
         return y
 
 
-class Separable(Timed):
+class Separable(Choosing):
     """Depthwise and pointwise convolution: in one launch, or one each."""
 
     def __init__(self, dw: nn.Conv2d, pw: nn.Conv2d) -> None:
@@ -215,30 +215,38 @@ class Separable(Timed):
         c_out, total = m.weight.shape[0], b * out_h * out_w
         y = fresh(b, c_out, out_h, out_w, x)
         added, added_p, mode = _sum_arguments(add, half, y)
-        bm, bn, bk, warps, stages = SEPARABLE_TILES[way - 1]
-        kernels.separable_kernel[((total + bm - 1) // bm, (c_out + bn - 1) // bn)](
+        bm, bn, bk, side_by_side, warps = SEPARABLE_TILES[way - 1]
+        launch(
+            kernels.separable_kernel, (tiles(total, bm), tiles(c_out, bn)),
             x, p, d.taps, m.matrix, m.bias, added, added_p, y, c_out, h, w, out_h, out_w, c, c_out, total,
-            K=d.k, S=d.s, ACT=True, ADD=mode, BM=bm, BN=bn, BK=bk, num_warps=warps, num_stages=stages,
+            K=d.k, S=d.s, ROWS=_rows(side_by_side, d.k), ACT=True, ADD=mode, BM=bm, BN=bn, BK=bk,
+            num_warps=warps, num_stages=2, options=self.options,
         )  # fmt: skip
         return y
 
 
-def decoded(boxes: list[Tensor], scores: list[Tensor], classes: int, strides: tuple[int, ...]) -> Tensor:
-    """Logits of every level to float32 [B, 4 + classes, A]; one launch a level."""
-    cells = [x.shape[2] * x.shape[3] for x in boxes]
-    b, anchors = boxes[0].shape[0], sum(cells)
-    y = torch.empty((b, 4 + classes, anchors), dtype=torch.float32, device=boxes[0].device)
-    offset, bm = 0, 32
-    for box, score, stride, n in zip(boxes, scores, strides, cells, strict=True):
-        (box, box_p), (score, score_p) = pixels(box), pixels(score)
-        kernels.decode_kernel[((n + bm - 1) // bm, b)](
-            box, box_p, score, score_p, y, offset, anchors, box.shape[3], n, classes, float(stride),
-            BM=bm, BC=16, num_warps=4,
+class AreaAttention(Choosing):
+    """qkv [B, 3C, H, W] → [B, C, H, W]: PyTorch's scaled_dot_product_attention, or our kernel on the pixels in place."""
+
+    def __init__(self, block: MergedAttention) -> None:
+        super().__init__()
+        self.heads, self.area, self.scale, self.attention = block.heads, block.area, block.scale, "fused"
+
+    def identity(self) -> tuple[Any, ...]:
+        return ("attention", self.heads, self.area, self.scale)
+
+    def ways(self) -> int:
+        return 1 + (len(ATTENTION_TILES) if self.scale == 1.0 else 0)
+
+    def run(self, way: int, sources: list[Tensor], add: Tensor | None, half: bool) -> Tensor:
+        qkv, p = pixels(sources[0])
+        b, c, h, w = qkv.shape
+        if way == 0:
+            return MergedAttention.attended(self, qkv).reshape(b, c // 3, h, w)
+        y, tokens = fresh(b, c // 3, h, w, qkv), h * w // self.area
+        bm, bn, warps = ATTENTION_TILES[way - 1]
+        launch(
+            token_kernels.attention_kernel, (tiles(tokens, bm), self.heads, b * self.area),
+            qkv, p, y, c // 3, tokens, self.heads, BM=bm, BN=bn, num_warps=warps, options=self.options,
         )  # fmt: skip
-        offset += n
-    return y
-
-
-def timed_modules(network: nn.Module) -> Iterator[Timed]:
-    """The modules of a GPU network that chose."""
-    return (m for m in network.modules() if isinstance(m, Timed))
+        return y

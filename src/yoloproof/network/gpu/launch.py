@@ -1,0 +1,147 @@
+"""Launching: kernels, what is recorded of them so that they can be compiled ahead, and work side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yoloproof.network.gpu import kernels, token_kernels
+
+
+@dataclass(frozen=True)
+class Options:
+    """overlap -- while a CUDA graph is captured, independent branches go to streams of their own
+    early_start -- a kernel is set up while the one before it still runs (programmatic dependent launch, from 9.0 on)
+    """
+
+    overlap: bool = True
+    early_start: bool = False
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One specialisation of a kernel: its name, its arguments (a type's name for a tensor, an integer), constants."""
+
+    kernel: str
+    arguments: tuple[str | int, ...]
+    constants: tuple[tuple[str, Any], ...]
+
+
+_RECORD: ContextVar[set[Compilation] | None] = ContextVar("record", default=None)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, options: Options, **constants: Any) -> None:
+    """Start a kernel; inside `recorded`, only note which compilation it would take."""
+    constants["EARLY"] = options.early_start
+    if options.early_start:
+        constants["launch_pdl"] = True
+    record = _RECORD.get()
+    if record is None:
+        kernel[grid](*arguments, **constants)
+        return
+    free = {p.name for p in kernel.params if p.do_not_specialize}
+    plain = [
+        str(a.dtype).removeprefix("torch.") if isinstance(a, Tensor) else _class(a, name in free)
+        for a, name in zip(arguments, kernel.arg_names, strict=False)
+    ]
+    record.add(Compilation(kernel.__name__, tuple(plain), tuple(sorted(constants.items()))))
+
+
+def _class(value: int, free: bool) -> int:
+    """A stand-in of the integers that share a compilation: 1, multiples of 16, the others."""
+    return 17 if free else 1 if value == 1 else 16 if value % 16 == 0 else 17
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[set[Compilation]]:
+    """Compilations that calls inside would take, on meta tensors."""
+    found: set[Compilation] = set()
+    token = _RECORD.set(found)
+    try:
+        yield found
+    finally:
+        _RECORD.reset(token)
+
+
+def recording() -> bool:
+    return _RECORD.get() is not None
+
+
+def compilations(network: nn.Module, shape: Sequence[int]) -> set[Compilation]:
+    """Every kernel compilation that a GPU network may ask for at images [B, 3, H, W]; needs no GPU."""
+    network = copy.deepcopy(network).to(device="meta", dtype=torch.float16).to(memory_format=torch.channels_last)
+    images = torch.empty(tuple(shape), dtype=torch.float16, device="meta").to(memory_format=torch.channels_last)
+    with recorded() as found, torch.inference_mode():
+        network(images)
+    return found
+
+
+def compile_ahead(wanted: set[Compilation], processes: int | None = None) -> int:
+    """Compile into Triton's cache on disk, in `processes` processes (default: one per CPU); the number compiled.
+
+    One after the other, at their first launch, they take a minute or two.
+    """
+    count = processes or os.cpu_count() or 1
+    ordered = sorted(wanted, key=str)
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        return sum(pool.map(_compiled, ordered, chunksize=max(1, len(ordered) // (8 * count))))
+
+
+def _compiled(wanted: Compilation) -> int:
+    kernel = getattr(kernels, wanted.kernel, None) or getattr(token_kernels, wanted.kernel)
+    arguments = [getattr(torch, a) if isinstance(a, str) else a for a in wanted.arguments]
+    kernel.warmup(*arguments, grid=(1,), **dict(wanted.constants))
+    return 1
+
+
+def together(options: Options, *calls: Callable[[], Any]) -> list[Any]:
+    """Results of independent calls. While a CUDA graph is captured each call but the first has a stream of its own."""
+    if not (options.overlap and torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+        return [call() for call in calls]
+    main = torch.cuda.current_stream()
+    results: list[Any] = [None] * len(calls)
+    streams = [torch.cuda.Stream() for _ in calls[1:]]
+    for stream in streams:
+        stream.wait_stream(main)
+    for i, (stream, call) in enumerate(zip(streams, calls[1:], strict=True), start=1):
+        with torch.cuda.stream(stream):
+            results[i] = call()
+    results[0] = calls[0]()
+    for stream in streams:
+        main.wait_stream(stream)
+    return results
+
+
+def flat(sources: tuple[Any, ...]) -> list[Tensor]:
+    """Inputs side by side, those that come as a tuple (a concatenation never made) taken apart."""
+    return [x for source in sources for x in (source if isinstance(source, tuple) else (source,))]
+
+
+def pixels(x: Tensor) -> tuple[Tensor, int]:
+    """The tensor with its pixels evenly spaced and channels next to one another (a copy only where not), the spacing."""
+    b, c, h, w = x.shape
+    p = x.stride(3)
+    even = (c == 1 or x.stride(1) == 1) and x.stride(2) == w * p and (b == 1 or x.stride(0) == h * w * p)
+    if even:
+        return x, p
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x, c
+
+
+def fresh(b: int, c: int, h: int, w: int, like: Tensor) -> Tensor:
+    """An uninitialised channels-last tensor [B, C, H, W]."""
+    return torch.empty((b, h, w, c), dtype=like.dtype, device=like.device).permute(0, 3, 1, 2)
+
+
+def tiles(total: int, size: int) -> int:
+    return (total + size - 1) // size
