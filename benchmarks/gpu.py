@@ -1,10 +1,12 @@
 """The forms of a network side by side on one GPU, proved and interleaved: the tables of docs/performance.md.
 
-    python benchmarks/gpu.py --models demo yolov13s --json gpu.json
+    python benchmarks/gpu.py --models demo yolov13s yolov13n@32 --json gpu.json
 
-`demo` is the trained checkpoint that ships with the package; other names take seeded random weights. Every form runs
-in float16, channels-last, replayed from a CUDA graph; `compiled` forms went through torch.compile first. Rounds visit
-the forms in an order drawn anew; a ratio is taken within a round, its spread is the 5th and 95th percentile.
+`demo` is the trained checkpoint that ships with the package; other names take seeded random weights; `@B` is a batch.
+Every form runs in float16, channels-last, replayed from a CUDA graph; `compiled` forms went through torch.compile first.
+Rounds visit the forms in an order drawn anew; a ratio is taken within a round, its spread is the 5th and 95th percentile.
+Kernels are compiled by all CPUs before anything is timed, proofs run on the CPU beside the next model's timing, and the
+file is written anew after every model, so that a run cut short leaves what it has.
 """
 
 from __future__ import annotations
@@ -12,16 +14,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import hashlib
+import json
+import os
 import random
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gpu_blocks import attention_ways, ceilings, layer_costs, layer_seconds
 from numpy.typing import NDArray
 
 import yoloproof
@@ -32,25 +41,29 @@ from yoloproof.measurement.machine import machine_facts
 from yoloproof.network import Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.network.gpu import gpu_network
+from yoloproof.network.gpu.launch import Compilation, compilations, compile_ahead
 from yoloproof.network.simplify import simplify
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.verdict import Verdict
 from yoloproof.proof.verify import running_checks
-from yoloproof.results.file import write_result
 from yoloproof.runtime import SessionSpec, open_session
-from yoloproof.runtime.base import Session
+from yoloproof.runtime.base import Outputs, Session, TensorSpec
 
+Array = NDArray[np.float32]
 RUNS_PER_ROUND = 10
 FORMS: dict[str, tuple[str, bool]] = {  # form → attention, compiled
     "published": ("published", False),
+    "explicit": ("explicit", False),
     "stripped": ("stripped", False),
     "simplified": ("fused", False),
+    "gpu serial": ("fused", False),  # the GPU form without branches side by side
     "gpu": ("fused", False),
+    "gpu early": ("fused", False),  # and with programmatic dependent launch
     "published compiled": ("published", True),
     "stripped compiled": ("stripped", True),
     "simplified compiled": ("fused", True),
-    "gpu compiled": ("fused", True),
 }
+UNCOMPILED = tuple(form for form, (_, compiled) in FORMS.items() if not compiled)
 
 
 def loaded(model: str, attention: str) -> Network:
@@ -60,32 +73,47 @@ def loaded(model: str, attention: str) -> Network:
 
 
 def network_of_form(model: str, form: str) -> Network:
-    attention, _ = FORMS[form]
-    network = loaded(model, attention)
+    network = loaded(model, FORMS[form][0])
     if form.startswith(("published", "stripped")):
         return simplify(network, ("norms",))
-    return gpu_network(simplify(network)) if form.startswith("gpu") else simplify(network)
+    if form.startswith("gpu"):
+        return gpu_network(simplify(network), overlap=form != "gpu serial", early_start=form == "gpu early")
+    return simplify(network)
 
 
-def opened(model: str, form: str, images: NDArray[np.float32]) -> Session:
+def opened(model: str, form: str, images: Array) -> Session:
     """The form in a session with `images` loaded: compiled and captured, outside of any timing."""
-    _, compiled = FORMS[form]
-    options = {"compile": compiled}
-
-    def network() -> Network:
-        made = network_of_form(model, form)
-        if compiled and form.startswith("gpu"):  # its convolutions choose before the compiler sees them
-            made = made.to(device="cuda", dtype=torch.float16).to(memory_format=torch.channels_last)
-            sample = torch.from_numpy(images).to("cuda", torch.float16).contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode():
-                made(sample)
-        return made
-
     torch.compiler.reset()
-    session = open_session(SessionSpec("pytorch", device="cuda", precision="float16", network=network, options=options))
+    session = open_session(
+        SessionSpec(
+            "pytorch", device="cuda", precision="float16", network=lambda: network_of_form(model, form),
+            options={"compile": FORMS[form][1]},
+        )
+    )  # fmt: skip
     session.load(images)
     session.facts["form"] = form
     return session
+
+
+def warmed(plan: list[tuple[str, int, list[str]]]) -> None:
+    """Fill Triton's and Inductor's caches on disk, all CPUs at work; nothing is timed meanwhile."""
+    children = [
+        subprocess.Popen([sys.executable, __file__, "--warm", model, str(batch), form], stdout=subprocess.DEVNULL)
+        for model, batch, forms in plan
+        for form in forms
+        if FORMS[form][1]
+    ]
+    wanted: set[Compilation] = set()
+    for model, batch, forms in plan:
+        for form in forms:
+            if form.startswith("gpu") and form != "gpu serial":  # whose kernels are those of "gpu"
+                wanted |= compilations(network_of_form(model, form), (batch, 3, 640, 640))
+    if wanted:
+        started = time.perf_counter()
+        count = compile_ahead(wanted, max(2, (os.cpu_count() or 2) - len(children) // 2))
+        print(f"{count} kernels compiled in {time.perf_counter() - started:.0f} s", flush=True)
+    for child in children:
+        child.wait()
 
 
 def interleaved(sessions: dict[str, Session], rounds: int, seed: int) -> dict[str, list[float]]:
@@ -116,60 +144,79 @@ def kernels_of(session: Session) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["seconds"])
 
 
-def ceilings() -> dict[str, float]:
-    """Bytes per second of a large device copy (read and written) and float16 operations per second of a matrix product."""
-    a = torch.randn(1 << 28, device="cuda", dtype=torch.float16)
-    b = torch.empty_like(a)
-    copied = 2 * a.numel() * 2 / _seconds(lambda: b.copy_(a))
-    n = 8192
-    x, y = (torch.randn(n, n, device="cuda", dtype=torch.float16) for _ in range(2))
-    return {"copy_bytes_per_s": copied, "float16_flops_per_s": 2 * n**3 / _seconds(lambda: x @ y)}
+class Recorded(Session):
+    """What a session answered, by its input: so that a proof can run elsewhere while the GPU goes on."""
+
+    def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], facts: dict[str, Any]) -> None:
+        self.inputs, self.outputs, self.facts = inputs, outputs, facts
+        self.answers: dict[str, Outputs] = {}
+
+    def load(self, images: Array) -> None:
+        self.key = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+
+    def execute(self) -> None:
+        return None
+
+    def fetch(self) -> Outputs:
+        return self.answers[self.key]
 
 
-def _seconds(call: Callable[[], Any], repeats: int = 20) -> float:
-    taken = []
-    for _ in range(repeats + 3):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        taken.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(taken[3:])
+def recorded(session: Session, images: Array) -> Recorded:
+    """Answers to every input that `running_checks` asks about, whatever it asks in whichever order."""
+    kept = Recorded(session.inputs, session.outputs, session.facts)
+    noise = np.random.default_rng(0).random((1, *images.shape[1:]), np.float32)
+    for one in (*(image[None] for image in images), noise):
+        kept.load(one)
+        kept.answers[kept.key] = session.infer(one)
+    return kept
 
 
-def proved(session: Session, reference: Network, images: NDArray[np.float32]) -> Verdict:
+def proved(model: str, session: Recorded, images: Array, threads: int) -> dict[str, Any]:
     """As everywhere: against the network in float32 on the CPU."""
-    checks = running_checks(session, reference, images, TOLERANCES["fp16"], lambda step: None)
-    return Verdict(tuple(checks))
+    torch.set_num_threads(threads)
+    checks = running_checks(session, loaded(model, "fused"), images, TOLERANCES["fp16"], lambda step: None)
+    return Verdict(tuple(checks)).as_dict()
+
+
+def proved_batch(model: str, given: Array, images: Array, threads: int) -> dict[str, Any]:
+    """Outputs of a whole batch against the network's for its first four images, which the batch repeats."""
+    from yoloproof.proof.parity import output_parity
+
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        wanted = loaded(model, "fused")(torch.from_numpy(images[:4])).numpy()
+    checks = [
+        output_parity(wanted, given[i : i + 4], TOLERANCES["fp16"], f"images {i} to {i + 3}")
+        for i in range(0, len(images), 4)
+    ]
+    return Verdict(tuple(checks)).as_dict()
 
 
 def entry(
-    model: str, form: str, batch: int, session: Session, medians: list[float], base: list[float], verdict: Any,
-    network: Network, kernels: list[dict[str, Any]],
+    network: Network, form: str, batch: int, session: Session, medians: list[float], base: list[float],
+    kernels: list[dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     ratios = [own / other for own, other in zip(medians, base, strict=True)]
     median = statistics.median(medians)
-    spread = statistics.median(abs(m - median) for m in medians)
-    name = network.variant.name
     summary = {
-        "median_s": median, "mad_s": spread, "p90_s": float(np.percentile(medians, 90)), "interval_s": None,
-        "fps": batch / median, "min_s": min(medians),
+        "median_s": median, "mad_s": statistics.median(abs(m - median) for m in medians),
+        "p90_s": float(np.percentile(medians, 90)), "interval_s": None, "fps": batch / median, "min_s": min(medians),
         "ratio_to_published": dict(zip(("p5", "p50", "p95"), np.percentile(ratios, [5, 50, 95]), strict=True)),
     }  # fmt: skip
+    variant = network.variant
     return {
         "model": {
-            "name": name, "family": network.variant.family, "scale": network.variant.scale,
-            "classes": network.classes, "parameters": sum(p.numel() for p in network.parameters()),
-            "flops": flops(network, (640, 640)), "weights": "trained" if network.sha256 else "random",
-            "source": "demo" if model == "demo" else network.source, "sha256": network.sha256,
+            "name": variant.name, "family": variant.family, "scale": variant.scale, "classes": network.classes,
+            "parameters": sum(p.numel() for p in network.parameters()), "flops": flops(network, (640, 640)),
+            "weights": "trained" if network.sha256 else "random", "source": network.source, "sha256": network.sha256,
         },
         "artifact": {
-            "path": None, "format": "pytorch", "sha256": network.sha256, "precision": "fp16",
-            "attention": FORMS[form][0], "form": form, "imgsz": [640, 640], "batch": batch,
+            "path": None, "format": "pytorch", "sha256": network.sha256, "bytes": None, "opset": None,
+            "precision": "fp16", "attention": FORMS[form][0], "form": form, "simplified": [], "imgsz": [640, 640],
+            "batch": batch, "checkpoint_sha256": network.sha256, "made": {},
         },
         "runtime": dict(session.facts),
-        "proof": verdict.as_dict() if verdict else {"passed": None, "checks": []},
+        "proof": {"passed": None, "checks": []},
         "processes": [{"round_medians_s": medians}],
         "summary": summary,
         "kernels": {
@@ -181,9 +228,10 @@ def entry(
 
 
 def measured(
-    model: str, batch: int, forms: list[str], images: NDArray[np.float32], rounds: int
-) -> Iterator[dict[str, Any]]:
-    """The entries of one model at one batch size; a form that cannot be opened says why and is left out."""
+    model: str, batch: int, forms: list[str], images: Array, rounds: int, prove: Callable[..., Future[dict[str, Any]]],
+) -> list[tuple[dict[str, Any], Future[dict[str, Any]]]]:  # fmt: skip
+    """The entries of one model at one batch size, each with its verdict to come; a form that cannot be opened is said
+    and left out."""
     batch_images = np.concatenate([images] * -(-batch // len(images)))[:batch]
     sessions: dict[str, Session] = {}
     with contextlib.ExitStack() as stack:
@@ -191,86 +239,134 @@ def measured(
             started = time.perf_counter()
             try:
                 sessions[form] = stack.enter_context(opened(model, form, batch_images))
-            except YoloproofError as error:
-                print(f"left out: {model} {form}: {error}", flush=True)
+            except (YoloproofError, RuntimeError) as error:
+                print(f"left out: {model} {form}: {str(error)[:300]}", flush=True)
                 continue
-            print(f"opened {model} x{batch} {form} in {time.perf_counter() - started:.0f} s", flush=True)
+            print(f"opened {model} x{batch} {form} in {time.perf_counter() - started:.1f} s", flush=True)
         taken = interleaved(sessions, rounds, seed=0)
-        for form, medians in taken.items():
-            print(f"{model} x{batch} {form}: {statistics.median(medians) * 1e3:.3f} ms, not yet proved", flush=True)
-        listed = {form: kernels_of(session) for form, session in sessions.items()}
-        reference = loaded(model, "fused")
+        network, made = loaded(model, "fused"), []
         for form, session in sessions.items():
             base = "published compiled" if FORMS[form][1] and "published compiled" in taken else "published"
-            verdict = None
-            if batch == 1:  # a second batch size runs the same kernels' other shapes: see `agreement`
-                verdict = proved(session, reference, images)
+            row = entry(network, form, batch, session, taken[form], taken.get(base, taken[form]), kernels_of(session))
+            if batch == 1:
+                made.append((row, prove(proved, model, recorded(session, images), images)))
             else:
-                verdict = proved_batch(session, reference, batch_images)
-            yield entry(
-                model, form, batch, session, taken[form], taken.get(base, taken[form]), verdict, reference, listed[form]
-            )
+                given = np.asarray(session.infer(batch_images)[0], np.float32)
+                made.append((row, prove(proved_batch, model, given, batch_images)))
+        print("\n".join(table([row for row, _ in made])), flush=True)
+    torch.cuda.empty_cache()
+    return made
 
 
-def proved_batch(session: Session, reference: Network, images: NDArray[np.float32]) -> Verdict:
-    """Outputs of a whole batch against the reference, image by image (equal images compared once)."""
-    from yoloproof.proof.parity import output_parity
-
-    given = np.asarray(session.infer(images)[0], np.float32)
-    with torch.inference_mode():
-        wanted = reference(torch.from_numpy(images[:4])).numpy()
-    checks = [
-        output_parity(wanted, given[i : i + 4], TOLERANCES["fp16"], f"images {i} to {i + 3}")
-        for i in range(0, len(images), 4)
-    ]
-    return Verdict(tuple(checks))
-
-
-def table(entries: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| model | form | median ms | of published (5 … 95 %) | launches | busy ms | images/s | proof |"
-    yield "|---|---|---:|---|---:|---:|---:|---|"
+def table(entries: list[dict[str, Any]]) -> list[str]:
+    lines = ["| model | form | median ms | of published (5 … 95 %) | launches | busy ms | images/s | proof |",
+             "|---|---|---:|---|---:|---:|---:|---|"]  # fmt: skip
     for e in entries:
         s, r = e["summary"], e["summary"]["ratio_to_published"]
         batch = e["artifact"]["batch"]
         name = e["model"]["name"] + (f" ×{batch}" if batch > 1 else "")
         proof = {True: "✓", False: "✗", None: "?"}[e["proof"]["passed"]]
-        yield (
+        lines.append(
             f"| {name} | {e['artifact']['form']} | {s['median_s'] * 1e3:.3f} | {r['p50']:.3f} ({r['p5']:.3f} … {r['p95']:.3f})"
             f" | {e['kernels']['launches']} | {e['kernels']['busy_s'] * 1e3:.3f} | {s['fps']:.0f} | {proof} |"
         )
+    return lines
 
 
-def main() -> None:
+def blocks_of(model: str, images: Array) -> dict[str, Any]:
+    """Layer by layer: cost, floor and device seconds of the published network and of the GPU form; attention's ways."""
+    image = torch.from_numpy(images[:1]).to("cuda", torch.float16).contiguous(memory_format=torch.channels_last)
+    taken = {}
+    for form in ("published", "gpu"):
+        network = network_of_form(model, form).to(device="cuda", dtype=torch.float16)
+        taken[form] = layer_seconds(network.to(memory_format=torch.channels_last), image)
+    rows = layer_costs(simplify(loaded(model, "fused"), ("norms",)), (640, 640))
+    for row in rows:
+        for form, layers in taken.items():
+            seconds, kernels = layers.get(row["layer"], (0.0, 0))
+            row |= {f"{form}_s": seconds, f"{form}_kernels": kernels}
+    return {"layers": rows, "attention": attention_ways(simplify(loaded(model, "fused")), (640, 640))}
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Replace this run's own file whole."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["demo"], help="demo, or variants, with @B for a batch of B")
-    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--models", nargs="+", default=["demo"], help="demo, or variants; MODEL@B for a batch of B")
+    parser.add_argument(
+        "--compiled",
+        nargs="*",
+        default=[],
+        metavar="MODEL:FORM",
+        help="compiled forms beside the others, e.g. demo:published",
+    )
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=540.0, help="no further model is begun after this")
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--warm", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/gpu.py: no CUDA device is visible")
-    if arguments.json.exists():
-        raise SystemExit(f"benchmarks/gpu.py: {arguments.json} exists; nothing is overwritten")
-    started, images = time.perf_counter(), letterboxed(demo_images(), (640, 640))
+    if not arguments.warm and (arguments.json is None or arguments.json.exists()):
+        raise SystemExit("benchmarks/gpu.py: --json names a new file; nothing is overwritten")
+    return arguments
+
+
+def planned(models: list[str], compiled: list[str]) -> list[tuple[str, int, list[str]]]:
+    """Model, batch and forms of each; a batch takes the published form and ours only."""
+    plan = []
+    for wanted in models:
+        model, _, batch = wanted.partition("@")
+        forms = ["published", "simplified", "gpu"] if batch else list(UNCOMPILED)
+        forms += [f"{c.partition(':')[2]} compiled" for c in compiled if c.partition(":")[0] == wanted]
+        plan.append((model, int(batch or 1), forms))
+    return plan
+
+
+def main() -> None:
+    arguments, started, images = parsed(), time.perf_counter(), letterboxed(demo_images(), (640, 640))
+    if arguments.warm:
+        model, batch, form = arguments.warm
+        opened(model, form, np.concatenate([images] * -(-int(batch) // len(images)))[: int(batch)]).close()
+        return
     result: dict[str, Any] = {
         "schema": 1, "tool": {"name": "yoloproof", "version": yoloproof.__version__},
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "command": sys.argv,
-        "quick": False, "partial": False, "machine": machine_facts("cuda"), "ceilings": ceilings(), "warnings": [],
+        "quick": False, "partial": False, "machine": machine_facts("cuda"), "warnings": [],
         "protocol": {"name": "interleaved", "rounds": arguments.rounds, "runs_per_round": RUNS_PER_ROUND},
         "entries": [],
     }  # fmt: skip
-    print(result["ceilings"], flush=True)
-    for wanted in arguments.models:
-        if time.perf_counter() - started > arguments.seconds:
-            result["partial"] = True
-            print(f"not begun for want of time: {wanted}")
-            continue
-        model, _, batch = wanted.partition("@")
-        before = len(result["entries"])
-        result["entries"] += measured(model, int(batch or 1), arguments.forms, images, arguments.rounds)
-        print("\n".join(table(result["entries"][before:])), flush=True)
-    write_result(result, arguments.json)
+    plan = planned(arguments.models, arguments.compiled)
+    warmed(plan)
+    result["ceilings"] = ceilings()
+    print(f"warm after {time.perf_counter() - started:.0f} s", result["ceilings"], flush=True)
+    workers, threads = 3, max(1, (os.cpu_count() or 4) // 4)
+    pending: list[tuple[dict[str, Any], Future[dict[str, Any]]]] = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for index, (model, batch, forms) in enumerate(plan):
+            if time.perf_counter() - started > arguments.seconds:
+                result["partial"] = True
+                print(f"not begun for want of time: {model} x{batch}", flush=True)
+                continue
+            pending += measured(
+                model, batch, forms, images, arguments.rounds, lambda f, *a: pool.submit(f, *a, threads)
+            )
+            result["entries"] = [row for row, _ in pending]
+            if index == 0:
+                result["blocks"] = blocks_of(model, images)
+            for row, verdict in pending:
+                if verdict.done():
+                    row["proof"] = verdict.result()
+            write(result, arguments.json)
+        for row, verdict in pending:
+            row["proof"] = verdict.result()
+            write(result, arguments.json)
+    print("\n".join(table(result["entries"])))
     for e in result["entries"]:
         for check in e["proof"]["checks"]:
             if not check["passed"]:

@@ -42,19 +42,26 @@ _RECORD: ContextVar[set[Compilation] | None] = ContextVar("record", default=None
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, options: Options, **constants: Any) -> None:
     """Start a kernel; inside `recorded`, only note which compilation it would take."""
-    constants["EARLY"] = options.early_start
-    if options.early_start:
-        constants["launch_pdl"] = True
     record = _RECORD.get()
-    if record is None:
-        kernel[grid](*arguments, **constants)
+    if record is not None:
+        record.add(compilation(kernel, arguments, options, constants))
         return
+    kernel[grid](*arguments, **_constants(options, constants))
+
+
+def compilation(kernel: Any, arguments: Sequence[Any], options: Options, constants: dict[str, Any]) -> Compilation:
+    """Which specialisation of `kernel` a launch with these arguments takes."""
     free = {p.name for p in kernel.params if p.do_not_specialize}
     plain = [
         str(a.dtype).removeprefix("torch.") if isinstance(a, Tensor) else _class(a, name in free)
         for a, name in zip(arguments, kernel.arg_names, strict=False)
     ]
-    record.add(Compilation(kernel.__name__, tuple(plain), tuple(sorted(constants.items()))))
+    return Compilation(kernel.__name__, tuple(plain), tuple(sorted(_constants(options, constants).items())))
+
+
+def _constants(options: Options, constants: dict[str, Any]) -> dict[str, Any]:
+    early = {"launch_pdl": True} if options.early_start else {}
+    return {**constants, "EARLY": options.early_start, **early}
 
 
 def _class(value: int, free: bool) -> int:
