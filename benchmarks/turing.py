@@ -51,7 +51,8 @@ def cases(device: str) -> Iterator[tuple[str, Callable[[], Tensor], Callable[[],
         name = "convolution 3x3, tile {}x{}x{}".format(*choosing.DENSE_TILES[way - 1])
         yield name, lambda d=dense, w=way: d.run(w, [x], add, False), lambda: F.silu(conv(x.float())) + add.float()
     dw, pw = rounded(nn.Conv2d(64, 64, 7, 1, 3, groups=64, bias=False)), rounded(nn.Conv2d(64, 64, 1))
-    depthwise, separable = Depthwise(dw, False).half(), Separable(dw, pw).half()
+    # a bias that a convolution lacks is made on the CPU
+    depthwise, separable = Depthwise(dw, False).to(device).half(), Separable(dw, pw).to(device).half()
     yield "depthwise 7x7", lambda: depthwise.run(0, [x], None, False), lambda: dw(x.float())
     yield "depthwise 7x7, rows side by side", lambda: depthwise.run(2, [x], None, False), lambda: dw(x.float())
     yield "depthwise 7x7 and 1x1", lambda: separable.run(3, [x], None, False), lambda: F.silu(pw(dw(x.float())))

@@ -19,6 +19,7 @@ from yoloproof.network.simplify import DEFAULT_REWRITES
 from yoloproof.network.wiring import Network
 
 LEAST_CAPABILITY = (8, 0)  # Triton after 3.2 has no Turing
+LEAST_FOR_EARLY_START = (9, 0)  # CUDA's programmatic dependent launch
 
 
 def gpu_form_missing(device: str) -> str | None:
@@ -35,10 +36,10 @@ def gpu_form_missing(device: str) -> str | None:
     return None
 
 
-def gpu_network(network: Network, *, overlap: bool = True, early_start: bool = False) -> Network:
+def gpu_network(network: Network, *, overlap: bool = True, early_start: bool | None = None) -> Network:
     """The GPU form of a network simplified with DEFAULT_REWRITES, for float16 on CUDA; `network` is left alone.
 
-    overlap, early_start -- see `gpu.launch.Options`
+    overlap, early_start -- see `gpu.launch.Options`; early_start None: where the current CUDA device can
     Every convolution times its ways at its first run, so run it once before capturing it.
     Raises YoloproofError without Triton, for another simplification, or an attention that is not "fused".
     """
@@ -54,6 +55,8 @@ def gpu_network(network: Network, *, overlap: bool = True, early_start: bool = F
     from yoloproof.network.gpu.forms import FORMS
     from yoloproof.network.gpu.launch import Options
 
+    if early_start is None:
+        early_start = torch.cuda.is_available() and torch.cuda.get_device_capability() >= LEAST_FOR_EARLY_START
     network = copy.deepcopy(network)
     _split_exits(network)
     _replace_convolutions(network)
