@@ -5,6 +5,8 @@ Exit status: 0 done and proved; 1 a proof or a comparison failed; 2 wrong use, b
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import typer
@@ -46,7 +48,13 @@ UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ 
 
 
 def main() -> None:
-    """Run the command line; every error a user can cause is one line on stderr and exit status 2."""
+    """Run the command line; every error a user can cause is one line on stderr and exit status 2.
+
+    An ordinary kill (a CI's time limit, `docker stop`) is taken as a Ctrl-C, so that it too keeps what was measured.
+    CUDA counts its devices as NVML and nvidia-smi do, so that `cuda:1` is the same card to all.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         status = app(standalone_mode=False)
     except YoloproofError as error:

@@ -122,7 +122,7 @@ def test_rows_of_one_run_are_compared_in_pairs_of_processes() -> None:
 
 
 def test_one_row_alone_has_nothing_to_be_compared_with() -> None:
-    with pytest.raises(YoloproofError, match="one row"):
+    with pytest.raises(YoloproofError, match="has one row"):
         compare_rows(result(), ratio_of)
 
 
