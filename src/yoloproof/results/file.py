@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from yoloproof.errors import YoloproofError
 from yoloproof.results.schema import ENTRY, RUN, first_wrong
@@ -30,12 +31,12 @@ def write_result(result: Mapping[str, Any], path: str | Path) -> None:
     try:
         write_new(text, Path(path))
     except YoloproofError as error:
+        kept = Path(tempfile.gettempdir()) / f"yoloproof-{uuid4().hex[:8]}.json"
         try:
-            with tempfile.NamedTemporaryFile("w", prefix="yoloproof-", suffix=".json", delete=False) as kept:
-                kept.write(text)
-        except OSError:
+            write_new(text, kept)
+        except YoloproofError:
             raise error from None
-        raise YoloproofError(f"{error}. This result is kept in {kept.name}") from None
+        raise YoloproofError(f"{error}. This result is kept in {kept}") from None
 
 
 def write_new(text: str, path: Path) -> None:

@@ -13,8 +13,9 @@ from yoloproof.results.file import run_of
 from yoloproof.results.published import model_ratios, verdict
 
 ACCURACY = {"AP": "AP", "AP50": "AP50"}
-# Its heading stands in two lines, so that 80 columns hold the table.
-INTERVAL = "95 % over\nprocesses"
+# Headings of two lines, so that 80 columns hold the table.
+MILLIONS = "M\npar"
+FIGURES = ("median\nms", "95 % over\nprocesses", "p90", "FPS")
 SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -26,9 +27,8 @@ def latency_table(result: Mapping[str, Any]) -> Table:
     """
     entries = result["entries"]
     table = Table(box=None, padding=(0, 1, 0, 0), title=_title(result), title_justify="left", title_style="bold")
-    figures = ("median ms", INTERVAL, "p90", "FPS")
-    for heading in ("model", "M par", "GFLOPs", "prec", "attention", "runtime", *figures, "proof"):
-        numeric = heading in ("M par", "GFLOPs", *figures)
+    for heading in ("model", MILLIONS, "GFLOPs", "prec", "attention", "runtime", *FIGURES, "proof"):
+        numeric = heading in (MILLIONS, "GFLOPs", *FIGURES)
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     accuracy = [key for key in ACCURACY if any((entry.get("accuracy") or {}).get(key) is not None for entry in entries)]
     for key in accuracy:
@@ -87,9 +87,10 @@ def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[st
     if summary is None:
         return "failed", "–", "–", "–"
     places = decimals(summary["median_s"])
+    shorter = places if places == 3 else max(0, places - 1)
     interval, p90 = summary.get("interval_s"), summary.get("p90_s")
     spread = (
-        f"{interval[0] * 1e3:.{places}f}–{interval[1] * 1e3:.{places}f}"
+        f"{interval[0] * 1e3:.{shorter}f}–{interval[1] * 1e3:.{shorter}f}"
         if interval
         else f"~{summary['mad_s'] * 1e3:.{places}f}"
     )
@@ -104,7 +105,7 @@ def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[st
 
 def decimals(seconds: float) -> int:
     """Decimal places of a latency in milliseconds, so that three or four digits show."""
-    return 1 if seconds >= 0.1 else 2 if seconds >= 0.01 else 3
+    return next((places for places, least in enumerate((1.0, 0.1, 0.01)) if seconds >= least), 3)
 
 
 def _scaled(value: float | None, unit: float) -> str:
