@@ -43,6 +43,7 @@ app.command("compare")(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 
+INTERRUPTED = 130
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -62,8 +63,9 @@ def main() -> None:
     except UsageErrors as error:
         _fail(f"{error.format_message()} (see yoloproof --help)")  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # as which typer, too, returns a Ctrl-C
         print("yoloproof: interrupted", file=sys.stderr)
-        sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
 
 
