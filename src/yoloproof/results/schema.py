@@ -46,8 +46,8 @@ RUN = {
 PROCESS = {"samples_s?": [_positive], "warmup_s?": [_number], "process?": _count, "complete?": _flag}
 SUMMARY = {
     "median_s": _positive,
-    "mad_s": _number,
-    "fps": _number,
+    "mad_s?": _number,
+    "fps?": _number,
     "interval_s?": (None, _pair),
     "p90_s?": (None, _number),
     "p99_s?": (None, _number),

@@ -88,17 +88,15 @@ def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[st
         return "failed", "–", "–", "–"
     places = decimals(summary["median_s"])
     shorter = places if places == 3 else max(0, places - 1)
-    interval, p90 = summary.get("interval_s"), summary.get("p90_s")
-    spread = (
-        f"{interval[0] * 1e3:.{shorter}f}–{interval[1] * 1e3:.{shorter}f}"
-        if interval
-        else f"~{summary['mad_s'] * 1e3:.{places}f}"
-    )
+    interval, mad_s, p90, fps = (summary.get(key) for key in ("interval_s", "mad_s", "p90_s", "fps"))
+    spread = "–" if mad_s is None else f"~{mad_s * 1e3:.{places}f}"
+    if interval:
+        spread = f"{interval[0] * 1e3:.{shorter}f}–{interval[1] * 1e3:.{shorter}f}"
     cells = (
         f"{summary['median_s'] * 1e3:.{places}f}",
         spread,
         "–" if p90 is None else f"{p90 * 1e3:.{places}f}",
-        f"{summary['fps']:.{1 if summary['fps'] < 100 else 0}f}",
+        "–" if fps is None else f"{fps:.{1 if fps < 100 else 0}f}",
     )
     return cells if passed is True else tuple(f"({cell})" for cell in cells)
 
