@@ -5,6 +5,8 @@ Exit status: 0 done and proved; 1 a proof or a comparison failed; 2 wrong use, b
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import typer
@@ -41,12 +43,19 @@ app.command("compare")(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 
+INTERRUPTED = 130
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
-    """Run the command line; every error a user can cause is one line on stderr and exit status 2."""
+    """Run the command line; every error a user can cause is one line on stderr and exit status 2.
+
+    An ordinary kill (a CI's time limit, `docker stop`) is taken as a Ctrl-C, so that it too keeps what was measured.
+    CUDA counts its devices as NVML and nvidia-smi do, so that `cuda:1` is the same card to all.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         status = app(standalone_mode=False)
     except YoloproofError as error:
@@ -54,8 +63,9 @@ def main() -> None:
     except UsageErrors as error:
         _fail(f"{error.format_message()} (see yoloproof --help)")  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # as which typer, too, returns a Ctrl-C
         print("yoloproof: interrupted", file=sys.stderr)
-        sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
 
 

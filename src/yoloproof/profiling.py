@@ -325,6 +325,7 @@ def result_from_rows(rows: Sequence[Row], measurements: Sequence[Measurement], s
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": sys.argv,
         "quick": bool(run.protocol.get("quick")),
+        "interrupted": run.interrupted,
         "partial": run.interrupted or any(m.partial for m in measurements),
         "machine": run.machine,
         "protocol": run.protocol,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from yoloproof.measurement import machine as module
-from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
-from yoloproof.measurement.nvml import gpu_facts, gpu_reading, handle_of
+from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts, usable_cores
+from yoloproof.measurement.nvml import _others, gpu_facts, gpu_reading, handle_of
 
 
 class NVMLError(Exception):
@@ -109,6 +111,21 @@ def test_a_reading_names_its_throttle_reasons_also_under_an_older_driver() -> No
 )
 def test_a_device_is_found_as_cuda_counts(device: str, visible: str, expected: str | None) -> None:
     assert handle_of(StandIn(), device, {"CUDA_VISIBLE_DEVICES": visible}) == expected
+
+
+def test_whose_processes_hold_the_card(tmp_path: Path) -> None:
+    """In a container NVML knows us by a number that we do not: one unknown is ours where we have CUDA open."""
+    assert _others([os.getpid(), 7], tmp_path) == 1
+    assert _others([7, 8], tmp_path) == 2
+    (tmp_path / "3").symlink_to("/dev/nvidia-uvm")
+    assert _others([7, 8], tmp_path) == 1
+    assert _others([os.getpid(), 7], tmp_path) == 1
+    assert _others([], tmp_path) == 0
+
+
+def test_usable_cores_are_the_fewest_of_what_is_known() -> None:
+    assert usable_cores({"affinity": [0, 1, 2], "quota_cores": 1.5, "logical_cores": 8}) == 1.5
+    assert usable_cores({"affinity": None, "quota_cores": None, "logical_cores": 8}) == 8
 
 
 def test_the_watcher_reads_while_it_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

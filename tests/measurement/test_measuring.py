@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,35 @@ def test_a_ctrl_c_after_three_processes_keeps_them_and_marks_the_run_partial() -
     assert a.summary["interval_s"] is None
     assert {"partial", "too_few_processes"} <= codes(a)
     assert a.as_entry()["partial"] is True
+
+
+def test_a_ctrl_c_late_in_the_one_long_turn_keeps_all_but_the_last_seconds() -> None:
+    """loadgen: one process, one turn of 600 s. Its samples go out as they come, and count as one turn."""
+    full = FakeBench({"a": steady(0.1)})
+    (whole,) = taken(full, "a", PROTOCOLS["loadgen"])
+    assert whole.processes[0].turns == [len(whole.processes[0].samples_s)]
+    assert sum(whole.processes[0].samples_s) == pytest.approx(600, rel=0.01)
+    (cut,) = taken(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["loadgen"])
+    assert cut.run.interrupted
+    assert cut.partial
+    assert cut.summary is not None
+    assert 450 < sum(cut.processes[0].samples_s) < 500
+
+
+def test_zeros_from_the_caller_are_told() -> None:
+    bench = FakeBench({"a": steady(0.1)})
+    images = np.zeros((2, 3, 8, 8), np.float32)
+    (a,) = measure([bench.subject("a")], LATENCY, images, executor=bench.executor, watch=unwatched)
+    assert "zero_input" in codes(a)
+
+
+def test_a_full_temporary_folder_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(YoloproofError, match=r"No space left on device\); make room, or name another folder in TMPDIR"):
+        taken(FakeBench({"a": steady(0.1)}), "a")
 
 
 def test_a_ctrl_c_before_any_sample_goes_on() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yoloproof.measurement import PROTOCOLS, ProcessSamples, Protocol
+from yoloproof.measurement import PROTOCOLS, ProcessSamples, Protocol, StabilityWarning
 from yoloproof.measurement.stability import bimodal, drift, machine_warnings, slow_start, subject_warnings
 from yoloproof.measurement.statistics import summarize
 
@@ -22,7 +22,13 @@ def noise(seed: int, n: int = 40, spread: float = 0.005) -> np.ndarray[Any, Any]
 
 def codes(columns: list[np.ndarray[Any, Any]], protocol: Protocol = LATENCY, **settings: Any) -> set[str]:
     processes = [ProcessSamples(i, samples_s=list(c), complete=True, **settings) for i, c in enumerate(columns)]
-    return {w.code for w in subject_warnings(processes, summarize(processes, protocol, 1), protocol, None)}
+    return {w.code for w in warnings_of(processes, protocol)}
+
+
+def warnings_of(
+    processes: list[ProcessSamples], protocol: Protocol = LATENCY, **settings: Any
+) -> list[StabilityWarning]:
+    return subject_warnings(processes, summarize(processes, protocol, 1), protocol, None, **settings)
 
 
 def test_a_quiet_run_has_no_warnings() -> None:
@@ -50,7 +56,7 @@ def test_one_process_of_six_with_a_pattern_is_chance() -> None:
 
 
 def test_processes_that_differ_more_than_their_samples() -> None:
-    assert codes([noise(p) * (1 + 0.05 * p) for p in range(6)]) == {"processes_differ"}
+    assert codes([noise(p) * (1 + 0.05 * (3 * p % 7)) for p in range(6)]) == {"processes_differ"}
 
 
 def test_a_neighbour_a_coarse_timer_and_restlessness_are_told() -> None:
@@ -65,6 +71,42 @@ def test_a_wall_clock_far_above_the_devices_own_is_explained() -> None:
     columns = [noise(p) for p in range(6)]
     assert codes(columns, device_s=[0.05] * 40) == {"host_bound"}
     assert codes(columns, device_s=[0.098] * 40) == set()
+    assert codes(columns, device_s=[0.12] * 40) == {"clocks_disagree"}
+
+
+def test_a_query_with_its_transfers_is_not_held_against_the_device_alone() -> None:
+    """Under loadgen a sample is load + execute + fetch: 0.1 s, of which the device worked 0.06."""
+    transfers = {"load_s": [0.03] * 40, "fetch_s": [0.01] * 40}
+    assert "host_bound" not in codes([noise(0)], PROTOCOLS["loadgen"], device_s=[0.06] * 40, **transfers)
+    assert "host_bound" in codes([noise(0)], PROTOCOLS["loadgen"], device_s=[0.04] * 40, **transfers)
+
+
+def test_a_machine_that_slows_from_process_to_process_drifts() -> None:
+    warming = [noise(p) * (1 + 0.008 * p) for p in range(6)]
+    assert codes(warming) == {"drift"}
+    false = [codes([noise(100 * run + p) * level for p, level in enumerate(levels)])
+             for run, levels in enumerate(np.random.default_rng(0).normal(1, 0.015, (100, 6)))]  # fmt: skip
+    assert sum("drift" in found for found in false) <= 6
+
+
+def test_all_zero_images_are_told_under_every_protocol() -> None:
+    processes = [ProcessSamples(p, samples_s=list(noise(p)), complete=True) for p in range(6)]
+    assert [w.code for w in warnings_of(processes, zero_input=True)] == ["zero_input"]
+
+
+def test_a_warning_says_how_far_it_may_have_moved_the_level() -> None:
+    """1 of 4 cores taken: another run may have the whole and be 4/3 as fast. All taken: nobody knows."""
+
+    def factor(others_s: float, cores: float) -> float | None:
+        cpu = {"wall_s": 4.0, "own_s": 4.0, "others_s": others_s}
+        processes = [ProcessSamples(p, samples_s=list(noise(p)), complete=True, cpu=cpu) for p in range(6)]
+        (warning,) = warnings_of(processes, cores=cores)
+        return warning.level_factor
+
+    assert factor(4.0, 4) == pytest.approx(4 / 3)
+    assert factor(8.0, 2) is None
+    (moved,) = machine_warnings(machine(during=[reading(1.5e9), reading(1.2e9)]))
+    assert moved.level_factor == pytest.approx(1.25)
 
 
 def test_every_warning_says_what_was_seen_and_what_to_do() -> None:
@@ -82,6 +124,10 @@ def reading(clock_hz: float, *reasons: str, utilization: float = 0.9) -> dict[st
     return {"sm_clock_hz": clock_hz, "throttle_reasons": list(reasons), "utilization": utilization}
 
 
+def cpu_reading(clock_hz: float, busy: float = 0.9) -> dict[str, Any]:
+    return {"cpu_clock_hz": clock_hz, "cpu_busy_share": busy}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -96,7 +142,14 @@ def reading(clock_hz: float, *reasons: str, utilization: float = 0.9) -> dict[st
         ({"during": [reading(1.5e9, "gpu_idle"), reading(1.5e9, "application_clocks")]}, []),
         ({"during": [reading(1.59e9), reading(1.2e9)]}, ["clocks_moved"]),
         ({"during": [reading(1.59e9), reading(3e8, utilization=0.0)]}, []),
+        ({"gpu": {"other_processes": 0}, "after": {"gpu": {"other_processes": 1}}}, ["gpu_processes"]),
+        ({"during": [cpu_reading(4.5e9), cpu_reading(3.1e9)]}, ["clocks_moved"]),
+        ({"during": [cpu_reading(4.5e9), cpu_reading(0.8e9, busy=0.05)]}, []),
+        ({"cpu": {"governor": None, "throttle_count": 3}, "after": {"cpu_throttle_count": 5}}, ["throttled"]),
+        ({"cpu": {"governor": None, "throttle_count": 3}, "after": {"cpu_throttle_count": 3}}, []),
     ],
 )
 def test_the_machines_record_speaks(changes: dict[str, Any], expected: list[str]) -> None:
-    assert [w.code for w in machine_warnings(machine(**changes))] == expected
+    found = machine_warnings(machine(**changes))
+    assert [w.code for w in found] == expected
+    assert all(w.evidence and w.advice for w in found)

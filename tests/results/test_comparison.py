@@ -70,7 +70,9 @@ def machine(**cpu: Any) -> dict[str, Any]:
         ({"machine": machine(model="Intel Xeon")}, "machine", "CPU AMD EPYC against Intel Xeon"),
         ({"machine": machine(governor="powersave")}, "machine", "governor None against powersave"),
         ({"machine": machine(affinity=[0])}, "machine", r"affinity \[0, 1\] against \[0\]"),
+        ({"machine": machine(boost="0")}, "machine", "boost None against 0"),
         ({"machine": {**machine(), "gpu": {"name": "Tesla T4"}}}, "machine", "GPU None against Tesla T4"),
+        ({"machine": {**machine(), "gpu": {"uuid": "GPU-2"}}}, "machine", "card None against GPU-2"),
         (
             {"protocol": {"name": "paced", "processes": 5, "pause_s": 0.2}},
             "protocol",
@@ -121,8 +123,13 @@ def test_rows_of_one_run_are_compared_in_pairs_of_processes() -> None:
     assert rows[0].verdict == "slower"
 
 
+def test_a_result_without_rows_has_nothing_to_compare() -> None:
+    with pytest.raises(YoloproofError, match="no row"):
+        compare_rows({**result(), "entries": []}, ratio_of)
+
+
 def test_one_row_alone_has_nothing_to_be_compared_with() -> None:
-    with pytest.raises(YoloproofError, match="one row"):
+    with pytest.raises(YoloproofError, match="has one row"):
         compare_rows(result(), ratio_of)
 
 
@@ -138,9 +145,54 @@ def test_a_broken_off_process_is_left_out() -> None:
     partial = entry()
     partial["processes"][5] |= {"samples_s": [9.0], "complete": False}
     partial["partial"] = True
-    row = compare_results(result(entry()), result(partial), ratio_of)[0]
+    with pytest.raises(YoloproofError, match=r"is partial; --allow partial"):
+        compare_results(result(entry()), result(partial), ratio_of)
+    row = compare_results(result(entry()), result(partial), ratio_of, ["partial"])[0]
     assert row.ratio == pytest.approx(1.0, rel=0.01)
-    assert any("partial" in note for note in row.notes)
+    assert any("allowed: " in note and "is partial" in note for note in row.notes)
+
+
+def test_quick_runs_are_refused_and_say_so_where_allowed() -> None:
+    quick = result()
+    quick["protocol"]["quick"] = True
+    with pytest.raises(YoloproofError, match="--allow quick"):
+        compare_results(quick, quick, ratio_of)
+    notes = compare_results(quick, quick, ratio_of, ["quick"])[0].notes
+    assert "allowed: a --quick run is no result" in notes
+
+
+def test_a_row_of_one_file_alone_is_named() -> None:
+    a = result(entry(0.05), entry(0.03, runtime="openvino"))
+    b = result(entry(0.05), entry(0.01, attention="explicit"))
+    (row,) = compare_results(a, b, ratio_of)
+    alone = [note for note in row.notes if "in one file alone" in note]
+    assert len(alone) == 2
+    assert "openvino" in alone[0]
+    assert "explicit" in alone[1]
+
+
+def test_equal_rows_are_held_against_each_other_in_their_order() -> None:
+    a, b = result(entry(0.05), entry(0.07)), result(entry(0.05), entry(0.07))
+    assert [round(row.ratio, 2) for row in compare_results(a, b, ratio_of)] == [1, 1]
+
+
+def test_another_number_of_threads_is_said() -> None:
+    other = entry()
+    other["runtime"]["threads"] = 1
+    assert "settings differ: threads 2 against 1" in compare_results(result(), result(other), ratio_of)[0].notes
+
+
+@pytest.mark.parametrize(
+    ("factor", "b_s", "verdict"),
+    [(1.3, 0.045, "cannot tell"), (1.3, 0.03, "faster"), (1.3, 0.08, "slower"), (None, 0.01, "cannot tell")],
+)
+def test_a_disturbed_run_is_told_from_another_only_beyond_what_the_disturbance_explains(
+    factor: float | None, b_s: float, verdict: str
+) -> None:
+    warning = {"code": "noisy_neighbour", "evidence": "", "advice": "", "level_factor": factor}
+    (row,) = compare_results(result(entry(0.05, warnings=[warning])), result(entry(b_s)), ratio_of)
+    assert row.verdict == verdict
+    assert any("noisy_neighbour: by that alone" in note for note in row.notes)
 
 
 def test_the_table_fits_and_carries_its_notes() -> None:

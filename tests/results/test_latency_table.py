@@ -22,12 +22,12 @@ def printed(result: dict[str, Any], width: int = 100) -> str:
 def test_every_column_is_there_and_nothing_is_cut_at_80() -> None:
     entries = [made_entry(accuracy=None), made_entry("yolov13x", median_s=1.2345, accuracy=None)]
     text = printed(made_result(entries=entries), 80)
-    for heading in ("model", "M par", "GFLOPs", "prec", "attention", "runtime", "median ms", "p90", "FPS", "proof"):
+    for heading in ("model", "par", "GFLOPs", "attention", "runtime", "median", "95 % over", "p90", "FPS", "proof"):
         assert heading in text
     assert "…" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
     row = next(line for line in text.splitlines() if line.startswith("yolov13n"))
-    for cell in ("2.50", "6.40", "fp32", "fused", "70.40 ± 1.76", "77.44", "14.2"):
+    for cell in ("2.50", "6.40", "fp32", "fused", "70.40", "69.0–72.5", "77.44", "14.2"):
         assert cell in row
 
 
@@ -40,7 +40,7 @@ def test_accuracy_has_columns_only_where_it_was_measured() -> None:
 def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None, sign: str) -> None:
     text = printed(made_result(entries=[made_entry(proved=proved)]))
     row = next(line for line in text.splitlines() if line.startswith("yolov13n"))
-    assert "(70.40 ± 1.76)" in row
+    assert "(70.40) (69.0–72.5)" in " ".join(row.split())
     assert sign in row
     assert "the figure is no result" in text
     assert ("graph: all reach the output" in text) is (proved is False)
@@ -50,8 +50,8 @@ def test_a_figure_without_an_interval_shows_another_sign() -> None:
     entry = made_entry()
     entry["summary"]["interval_s"] = None
     text = printed(made_result(entries=[entry]))
-    assert "70.40 ~ 0.70" in text
-    assert "±" not in text
+    assert "70.40 ~0.70" in " ".join(text.split())
+    assert "–7" not in text
     assert "too few processes" in text
 
 
@@ -87,6 +87,6 @@ def test_ratios_between_models_are_shown_beside_the_published_ones() -> None:
     assert "yolov13s / yolov13n: 2.00 here, 1.51 as published for a Tesla T4" in text
 
 
-@pytest.mark.parametrize(("seconds", "places"), [(0.00197, 3), (0.0123, 2), (0.0981, 2), (0.231, 1)])
+@pytest.mark.parametrize(("seconds", "places"), [(0.00197, 3), (0.0123, 2), (0.0981, 2), (0.231, 1), (1.2345, 0)])
 def test_three_or_four_digits_show(seconds: float, places: int) -> None:
     assert decimals(seconds) == places

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ import pytest
 from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.results.file import read_result, run_of, write_result
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary folder, for these tests."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def one_row() -> dict[str, Any]:
@@ -50,7 +59,9 @@ def test_a_file_that_appears_meanwhile_is_kept_too(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without"])
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
     calls = []
 
     def full(number: int) -> None:
@@ -66,7 +77,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(os, "link", linkless)
     with pytest.raises(YoloproofError, match=r"No space left on device; make room"):
         write_result(one_row(), tmp_path / "r.json")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == list(elsewhere.iterdir()) == []
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
@@ -77,6 +88,25 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         file.write(b"x")
     with pytest.raises(YoloproofError, match="exists"):
         write_result(one_row(), full)
+
+
+def test_what_cannot_be_written_where_it_was_asked_for_is_kept_elsewhere(tmp_path: Path, elsewhere: Path) -> None:
+    """Minutes of measuring must not be lost to a disk that filled up meanwhile, or to a file that took the name."""
+    path = tmp_path / "r.json"
+    path.write_text("mine")
+    with pytest.raises(YoloproofError, match="This result is kept in") as error:
+        write_result(one_row(), path)
+    (kept,) = elsewhere.iterdir()
+    assert str(kept) in str(error.value)
+    assert read_result(kept) == json.loads(json.dumps(one_row()))
+    assert path.read_text() == "mine"
+
+
+def test_the_committed_results_are_read() -> None:
+    folder = Path(__file__).parents[2] / "results"
+    texts = {path: path.read_text() for path in folder.glob("*.json")}
+    results = [path for path, text in texts.items() if '"schema"' in text]
+    assert len([read_result(path) for path in results]) >= 3
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -97,6 +127,10 @@ def _without(key: str) -> dict[str, Any]:
     return result
 
 
+def _with(changes: dict[str, Any]) -> str:
+    return json.dumps(made_result([made_entry() | changes]))
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
@@ -105,12 +139,24 @@ def _without(key: str) -> dict[str, Any]:
         ("\x00\xff", "not a result file"),
         ("[]", "names no schema"),
         ('{"schema": 2}', "schema 2"),
+        ('{"schema": true}', "schema True"),
+        ('{"schema": %s}' % ("9" * 5000), "not a result file"),
         ('{"schema": 1}', "entries or runs is no list"),
         ('{"schema": 1, "entries": [], "protocol": {}}', "'machine'"),
         ("[" * 100_000, "not JSON text"),
         (json.dumps(_without("proof")), "'proof'"),
         (json.dumps(_without("summary")), "'summary'"),
         (json.dumps({**one_row(), "entries": [{**one_row()["entries"][0], "run": 7}]}), "run 7 of 1"),
+        (json.dumps({**one_row(), "machine": {"cpu": "fast"}}), r"run 0 has no proper 'machine\.cpu'"),
+        (json.dumps({**one_row(), "warnings": [None]}), r"'warnings\[0\]'"),
+        (
+            _with({"processes": [{"samples_s": [0.1, "0.2"]}]}),
+            r"entry 0 has no proper 'processes\[0\]\.samples_s\[1\]'",
+        ),
+        (_with({"processes": [{"samples_s": [0.1, -1]}]}), r"samples_s\[1\]"),
+        (_with({"proof": {"passed": "yes"}}), r"'proof\.passed'"),
+        (_with({"summary": {}}), r"'summary\.median_s'"),
+        (_with({"summary": {"median_s": 1, "mad_s": 0, "fps": 1, "interval_s": [1]}}), r"'summary\.interval_s'"),
     ],
 )
 def test_what_is_no_result_gets_one_line(tmp_path: Path, content: str, line: str) -> None:

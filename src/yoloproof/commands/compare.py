@@ -13,7 +13,9 @@ def compare(
     b: Annotated[Path | None, typer.Argument(help="another; without it, the rows of A against its first row")] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="compare although this differs: machine, protocol, unproved; repeatable; said in the output"),
+        typer.Option(
+            help="compare in spite of it: machine, protocol, unproved, quick, partial; repeatable; said in the output"
+        ),
     ] = None,
     fail_if_slower: Annotated[
         bool, typer.Option("--fail-if-slower", help="exit status 1 where a row of B is slower beyond the interval")

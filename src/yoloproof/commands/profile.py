@@ -52,7 +52,8 @@ def profile(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the result to a new file")] = None,
 ) -> None:
-    """Export, prove and time MODELs; print the latency table. Exit status 1 when a row is not proved.
+    """Export, prove and time MODELs; print the latency table. Exit status 1 when a row is not proved or not timed to
+    its end; 130 after a Ctrl-C, which keeps what was measured.
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
@@ -82,16 +83,27 @@ def profile(
             artifacts or Path(scratch), data, stages,
         )  # fmt: skip
         result = result_of(requests, settings, protocol, fast=quick, progress=say, bar=bar)
-    if json_file:
-        write_result(result, json_file)
     console = Console()
     print_result(result, console)
     for line in (*_stage_lines(result), *_estimates(result)):
         console.print(line, highlight=False)
     if forensics:
         _print_forensics(result, console)
-    if any(e["proof"]["passed"] is not True and e["model"]["weights"] != "foreign" for e in result["entries"]):
+    # Last, so that a full disk costs the file and not what was measured.
+    if json_file:
+        write_result(result, json_file)
+    if result["interrupted"]:
+        raise KeyboardInterrupt
+    if any(_failed(entry, forensics) for entry in result["entries"]):
         raise typer.Exit(1)
+
+
+def _failed(entry: dict[str, Any], forensics: bool) -> bool:
+    """Not timed to its end, or not proved: but a foreign file has nothing to be proved by, and `--forensics` brings
+    `stripped` in as what is wrong."""
+    wrong_by_design = forensics and entry["artifact"].get("attention") == "stripped"
+    exempt = entry["model"]["weights"] == "foreign" or wrong_by_design
+    return entry["error"] is not None or (entry["proof"]["passed"] is not True and not exempt)
 
 
 def _check(attention: list[str], precision: list[str], runtime: list[str]) -> None:
@@ -133,12 +145,17 @@ def _estimates(result: dict[str, Any]) -> list[str]:
 
 
 def _print_forensics(result: dict[str, Any], console: Any) -> None:
-    """For each model, which of the four attentions its published figure resembles."""
+    """For each model as each runtime runs it, which of the four attentions its published figure resembles."""
     from yoloproof.results.forensics import forensics_table, which_resembles
     from yoloproof.results.published import published_for, variant_name
 
-    for model in dict.fromkeys(e["model"]["name"] for e in result["entries"]):
-        entries = [e for e in result["entries"] if e["model"]["name"] == model]
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for entry in result["entries"]:
+        artifact = entry["artifact"]
+        how = entry["model"]["name"], entry["runtime"].get("name"), artifact["precision"], f"batch {artifact['batch']}"
+        rows.setdefault(tuple(map(str, how)), []).append(entry)
+    for names, entries in rows.items():
         resemblance = which_resembles(published_for(variant_name(entries[0])), entries, result["machine"])
-        console.print(forensics_table(resemblance))
+        if resemblance.rows:
+            console.print(forensics_table(resemblance, " ".join(names)))
         console.print(resemblance.line, highlight=False)

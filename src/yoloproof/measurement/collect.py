@@ -84,7 +84,10 @@ class Collector:
         record.samples_s += event["wall_s"]
         record.load_s += event["load_s"]
         record.fetch_s += event["fetch_s"]
-        record.turns.append(len(event["wall_s"]))
+        if event["goes_on"]:
+            record.turns[-1] += len(event["wall_s"])
+        else:
+            record.turns.append(len(event["wall_s"]))
         if event["device_s"] is None or (record.device_s is None and not first):
             record.device_s = None
         else:

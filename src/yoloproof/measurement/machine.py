@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -58,6 +59,7 @@ def changing_facts(device: str = "cpu") -> dict[str, Any]:
         "load_average": facts["load_average"],
         "battery": facts["battery"],
         "cpu_clock_hz": facts["cpu"]["clock_hz"],
+        "cpu_throttle_count": facts["cpu"]["throttle_count"],
         "gpu": None if gpu is None else {key: gpu.get(key) for key in ("now", "other_processes", "memory_used_bytes")},
     }
 
@@ -74,10 +76,24 @@ def _cpu_facts() -> dict[str, Any]:
         "governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "boost": _read(Path("/sys/devices/system/cpu/cpufreq/boost")),
         "clock_hz": frequency.current * 1e6 if frequency and frequency.current else None,
+        "throttle_count": _throttle_count(),
         "max_clock_hz": frequency.max * 1e6 if frequency and frequency.max else None,
         "virtual": "hypervisor" in (_cpuinfo("flags") or "").split(),
         "niceness": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
     }
+
+
+def usable_cores(cpu: Mapping[str, Any]) -> float:
+    """Cores that this process may use, of `machine_facts`' "cpu": by affinity and quota; 1 where nothing is known."""
+    cores = [len(cpu.get("affinity") or ()), cpu.get("quota_cores"), cpu.get("logical_cores")]
+    return min((float(count) for count in cores if count), default=1.0)
+
+
+def _throttle_count() -> int | None:
+    """How often any core was slowed for its heat since the start (Intel's counters), None where nobody counts."""
+    files = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    counts = [int(text) for file in files if (text := _read(file)) and text.isdigit()]
+    return sum(counts) if counts else None
 
 
 def _cpu_model() -> str:

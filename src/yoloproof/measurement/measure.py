@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.collect import Collector
-from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
-from yoloproof.measurement.processes import Executor, WorkerDied, run_worker
+from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts, usable_cores
+from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
 from yoloproof.measurement.protocol import Protocol
 from yoloproof.measurement.records import Measurement, ProcessSamples, Progress, Run, Subject
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
@@ -47,13 +47,15 @@ def measure(
     executor -- runs one process's job and hands its events back; a test brings its own
 
     A Ctrl-C ends the run early: `Measurement.run.interrupted` is set and the measurements are partial; where there
-    was nothing yet, KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together.
+    was nothing yet, KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for
+    a temporary folder without room for the images.
     """
     arrays = _arrays(subjects, protocol, images)
     seed = secrets.randbits(32) if seed is None else seed
-    device = min({subject.spec.device for subject in subjects})
+    device = max(subject.spec.device for subject in subjects)  # "cuda" before "cpu"
     collector = Collector(subjects, protocol, progress)
     interrupted = False
+    zero = [not array.any() for array in arrays]
     before = machine_facts(device)
     with _image_files(arrays) as files, watch(device) as watcher:
         try:
@@ -68,7 +70,7 @@ def measure(
     machine = {**before, "device": device, "during": watcher.readings(), "after": changing_facts(device)}
     run = Run({**protocol.as_dict(), "seed": seed}, machine, machine_warnings(machine), interrupted)
     return [
-        _measurement(subject, collector.samples[i], collector.facts[i], collector.failed.get(i), protocol, run)
+        _measurement(subject, collector.samples[i], collector.facts[i], collector.failed.get(i), zero[i], protocol, run)
         for i, subject in enumerate(subjects)
     ]
 
@@ -87,13 +89,15 @@ def _measurement(
     processes: list[ProcessSamples],
     facts: dict[str, Any],
     error: str | None,
+    zero: bool,
     protocol: Protocol,
     run: Run,
 ) -> Measurement:
     complete = sum(process.complete for process in processes)
     partial = complete < protocol.processes
     summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
-    warnings = subject_warnings(processes, summary, protocol, error)
+    cores = usable_cores(run.machine["cpu"])
+    warnings = subject_warnings(processes, summary, protocol, error, zero_input=zero, cores=cores)
     return Measurement(subject, processes, facts, summary, warnings, partial, error, run)
 
 
@@ -143,7 +147,10 @@ def _image_files(arrays: Sequence[NDArray[np.float32]]) -> Iterator[list[Path]]:
             twin = next((j for j in range(index) if arrays[j] is array or np.array_equal(arrays[j], array)), None)
             if twin is None:
                 file = Path(folder) / f"{index}.npy"
-                np.save(file, array)
+                try:
+                    np.save(file, array)
+                except OSError as error:
+                    raise no_room(folder, error) from None
                 files.append(file)
             else:
                 files.append(files[twin])

@@ -7,7 +7,8 @@ does not report is missing from the answer, never guessed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # Bits of nvmlClocksEventReasons (formerly ThrottleReasons); those of THROTTLING hold the clock below the one asked for.
@@ -77,7 +78,7 @@ def gpu_facts(library: Any, handle: Any) -> dict[str, Any]:
         "persistence": _flag(ask("nvmlDeviceGetPersistenceMode")),
         "mig": _flag((ask("nvmlDeviceGetMigMode") or (None,))[0]),
         "ecc": _flag((ask("nvmlDeviceGetEccMode") or (None,))[0]),
-        "other_processes": None if processes is None else sum(p.pid != os.getpid() for p in processes),
+        "other_processes": None if processes is None else _others([p.pid for p in processes]),
     }
     return {key: value for key, value in facts.items() if value is not None}
 
@@ -101,6 +102,22 @@ def gpu_reading(library: Any, handle: Any) -> dict[str, Any]:
         "throttle_reasons": None if bits is None else [name for bit, name in REASONS.items() if bits & bit],
     }
     return {key: value for key, value in reading.items() if value is not None}
+
+
+def _others(pids: Sequence[int], fds: Path = Path("/proc/self/fd")) -> int:
+    """How many of `pids` are not ours. In a container NVML gives the host's numbers, in which we do not know our own:
+    then one of them is ours where we hold CUDA's device file open."""
+    others = [pid for pid in pids if pid != os.getpid()]
+    if len(others) < len(pids) or not others:
+        return len(others)
+    return len(others) - any(_link(fd) == "/dev/nvidia-uvm" for fd in fds.glob("*"))
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _asked(library: Any, name: str, *arguments: Any) -> Any:

@@ -30,7 +30,11 @@ def run_worker(job: Job, take: Take) -> None:
     need not guard its main part. The process has its own session, so a Ctrl-C reaches us alone and we end it."""
     with tempfile.TemporaryDirectory(prefix="yoloproof-job-") as folder:
         job_file = Path(folder) / "job.pickle"
-        job_file.write_bytes(_pickled(job))
+        pickled = _pickled(job)
+        try:
+            job_file.write_bytes(pickled)
+        except OSError as error:
+            raise no_room(folder, error) from None
         errors = Path(folder) / "stderr.txt"
         with errors.open("wb") as stderr:
             worker = subprocess.Popen(
@@ -44,6 +48,13 @@ def run_worker(job: Job, take: Take) -> None:
             finished = _read(worker, take)
         if not finished or worker.returncode != 0:
             raise WorkerDied(_obituary(worker.returncode, errors.read_text(errors="replace")))
+
+
+def no_room(folder: str, error: OSError) -> YoloproofError:
+    """What to say where a worker's files cannot be written."""
+    return YoloproofError(
+        f"{folder} cannot be written ({error.strerror or error}); make room, or name another folder in TMPDIR"
+    )
 
 
 def _pickled(job: Job) -> bytes:

@@ -24,13 +24,19 @@ class Subject:
 
 @dataclass(frozen=True)
 class StabilityWarning:
-    """What was seen that makes a number less than it looks, and what to do about it."""
+    """What was seen that makes a number less than it looks, and what to do about it.
+
+    level_factor -- 1 or more: by what factor this alone may have moved the level of the whole run, so that another run
+    under the same settings would not get it again; None where it has no say in that, or (see `results.compare`) where
+    it has and nobody can tell how much
+    """
 
     code: str
     evidence: str
     advice: str
+    level_factor: float | None = None
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 

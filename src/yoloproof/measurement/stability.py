@@ -19,6 +19,11 @@ NOTABLE = 0.03
 # Cores of other people's work, on average while our samples ran.
 NEIGHBOUR_CORES = 0.2
 CLOCK_SHARE = 0.05
+# A CPU's boost clock wanders more than a GPU's.
+CPU_CLOCK_SHARE = 0.1
+# From which share of work on a clock counts as one under load. A CPU's is a mean over its cores, which says something
+# only where most of them work.
+GPU_BUSY, CPU_BUSY = 0.2, 0.5
 TIMER_SHARE = 0.01
 # Under this many samples a process says nothing of modes or trends.
 ENOUGH = 20
@@ -27,14 +32,21 @@ Samples = np.ndarray[Any, Any]
 
 
 def subject_warnings(
-    processes: Sequence[ProcessSamples], summary: dict[str, Any] | None, protocol: Protocol, error: str | None
+    processes: Sequence[ProcessSamples],
+    summary: dict[str, Any] | None,
+    protocol: Protocol,
+    error: str | None,
+    *,
+    zero_input: bool = False,
+    cores: float = 1.0,
 ) -> list[StabilityWarning]:
-    """What one subject's samples say against its figure."""
+    """What one subject's samples say against its figure; `cores`: how many this process may use."""
     found = [*_cut_short(processes, protocol, error)]
     if summary is not None:
         measured = [p for p in processes if p.samples_s]
-        found += [*_about_the_protocol(summary, protocol), *_about_the_timer(measured, summary)]
-        found += [*_about_the_samples(measured), *_about_the_neighbours(measured), *_about_settling(measured)]
+        found += [*_about_the_protocol(summary, protocol, zero_input), *_about_the_timer(measured, summary)]
+        found += [*_about_the_clocks(measured, summary, protocol), *_about_the_samples(measured)]
+        found += [*_about_the_processes(measured), *_about_the_neighbours(measured, cores), *_about_settling(measured)]
     return found
 
 
@@ -52,7 +64,7 @@ def _cut_short(
         )
 
 
-def _about_the_protocol(summary: dict[str, Any], protocol: Protocol) -> Iterator[StabilityWarning]:
+def _about_the_protocol(summary: dict[str, Any], protocol: Protocol, zero_input: bool) -> Iterator[StabilityWarning]:
     if protocol.quick:
         yield StabilityWarning("quick", "a quick run: few inferences, short warm-up", "leave --quick out for a result")
     if summary["interval_s"] is None:
@@ -61,7 +73,7 @@ def _about_the_protocol(summary: dict[str, Any], protocol: Protocol) -> Iterator
             f"{summary['processes']} processes carry no 95 % interval",
             "five is the least; `latency` runs six",
         )
-    if protocol.images == "zeros":
+    if zero_input:
         yield StabilityWarning(
             "zero_input",
             "every input was an all-zero image, on which a GPU draws less power and clocks higher",
@@ -85,13 +97,32 @@ def _about_the_timer(processes: Sequence[ProcessSamples], summary: dict[str, Any
             f"the timer's step or cost is {coarse * 1e6:.1f} µs, {coarse / summary['median_s']:.0%} of the median",
             "time a larger batch",
         )
+
+
+def _about_the_clocks(
+    processes: Sequence[ProcessSamples], summary: dict[str, Any], protocol: Protocol
+) -> Iterator[StabilityWarning]:
+    """Wall clock against the device's own, over `execute` alone: both ways of disagreeing."""
     device = summary["device_median_s"]
-    if device is not None and summary["median_s"] - device > max(0.1 * device, 2 * coarse):
+    if device is None:
+        return
+    wall = summary["median_s"]
+    if protocol.timed == "infer":
+        wall -= (summary["load_median_s"] or 0.0) + (summary["fetch_median_s"] or 0.0)
+    coarse = max((max(p.timer.values(), default=0.0) for p in processes), default=0.0)
+    if wall - device > max(0.1 * device, 2 * coarse):
         yield StabilityWarning(
             "host_bound",
-            f"the wall clock says {summary['median_s'] / device:.2f} times the device's own clock: the rest is "
+            f"the wall clock says {wall / device:.2f} times the device's own clock: the rest is "
             "the host launching work and waiting for it",
             "use a CUDA graph or a faster CPU; compare device times with device times only",
+        )
+    elif device - wall > max(NOTABLE * device, 2 * coarse):
+        yield StabilityWarning(
+            "clocks_disagree",
+            f"the device's own clock says {device / wall:.2f} times the wall clock, which was read before the device "
+            "was done",
+            "do not use this figure; report it with the result file",
         )
 
 
@@ -107,9 +138,24 @@ def _about_the_samples(processes: Sequence[ProcessSamples]) -> Iterator[Stabilit
         columns, bimodal, "bimodal", "two separate speeds, apart by",
         "look for a clock that switches or a neighbour that comes and goes; the median may sit on either",
     )  # fmt: skip
-    medians = [float(np.median(p.samples_s)) for p in processes if p.complete]
+
+
+def _about_the_processes(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+    """What the processes' medians say of one another: one trend over the whole run, or no one level."""
+    medians = np.array([np.median(p.samples_s) for p in processes if p.complete])
+    if len(medians) < 2:
+        return
+    trend = float(medians[-1] / medians[0]) - 1
+    if abs(trend) >= NOTABLE and len(medians) >= 5 and kendalltau(np.arange(len(medians)), medians).pvalue < 0.02:
+        yield StabilityWarning(
+            "drift",
+            f"from process to process the median moves in one direction, by {abs(trend):.1%} in all",
+            "use `--protocol sustained`, or cool the machine",
+            1 + abs(trend),
+        )
+    columns = [np.array(p.samples_s) for p in processes if len(p.samples_s) >= ENOUGH]
     within = np.median([np.median(np.abs(c - np.median(c))) for c in columns]) if columns else 0.0
-    spread = (max(medians) - min(medians)) / float(np.median(medians)) if len(medians) > 1 else 0.0
+    spread = float(np.ptp(medians) / np.median(medians))
     if spread > 2 * NOTABLE and spread * float(np.median(medians)) > 3 * within:
         yield StabilityWarning(
             "processes_differ",
@@ -124,8 +170,10 @@ def _in_most(
     """One warning where more than half of the processes show the same; a single one is chance."""
     shown = [share for share in map(change, columns) if share is not None]
     if columns and len(shown) > len(columns) / 2:
-        size = float(np.median(shown))
-        yield StabilityWarning(code, f"{evidence} {abs(size):.1%} in {len(shown)} of {len(columns)} processes", advice)
+        size = abs(float(np.median(shown)))
+        factor = 1 + size if code == "drift" else None
+        found = f"{evidence} {size:.1%} in {len(shown)} of {len(columns)} processes"
+        yield StabilityWarning(code, found, advice, factor)
 
 
 def slow_start(samples: Samples) -> float | None:
@@ -172,14 +220,17 @@ def bimodal(samples: Samples) -> float | None:
     return apart if separate and apart >= NOTABLE else None
 
 
-def _about_the_neighbours(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+def _about_the_neighbours(processes: Sequence[ProcessSamples], cores: float) -> Iterator[StabilityWarning]:
+    """Others with a share s of the cores leave us 1 - s of them: another run, with all, may be so much faster."""
     wall = sum(p.cpu.get("wall_s", 0.0) for p in processes)
     others = sum(p.cpu.get("others_s", 0.0) for p in processes)
     if wall and others / wall > NEIGHBOUR_CORES:
+        left = 1 - others / wall / cores
         yield StabilityWarning(
             "noisy_neighbour",
-            f"other programs kept {others / wall:.1f} cores busy while this was timed",
+            f"other programs kept {others / wall:.1f} of {cores:g} cores busy while this was timed",
             "stop them, or compare only what was timed side by side in one run",
+            1 / left if left > 0.05 else None,
         )
 
 
@@ -205,12 +256,22 @@ def _cpu_warnings(facts: dict[str, Any]) -> Iterator[StabilityWarning]:
         yield StabilityWarning(
             "governor", f"the CPU's frequency governor is {governor}", "sudo cpupower frequency-set -g performance"
         )
+    counts = facts["cpu"].get("throttle_count"), (facts.get("after") or {}).get("cpu_throttle_count")
+    if None not in counts and counts[1] > counts[0]:
+        yield StabilityWarning(
+            "throttled", f"cores slowed for their heat {counts[1] - counts[0]} times during the run", "cool the machine"
+        )
+    if facts["gpu"] is None:
+        clocks = _under_load(facts["during"], "cpu_clock_hz", "cpu_busy_share", CPU_BUSY)
+        advice = "fix it: sudo cpupower frequency-set -g performance, and switch boost off"
+        yield from _moved(clocks, "CPU", CPU_CLOCK_SHARE, advice)
     if facts["battery"] is not None and facts["battery"]["plugged"] is False:
         yield StabilityWarning("battery", "the machine runs on its battery", "plug it in")
 
 
 def _gpu_warnings(machine: dict[str, Any]) -> Iterator[StabilityWarning]:
     during = machine["during"]
+    clocks = _under_load(during, "sm_clock_hz", "utilization", GPU_BUSY)
     reasons = [reason for reading in during for reason in reading.get("throttle_reasons", ())]
     for reason in THROTTLING:
         if reason in reasons:
@@ -220,20 +281,34 @@ def _gpu_warnings(machine: dict[str, Any]) -> Iterator[StabilityWarning]:
                 if reason == "sw_power_cap"
                 else "cool the card; check its power supply"
             )
-            yield StabilityWarning("throttled", f"{reason} in {count} of {len(during)} readings", advice)
-    busy = [r["sm_clock_hz"] for r in during if r.get("utilization", 0) > 0.2 and "sm_clock_hz" in r]
-    if busy and max(busy) - min(busy) > CLOCK_SHARE * max(busy):
-        jumps = sum(abs(b - a) > CLOCK_SHARE * max(busy) for a, b in pairwise(busy))
-        yield StabilityWarning(
-            "clocks_moved",
-            f"the GPU's clock moved between {min(busy) / 1e6:.0f} and {max(busy) / 1e6:.0f} MHz under load "
-            f"({jumps} jumps)",
-            "lock it: sudo nvidia-smi --lock-gpu-clocks=FREQ",
-        )
-    gpu = machine["gpu"]
-    if gpu is not None and gpu.get("other_processes"):
+            # A heat or power limit shows as a lower clock, so the clock's range under load says what it did.
+            factor = max(clocks) / min(clocks) if clocks else None
+            yield StabilityWarning("throttled", f"{reason} in {count} of {len(during)} readings", advice, factor)
+    yield from _moved(clocks, "GPU", CLOCK_SHARE, "lock it: sudo nvidia-smi --lock-gpu-clocks=FREQ")
+    records = {"before": machine["gpu"], "after": (machine.get("after") or {}).get("gpu")}
+    counts = {when: (record or {}).get("other_processes") for when, record in records.items()}
+    seen = [f"{count} {when}" for when, count in counts.items() if count]
+    if seen:
         yield StabilityWarning(
             "gpu_processes",
-            f"{gpu['other_processes']} other processes held the card before the run",
+            f"other processes held the card: {' and '.join(seen)} the run",
             "end them, or take another card with CUDA_VISIBLE_DEVICES",
+        )
+
+
+def _under_load(during: Sequence[dict[str, Any]], clock: str, load: str, least: float) -> list[float]:
+    """The clock in the readings taken while the device worked."""
+    return [r[clock] for r in during if (r.get(load) or 0) > least and r.get(clock)]
+
+
+def _moved(clocks: Sequence[float], device: str, share: float, advice: str) -> Iterator[StabilityWarning]:
+    """A clock that moved by more than `share`."""
+    if clocks and max(clocks) - min(clocks) > share * max(clocks):
+        jumps = sum(abs(b - a) > share * max(clocks) for a, b in pairwise(clocks))
+        yield StabilityWarning(
+            "clocks_moved",
+            f"the {device}'s clock moved between {min(clocks) / 1e6:.0f} and {max(clocks) / 1e6:.0f} MHz under load "
+            f"({jumps} jumps)",
+            advice,
+            max(clocks) / min(clocks),
         )

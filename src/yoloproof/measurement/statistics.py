@@ -191,10 +191,11 @@ def sigma_clipped(samples: np.ndarray[Any, Any], sigmas: float = 2.0, rounds: in
 
 
 def _percentile(samples: np.ndarray[Any, Any], percent: int) -> float | None:
-    """The nearest-rank percentile: a latency that was seen. None where fewer samples than its tail needs."""
+    """The nearest-rank percentile, the smallest latency seen that so many percent of the samples do not exceed. None
+    where fewer samples than its tail needs."""
     if len(samples) < 100 / (100 - percent):
         return None
-    return float(np.percentile(samples, percent, method="higher"))
+    return float(np.percentile(samples, percent, method="inverted_cdf"))
 
 
 def _median_of(columns: Sequence[Sequence[float]]) -> float | None:

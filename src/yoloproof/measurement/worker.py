@@ -34,6 +34,8 @@ Opener = Callable[[SessionSpec], Session]
 # While waiting for a machine to settle: how often to look, and how much of the past (more than `settled` looks at).
 LOOK_EVERY_S = 1.0
 KEEP_READINGS_S = 25.0
+# How much of a long turn a Ctrl-C or a crash may cost: samples go out this often, between two inferences.
+REPORT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -181,16 +183,27 @@ def _turn(runner: _Runner, protocol: Protocol, several: bool, emit: Emit, clock:
     emit({"event": "turn", "subject": runner.index, "step": "sample"})
     if several:
         emit({"event": "warmup", "subject": runner.index, **_columns([_inference(runner, protocol, clock)], protocol)})
+    turn_end = clock.now() + protocol.turn_s if protocol.turn_s else float("inf")
+    goes_on = False
+    while not _finished(runner, protocol) and clock.now() < turn_end:
+        _stretch(runner, protocol, turn_end, goes_on, emit, clock)
+        goes_on = True
+    if _finished(runner, protocol):
+        emit({"event": "complete", "subject": runner.index})
+
+
+def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool, emit: Emit, clock: Clock) -> None:
+    """Samples up to the turn's end, the subject's end or `REPORT_EVERY_S`, and one event with them."""
     cpu = cpu_meter()
     start = clock.now()
     steps: list[Step] = []
     try:
         while True:
             steps.append(_inference(runner, protocol, clock))
-            spent = clock.now() - start
-            if runner.done + len(steps) >= runner.runs and runner.spent_s + spent >= protocol.seconds:
+            now = clock.now()
+            if now >= turn_end or now - start >= REPORT_EVERY_S:
                 break
-            if protocol.turn_s and spent >= protocol.turn_s:
+            if runner.done + len(steps) >= runner.runs and runner.spent_s + now - start >= protocol.seconds:
                 break
     finally:
         # Also when an inference raised: what was measured before it is kept.
@@ -202,13 +215,12 @@ def _turn(runner: _Runner, protocol: Protocol, several: bool, emit: Emit, clock:
                 {
                     "event": "samples",
                     "subject": runner.index,
+                    "goes_on": goes_on,
                     "share": _share(runner, protocol),
                     "cpu": cpu(),
                     **_columns(steps, protocol),
                 }
             )
-    if _finished(runner, protocol):
-        emit({"event": "complete", "subject": runner.index})
 
 
 def _share(runner: _Runner, protocol: Protocol) -> float:
@@ -283,7 +295,7 @@ def main(job_file: str) -> None:
         events.write(json.dumps(event, default=str) + "\n")
 
     devices = {subject.spec.device for subject in job.subjects.values()}
-    thermometer = thermometer_of(min(devices)) if job.protocol.settle_max_s else None
+    thermometer = thermometer_of(max(devices)) if job.protocol.settle_max_s else None
     timed_process(job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer)
     emit({"event": "end"})
 

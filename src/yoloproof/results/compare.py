@@ -17,11 +17,12 @@ from yoloproof.errors import YoloproofError
 from yoloproof.results.file import run_of
 from yoloproof.results.table import decimals
 
-ALLOWANCES = ("machine", "protocol", "unproved")
+ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
 # What makes a row the same in two files.
 KEY = ("attention", "precision", "imgsz", "batch")
-# What speaks against one run's level as a whole, and with it against any comparison with another run. Within one run
-# both sides suffered alike.
+SETTINGS = ("threads", "provider", "precision", "cuda_graph", "compile", "channels_last", "tf32")
+# What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
+# by what factor (`level_factor`) it may have moved the level. Within one run both sides suffered alike.
 LEVEL_CODES = ("noisy_neighbour", "throttled", "clocks_moved", "drift", "not_settled")
 
 
@@ -58,23 +59,26 @@ def compare_results(
 ) -> list[Comparison]:
     """Every row that both results have, B against A; where each has one row alone, these two whatever they are.
 
-    YoloproofError where machine or protocol differ or a row is not proved, unless `allow` names it ("machine",
-    "protocol", "unproved"); what was allowed then stands in the notes. Also where no row fits any.
+    YoloproofError where machine or protocol differ or a row is not proved, quick or partial, unless `allow` names it
+    (one of ALLOWANCES); what was allowed then stands in the notes, and so does every row that only one side has. Also
+    where no row fits any.
     """
-    pairs = _pairs(a["entries"], b["entries"])
+    pairs, alone = _pairs(a["entries"], b["entries"])
     if not pairs:
         raise YoloproofError(
             "the two results have no row in common: model, runtime, attention, precision, size and batch must agree"
         )
-    return [_compared(a, left, b, right, ratio_of, allow, same_run=False) for left, right in pairs]
+    left_out = [f"in one file alone, not compared: {row_label(entry)}" for entry in alone]
+    return [_compared(a, left, b, right, ratio_of, allow, left_out, same_run=False) for left, right in pairs]
 
 
 def compare_rows(result: Mapping[str, Any], ratio_of: RatioOf, allow: Sequence[str] = ()) -> list[Comparison]:
     """The rows of one result against its first, which were timed side by side in the same processes."""
+    if len(result["entries"]) < 2:
+        rows = "one row" if result["entries"] else "no row"
+        raise YoloproofError(f"this result has {rows}; give a second file, or profile both at once")
     first, *others = result["entries"]
-    if not others:
-        raise YoloproofError("this result has one row; give a second file, or profile both at once")
-    return [_compared(result, first, result, entry, ratio_of, allow, same_run=True) for entry in others]
+    return [_compared(result, first, result, entry, ratio_of, allow, (), same_run=True) for entry in others]
 
 
 def row_key(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -93,11 +97,19 @@ def row_label(entry: Mapping[str, Any]) -> str:
 
 def _pairs(
     a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+) -> tuple[list[tuple[Mapping[str, Any], Mapping[str, Any]]], list[Mapping[str, Any]]]:
+    """Rows of the same key in their order, the second of two equal ones with the second; and the rows left alone."""
     if len(a) == len(b) == 1:
-        return [(a[0], b[0])]
-    second = {row_key(entry): entry for entry in b}
-    return [(entry, second[row_key(entry)]) for entry in a if row_key(entry) in second]
+        return [(a[0], b[0])], []
+    pairs, alone, rest = [], [], list(b)
+    for entry in a:
+        twin = next((other for other in rest if row_key(other) == row_key(entry)), None)
+        if twin is None:
+            alone.append(entry)
+        else:
+            pairs.append((entry, twin))
+            rest = [other for other in rest if other is not twin]
+    return pairs, alone + rest
 
 
 def _compared(
@@ -107,6 +119,7 @@ def _compared(
     right: Mapping[str, Any],
     ratio_of: RatioOf,
     allow: Sequence[str],
+    left_out: Sequence[str],
     same_run: bool,
 ) -> Comparison:
     runs = run_of(a, left), run_of(b, right)
@@ -114,8 +127,10 @@ def _compared(
         "machine": machine_differences(runs[0]["machine"], runs[1]["machine"]),
         "protocol": protocol_differences(runs[0]["protocol"], runs[1]["protocol"]),
         "unproved": [f"{row_label(e)} is not proved" for e in (left, right) if e["proof"].get("passed") is not True],
+        "quick": ["a --quick run is no result" for run in runs if run["protocol"].get("quick")],
+        "partial": [f"{row_label(e)} is partial" for e in (left, right) if e.get("partial")],
     }
-    notes = []
+    notes = [*left_out]
     for kind, found in obstacles.items():
         if found and kind not in allow:
             raise YoloproofError(f"not comparable: {'; '.join(dict.fromkeys(found))}; --allow {kind} compares anyway")
@@ -129,12 +144,18 @@ def _compared(
         before, after = list(medians[0].values()), list(medians[1].values())
         notes.append("two runs: what changed on the machine between them is not in the interval")
     notes += [f"libraries differ: {line}" for line in library_differences(runs[0]["machine"], runs[1]["machine"])]
-    notes += [f"{row_label(e)} is partial" for e in (left, right) if e.get("partial")]
+    notes += [f"settings differ: {line}" for line in _setting_differences(left, right)]
     ratio, interval, confidence, verdict = ratio_of(after, before, paired)
-    unsteady = [] if paired else _unsteady(runs, (left, right))
-    if unsteady:
-        verdict = "cannot tell"
-        notes.append(f"{' and '.join(unsteady)}: another run's level may differ by that alone; profile both in one run")
+    doubts = {} if paired else _doubts(runs, (left, right))
+    if doubts and interval is not None:
+        factor = max(doubts.values())
+        if interval[0] / factor <= 1 <= interval[1] * factor:
+            verdict = "cannot tell"
+        size = f"up to {factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
+        notes.append(
+            f"{' and '.join(sorted(doubts))}: by that alone the level may differ between runs, {size}, and only a "
+            "larger difference counts; profile both in one run"
+        )
     if interval is None:
         notes.append(f"{len(before)} and {len(after)} processes are too few for a 95 % interval")
     return Comparison(
@@ -143,9 +164,21 @@ def _compared(
     )  # fmt: skip
 
 
-def _unsteady(runs: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    warnings = [warning for part in (*runs, *entries) for warning in part.get("warnings", ())]
-    return sorted({str(warning["code"]) for warning in warnings if warning.get("code") in LEVEL_CODES})
+def _doubts(runs: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Code → by what factor it may have moved a level, infinite where the warning does not say."""
+    doubts: dict[str, float] = {}
+    for warning in (warning for part in (*runs, *entries) for warning in part.get("warnings", ())):
+        if warning.get("code") in LEVEL_CODES:
+            factor = warning.get("level_factor")
+            known = float(factor) if isinstance(factor, (int, float)) else math.inf
+            doubts[warning["code"]] = max(doubts.get(warning["code"], 1.0), known)
+    return doubts
+
+
+def _setting_differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """How two rows are run where that is not in their key: often the very thing compared, so said, not refused."""
+    pairs = [(key, left["runtime"].get(key), right["runtime"].get(key)) for key in SETTINGS]
+    return [f"{key} {one} against {other}" for key, one, other in pairs if one != other]
 
 
 def _process_medians(entry: Mapping[str, Any]) -> dict[int, float]:
@@ -162,7 +195,8 @@ def machine_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]
     """In what two machines, or the settings of one, differ so that their times do not compare."""
     keys = (
         ("CPU", "cpu", "model"), ("cores", "cpu", "logical_cores"), ("core quota", "cpu", "quota_cores"),
-        ("governor", "cpu", "governor"), ("affinity", "cpu", "affinity"), ("GPU", "gpu", "name"),
+        ("governor", "cpu", "governor"), ("boost", "cpu", "boost"), ("affinity", "cpu", "affinity"),
+        ("niceness", "cpu", "niceness"), ("GPU", "gpu", "name"), ("card", "gpu", "uuid"),
         ("driver", "gpu", "driver"), ("power limit", "gpu", "power_limit_w"),
     )  # fmt: skip
     found = []

@@ -10,28 +10,33 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from yoloproof.errors import YoloproofError
+from yoloproof.results.schema import ENTRY, RUN, first_wrong
 
 SCHEMA = 1
-# What every entry has, and of which type; None is allowed where the type says so.
-ENTRY_KEYS: dict[str, tuple[type, ...]] = {
-    "model": (dict,),
-    "artifact": (dict,),
-    "runtime": (dict,),
-    "proof": (dict,),
-    "processes": (list,),
-    "summary": (dict, type(None)),
-    "warnings": (list,),
-}
-RUN_KEYS: dict[str, tuple[type, ...]] = {"machine": (dict,), "protocol": (dict,)}
 
 
 def write_result(result: Mapping[str, Any], path: str | Path) -> None:
-    """Write `result` to a new file, whole or not at all. YoloproofError for a shape that `read_result` would refuse,
-    and what `write_new` raises."""
-    _check_shape(result, str(path))
-    write_new(json.dumps(_plain(result), indent=1, allow_nan=False, default=str) + "\n", Path(path))
+    """Write `result` to a new file, whole or not at all.
+
+    Where that fails, after minutes of measuring, it goes into a new file of the temporary folder, if there is room.
+    YoloproofError all the same, as `write_new` raises it, saying where the result is kept; also for a shape that
+    `read_result` would refuse.
+    """
+    plain = _plain(result)
+    _check_shape(plain, str(path))
+    text = json.dumps(plain, indent=1, allow_nan=False, default=str) + "\n"
+    try:
+        write_new(text, Path(path))
+    except YoloproofError as error:
+        kept = Path(tempfile.gettempdir()) / f"yoloproof-{uuid4().hex[:8]}.json"
+        try:
+            write_new(text, kept)
+        except YoloproofError:
+            raise error from None
+        raise YoloproofError(f"{error}. This result is kept in {kept}") from None
 
 
 def write_new(text: str, path: Path) -> None:
@@ -89,7 +94,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise YoloproofError(f"{path} cannot be read: {error.strerror}; give a file of `profile --json`") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and a number of 5000 digits
         reason = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "not JSON text"
         raise YoloproofError(f"{path} is not a result file ({reason}); give a file of `profile --json`") from None
     _check_shape(result, str(path))
@@ -107,7 +112,7 @@ def run_of(result: Mapping[str, Any], entry: Mapping[str, Any]) -> Mapping[str, 
 def _check_shape(result: Any, where: str) -> None:
     if not isinstance(result, Mapping) or "schema" not in result:
         raise YoloproofError(f"{where} is not a result file: it names no schema; give a file of `profile --json`")
-    if result["schema"] != SCHEMA:
+    if type(result["schema"]) is not int or result["schema"] != SCHEMA:
         raise YoloproofError(
             f"{where} is of schema {result['schema']!r}, this version reads {SCHEMA}; use the yoloproof that wrote it"
         )
@@ -115,20 +120,18 @@ def _check_shape(result: Any, where: str) -> None:
     if not isinstance(entries, list) or not isinstance(runs, list):
         raise YoloproofError(f"{where} is damaged: entries or runs is no list; measure again")
     for number, run in enumerate(runs):
-        _check_keys(run, RUN_KEYS, f"{where} is damaged: run {number}")
+        _check_part(run, RUN, f"{where} is damaged: run {number}")
     for number, entry in enumerate(entries):
-        _check_keys(entry, ENTRY_KEYS, f"{where} is damaged: entry {number}")
+        _check_part(entry, ENTRY, f"{where} is damaged: entry {number}")
         index = entry.get("run", 0)
-        if not isinstance(index, int) or not 0 <= index < len(runs):
+        if type(index) is not int or not 0 <= index < len(runs):
             raise YoloproofError(f"{where} is damaged: entry {number} names run {index!r} of {len(runs)}")
 
 
-def _check_keys(part: Any, keys: Mapping[str, tuple[type, ...]], where: str) -> None:
-    if not isinstance(part, Mapping):
-        raise YoloproofError(f"{where} is no record; measure again")
-    for key, types in keys.items():
-        if not isinstance(part.get(key), types) or (key not in part):
-            raise YoloproofError(f"{where} has no proper {key!r}; measure again")
+def _check_part(part: Any, rule: Mapping[str, Any], where: str) -> None:
+    wrong = first_wrong(part, rule)
+    if wrong is not None:
+        raise YoloproofError(f"{where} " + (f"has no proper {wrong!r}; measure again" if wrong else "is no record"))
 
 
 def _plain(value: Any) -> Any:

@@ -95,9 +95,9 @@ def _nearest(rows: tuple[Mapping[str, Any], ...], basis: str, near: float, label
     return Resemblance(best["attention"], basis, rows, line + hint)
 
 
-def forensics_table(resemblance: Resemblance) -> Table:
-    """The rows of a resemblance, nearest marked, the verdict as the caption."""
-    table = Table(box=None, title="Which attention does the published figure resemble?", caption=resemblance.line)
+def forensics_table(resemblance: Resemblance, name: str = "") -> Table:
+    """The rows of a resemblance, the one resembled marked; `name`: of what they are rows."""
+    table = Table(box=None, title=f"Which attention does the published figure resemble? {name}", title_justify="left")
     for heading in ("attention", "median ms", "× published", "same detector"):
         table.add_column(heading, justify="left" if heading == "attention" else "right")
     for row in resemblance.rows:

@@ -13,18 +13,22 @@ from yoloproof.results.file import run_of
 from yoloproof.results.published import model_ratios, verdict
 
 ACCURACY = {"AP": "AP", "AP50": "AP50"}
+# Headings of two lines, so that 80 columns hold the table.
+MILLIONS = "M\npar"
+FIGURES = ("median\nms", "95 % over\nprocesses", "p90", "FPS")
 SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16"}
 
 
 def latency_table(result: Mapping[str, Any]) -> Table:
     """One row per entry, fit for 80 columns. An unproved row's figures stand in brackets: they are no result.
 
-    ± is half of the 95 % interval over processes; ~ the median absolute deviation, where there is no interval.
+    Beside the median stand the ends of its 95 % interval over processes, not "±": it is seldom symmetric. Where there
+    is none, ~ is the median absolute deviation of the samples.
     """
     entries = result["entries"]
     table = Table(box=None, padding=(0, 1, 0, 0), title=_title(result), title_justify="left", title_style="bold")
-    for heading in ("model", "M par", "GFLOPs", "prec", "attention", "runtime", "median ms", "p90", "FPS", "proof"):
-        numeric = heading in ("M par", "GFLOPs", "median ms", "p90", "FPS")
+    for heading in ("model", MILLIONS, "GFLOPs", "prec", "attention", "runtime", *FIGURES, "proof"):
+        numeric = heading in (MILLIONS, "GFLOPs", *FIGURES)
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     accuracy = [key for key in ACCURACY if any((entry.get("accuracy") or {}).get(key) is not None for entry in entries)]
     for key in accuracy:
@@ -43,7 +47,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
 
 def notes(result: Mapping[str, Any]) -> list[Text]:
     """What belongs below the table: signs, failed checks, published figures, warnings; each a line or two."""
-    return [*_signs(result), *_failures(result), *_published(result), *_warnings(result)]
+    return [*_signs(result), *_failures(result), *_own_terms(result), *_published(result), *_warnings(result)]
 
 
 def _title(result: Mapping[str, Any]) -> str:
@@ -78,28 +82,28 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[str, str, str]:
-    """Median with its spread, p90, images per second."""
+def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[str, ...]:
+    """Median, its interval, p90, images per second."""
     if summary is None:
-        return "failed", "–", "–"
+        return "failed", "–", "–", "–"
     places = decimals(summary["median_s"])
-    interval, p90 = summary.get("interval_s"), summary.get("p90_s")
-    spread = (
-        f"± {(interval[1] - interval[0]) / 2 * 1e3:.{places}f}"
-        if interval
-        else f"~ {summary['mad_s'] * 1e3:.{places}f}"
-    )
+    shorter = places if places == 3 else max(0, places - 1)
+    interval, mad_s, p90, fps = (summary.get(key) for key in ("interval_s", "mad_s", "p90_s", "fps"))
+    spread = "–" if mad_s is None else f"~{mad_s * 1e3:.{places}f}"
+    if interval:
+        spread = f"{interval[0] * 1e3:.{shorter}f}–{interval[1] * 1e3:.{shorter}f}"
     cells = (
-        f"{summary['median_s'] * 1e3:.{places}f} {spread}",
+        f"{summary['median_s'] * 1e3:.{places}f}",
+        spread,
         "–" if p90 is None else f"{p90 * 1e3:.{places}f}",
-        f"{summary['fps']:.{1 if summary['fps'] < 100 else 0}f}",
+        "–" if fps is None else f"{fps:.{1 if fps < 100 else 0}f}",
     )
-    return cells if passed is True else (f"({cells[0]})", f"({cells[1]})", f"({cells[2]})")
+    return cells if passed is True else tuple(f"({cell})" for cell in cells)
 
 
 def decimals(seconds: float) -> int:
     """Decimal places of a latency in milliseconds, so that three or four digits show."""
-    return 1 if seconds >= 0.1 else 2 if seconds >= 0.01 else 3
+    return next((places for places, least in enumerate((1.0, 0.1, 0.01)) if seconds >= least), 3)
 
 
 def _scaled(value: float | None, unit: float) -> str:
@@ -112,10 +116,8 @@ def _percent(share: float | None) -> str:
 
 def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
     measured = [entry for entry in result["entries"] if entry["summary"]]
-    if any(entry["summary"].get("interval_s") for entry in measured):
-        yield Text("± half of the 95 % interval of the median over fresh processes", "dim")
     if any(not entry["summary"].get("interval_s") for entry in measured):
-        yield Text("~ median absolute deviation: too few processes for an interval", "dim")
+        yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
     if any(entry["proof"].get("passed") is not True for entry in result["entries"]):
         yield Text("( ) not proved to be the published detector: the figure is no result", "dim")
 
@@ -128,6 +130,18 @@ def _failures(result: Mapping[str, Any]) -> Iterator[Text]:
         reason = entry.get("error") or entry.get("failure")
         if reason:
             yield Text(f"! {_label(entry)}: {reason}", "red")
+
+
+def _own_terms(result: Mapping[str, Any]) -> Iterator[Text]:
+    """Under the protocol `published`: the figure that ProfileModels would have printed."""
+    for entry in result["entries"]:
+        mean_s, std_s = ((entry["summary"] or {}).get(key) for key in ("clipped_mean_s", "clipped_std_s"))
+        if mean_s and std_s is not None:
+            places = decimals(mean_s)
+            yield Text(
+                f"{_label(entry)} as ProfileModels reports it: {mean_s * 1e3:.{places}f} ± {std_s * 1e3:.{places}f} ms "
+                f"(mean ± standard deviation of what its clipping left)"
+            )
 
 
 def _published(result: Mapping[str, Any]) -> Iterator[Text]:

@@ -1,0 +1,70 @@
+"""With what status `profile` ends, and what it keeps, on made-up results."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_results import made_entry, made_result
+from yoloproof import profiling
+from yoloproof.cli import main
+from yoloproof.results.file import read_result
+
+
+def status_of(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], *words: str) -> int:
+    monkeypatch.setattr(profiling, "profile", lambda *_, **__: result)
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def result(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**made_result([{"error": None, **entry} for entry in entries]), "interrupted": False, **changes}
+
+
+def test_an_interrupted_run_is_kept_shown_and_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    cut = result(made_entry(partial=True), interrupted=True, partial=True)
+    assert status_of(monkeypatch, cut, "--json", str(path)) == 130
+    said = capsys.readouterr()
+    assert "PARTIAL" in said.out
+    assert said.err.strip() == "yoloproof: interrupted"
+    assert read_result(path)["partial"] is True
+
+
+def test_a_name_taken_meanwhile_costs_neither_the_table_nor_the_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.json"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("yoloproof.commands.profile.check_new", lambda _: path.write_text("theirs"))
+    assert status_of(monkeypatch, result(made_entry()), "--json", str(path)) == 2
+    said = capsys.readouterr()
+    assert "yolov13n" in said.out
+    assert "This result is kept in" in said.err
+    assert path.read_text() == "theirs"
+    (kept,) = tmp_path.glob("yoloproof-*.json")
+    assert read_result(kept)["entries"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words", "status"),
+    [
+        (made_entry(), (), 0),
+        (made_entry(proved=False), (), 1),
+        (made_entry(error="inference failed: x"), (), 1),
+        (made_entry(attention="stripped", proved=False), (), 1),
+        (made_entry(attention="stripped", proved=False), ("--forensics",), 0),
+    ],
+)
+def test_not_proved_or_not_timed_is_one(
+    monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any], words: tuple[str, ...], status: int
+) -> None:
+    assert status_of(monkeypatch, result(entry), *words) == status
