@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from yoloproof.estimate.calibration import (
+    BELIEFS,
     Fit,
     bootstrap_weights,
     draw_fits,
@@ -66,6 +67,8 @@ def test_holding_out_leaves_no_figure_of_the_family_in_any_table():
     fitted = fit(rest, Form())
     assert "yolo11-docs" not in fitted.tables  # its factor cannot have been seen
     offset, factor = fitted.typical_table()
+    seen = np.log([fitted.tables["thu"], fitted.tables["comparison"], BELIEFS.typical_table()])
+    assert (offset, factor) == pytest.approx(tuple(np.exp(seen.mean(axis=0))))  # the prior counts as a table
     assert float(fitted.latency_s(1e-3, "yolo11-docs")) == pytest.approx(offset + factor * 1e-3)
 
 
@@ -84,6 +87,14 @@ def test_held_out_errors_meet_the_goal():
     assert shipped["mean_error"] <= 0.08
     assert shipped["worst_error"] <= 0.15
     assert shipped["coverage_90"] >= 0.8
+
+
+def test_the_priors_hold_back_the_fit():
+    """Twelve numbers are fitted to thirty figures of fifteen networks; the figures decide fewer."""
+    decided = fit(DATA, Form()).effective_parameters
+    assert 4 < decided < 12
+    certain = {name: replace(prior, spread=1e-4) for name, prior in BELIEFS.constants.items()}
+    assert fit(DATA, Form(), beliefs=replace(BELIEFS, constants=certain)).effective_parameters < 6.01
 
 
 def test_the_committed_fit_is_the_fit_of_the_committed_figures():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -61,13 +61,14 @@ class Observation:
 
 @dataclass(frozen=True)
 class Fit:
-    """Constants, each table's offset and factor (the prior's among them), and the misfit (half the sum of squares,
-    priors included)."""
+    """Constants, each table's offset and factor (the prior's among them), the misfit (half the sum of squares, priors
+    included) and how many parameters the figures, rather than the priors, decided."""
 
     form: Form
     constants: dict[str, float]
     tables: dict[str, tuple[float, float]]
     misfit: float
+    effective_parameters: float = 0.0
 
     def typical_table(self) -> tuple[float, float]:
         """Offset and factor for a table that has no figures in the fit: geometric means, the prior being one of them."""
@@ -146,7 +147,9 @@ def fit(
     offsets, factors = np.split(values[count:], 2)
     constants = {**prior_medians(), **{name: float(v) for name, v in zip(names, values, strict=False)}}
     lines = {name: (float(o), float(f)) for name, o, f in zip(tables, offsets, factors, strict=True)}
-    return Fit(form, constants, {PRIOR_TABLE: beliefs.typical_table(), **lines}, float(result.cost))
+    by_figures = result.jac[: len(data)]
+    decided = np.trace(np.linalg.solve(result.jac.T @ result.jac, by_figures.T @ by_figures))
+    return Fit(form, constants, {PRIOR_TABLE: beliefs.typical_table(), **lines}, float(result.cost), float(decided))
 
 
 def predict(fitted: Fit, data: Sequence[Observation], gpu: Gpu = GPUS["t4"]) -> NDArray[np.float64]:
@@ -203,5 +206,5 @@ def draw_fits(
         free = {
             name: prior.median * float(np.exp(rng.normal(0, prior.spread))) for name, prior in ATTENTION_PRIORS.items()
         }
-        fits.append(Fit(drawn.form, {**drawn.constants, **free}, drawn.tables, drawn.misfit))
+        fits.append(replace(drawn, constants={**drawn.constants, **free}))
     return fits

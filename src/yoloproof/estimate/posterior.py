@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -115,7 +115,7 @@ def with_drawn_tables(fitted: Fit, tables: Sequence[str], rng: np.random.Generat
         )
         for table in tables
     }
-    return Fit(fitted.form, fitted.constants, {**drawn, **fitted.tables}, fitted.misfit)
+    return replace(fitted, tables={**drawn, **fitted.tables})
 
 
 def _with_noise(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -162,7 +162,7 @@ def posterior_from_json(text: str) -> Posterior:
 
     def fit_from(row: dict[str, Any]) -> Fit:
         tables = {name: (float(pair[0]), float(pair[1])) for name, pair in row["tables"].items()}
-        return Fit(Form(**row["form"]), row["constants"], tables, row["misfit"])
+        return Fit(Form(**row["form"]), row["constants"], tables, row["misfit"], row["effective_parameters"])
 
     data = json.loads(text)
     return Posterior(fit_from(data["point"]), tuple(fit_from(row) for row in data["draws"]), data["held_out"])
