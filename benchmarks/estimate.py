@@ -253,11 +253,13 @@ def attention_table(posterior: Posterior) -> str:
 
 
 def transfer_tables(posterior: Posterior) -> tuple[str, str]:
-    """Mean errors by form, and every timing, of the committed results/h100-*.json."""
-    files = sorted((ROOT / "results").glob("h100-*.json"))
-    if not files:
-        raise YoloproofError("results/: no h100-*.json; benchmarks/gpu.py writes them on an H100")
-    found = transfer_rows(posterior, [json.loads(path.read_text(encoding="utf-8")) for path in files])
+    """Mean errors by form, and every timing, of the committed results/h100-*.json (or h200) that measured ceilings."""
+    files = sorted((ROOT / "results").glob("h[12]00-*.json"))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    results = [result for result in results if result.get("ceilings")]
+    if not results:
+        raise YoloproofError("results/: no h100-*.json with ceilings; benchmarks/gpu.py writes them on an H100")
+    found = transfer_rows(posterior, results)
     rows = [
         [
             row.gpu, row.model + (f" ×{row.batch}" if row.batch > 1 else ""), row.form, row.attention,
@@ -313,7 +315,7 @@ def pages(study: Study) -> dict[Path, str]:
     return {
         ROOT / "docs/t4-tables.md": "# Tables made by benchmarks/estimate.py\n"
         + "".join(f"\n## {title}\n\n{body}" for title, body in sections.items()),
-        document: BLOCK.sub(lambda m: m[1] + blocks[m[2]] + m[3], document.read_text(encoding="utf-8")),
+        document: BLOCK.sub(lambda m: f"{m[1]}\n{blocks[m[2]]}\n{m[3]}", document.read_text(encoding="utf-8")),
         ROOT / "docs/t4.svg": figure_svg(study.folds["family"], models),
     }
 

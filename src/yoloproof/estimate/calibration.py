@@ -120,7 +120,8 @@ def fit(
 
     def kernel_s(x: NDArray[np.float64]) -> NDArray[np.float64]:
         constants = {**uncalibrated, **dict(zip(names, np.exp(x[:count]), strict=True))}
-        return network_seconds(kernels, constants, form, gpu)[of_model]
+        of_row: NDArray[np.float64] = network_seconds(kernels, constants, form, gpu)[of_model]
+        return of_row
 
     def offsets_factors(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         offsets, factors = np.split(np.exp(x[count:]), 2)

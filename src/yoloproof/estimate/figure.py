@@ -88,22 +88,18 @@ def _held_out_panel(rows: Sequence[HeldOut]) -> list[str]:
         "predicted latency, ms</text>",
     ]
     for row in rows:
-        seen, (under, over) = 1e3 * row.observation.seconds, row.intervals_s[0.9]
-        colour = FAMILIES[family_from_model(row.observation.model)][1]
-        parts.append(_line(x(seen), y(1e3 * under), x(seen), y(1e3 * over), colour, 2.5, 'stroke-opacity="0.35"'))
+        at, colour = x(1e3 * row.observation.seconds), FAMILIES[family_from_model(row.observation.model)][1]
+        under, over = (y(1e3 * end) for end in row.intervals_s[0.9])
+        parts.append(_line(at, under, at, over, colour, 2.5, 'stroke-opacity="0.35"'))
     for row in rows:
-        seen, model = row.observation, row.observation.model
-        parts.append(
-            _dot(
-                x(1e3 * seen.seconds), y(1e3 * row.predicted_s), FAMILIES[family_from_model(model)][1],
-                seen.table in PROJECT_TABLES,
-                f"{model} ({seen.table}): {1e3 * seen.seconds:.2f} published, {1e3 * row.predicted_s:.2f} predicted",
-            )
-        )  # fmt: skip
+        seen, colour = row.observation, FAMILIES[family_from_model(row.observation.model)][1]
+        words = f"{1e3 * seen.seconds:.2f} published, {1e3 * row.predicted_s:.2f} predicted"
+        filled, tooltip = seen.table in PROJECT_TABLES, f"{seen.model} ({seen.table}): {words}"
+        parts.append(_dot(x(1e3 * seen.seconds), y(1e3 * row.predicted_s), colour, filled, tooltip))
     for index, (name, colour) in enumerate(FAMILIES.values()):
         parts += [_dot(left + 18, TOP + 20 + 21 * index, colour), _text(left + 32, TOP + 24 + 21 * index, name)]
-    at = TOP + 20 + 21 * len(FAMILIES)
-    parts += [_dot(left + 18, at, SOFT, filled=False), _text(left + 32, at + 4, "hollow: the second table")]
+    last = TOP + 20 + 21 * len(FAMILIES)
+    parts += [_dot(left + 18, last, SOFT, filled=False), _text(left + 32, last + 4, "hollow: the second table")]
     parts.append(_text(right - 8, BOTTOM - 12, "grey band: ±15 %", "end", f'fill="{SOFT}"'))
     return parts
 
