@@ -88,7 +88,7 @@ def profile(
     print_result(result, console)
     estimates = [] if result["machine"].get("gpu") else t4_estimates([("this run", result)])
     for line in (*_stage_lines(result), *estimates):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
     if any(e["proof"]["passed"] is not True and e["model"]["weights"] != "foreign" for e in result["entries"]):
