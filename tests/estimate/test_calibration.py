@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from yoloproof.estimate.calibration import (
+    BELIEFS,
     Fit,
     bootstrap_weights,
     draw_fits,
@@ -16,7 +17,7 @@ from yoloproof.estimate.calibration import (
     form_weights,
     observations,
     predict,
-    without_family,
+    without,
 )
 from yoloproof.estimate.cost import Form, prior_medians
 from yoloproof.estimate.posterior import (
@@ -51,7 +52,7 @@ def test_the_fit_explains_figures_made_by_the_model():
     found = predict(fit(made, Form()), made)
     assert np.abs(found / predict(truth, DATA) - 1).max() < 0.04
     for family in families(made):  # held out too
-        rest, held = without_family(made, family)
+        rest, held = without(made, family)
         seen = [row for row in held if row.table in {other.table for other in rest}]
         errors = predict(fit(rest, Form()), seen) / np.array([row.seconds for row in seen]) - 1
         assert np.abs(errors).max() < 0.06
@@ -59,20 +60,22 @@ def test_the_fit_explains_figures_made_by_the_model():
 
 def test_holding_out_leaves_no_figure_of_the_family_in_any_table():
     for family in ("yolov8", "yolov10", "yolo11"):
-        rest, held = without_family(DATA, family)
+        rest, held = without(DATA, family)
         assert len(held) == 10
         assert not any(row.model.startswith(family) for row in rest)
-    rest, _ = without_family(DATA, "yolo11")
+    rest, _ = without(DATA, "yolo11")
     fitted = fit(rest, Form())
     assert "yolo11-docs" not in fitted.tables  # its factor cannot have been seen
     offset, factor = fitted.typical_table()
+    seen = np.log([fitted.tables["thu"], fitted.tables["comparison"], BELIEFS.typical_table()])
+    assert (offset, factor) == pytest.approx(tuple(np.exp(seen.mean(axis=0))))  # the prior counts as a table
     assert float(fitted.latency_s(1e-3, "yolo11-docs")) == pytest.approx(offset + factor * 1e-3)
 
 
 def test_held_out_errors_meet_the_goal():
     errors = []
     for family in families(FIFTEEN):
-        rest, held = without_family(DATA, family)
+        rest, held = without(DATA, family)
         project = [row for row in held if row in FIFTEEN]
         errors += list(predict(fit(rest, Form()), project) / np.array([row.seconds for row in project]) - 1)
     assert len(errors) == 15
@@ -84,6 +87,14 @@ def test_held_out_errors_meet_the_goal():
     assert shipped["mean_error"] <= 0.08
     assert shipped["worst_error"] <= 0.15
     assert shipped["coverage_90"] >= 0.8
+
+
+def test_the_priors_hold_back_the_fit():
+    """Twelve numbers are fitted to thirty figures of fifteen networks; the figures decide fewer."""
+    decided = fit(DATA, Form()).effective_parameters
+    assert 4 < decided < 12
+    certain = {name: replace(prior, spread=1e-4) for name, prior in BELIEFS.constants.items()}
+    assert fit(DATA, Form(), beliefs=replace(BELIEFS, constants=certain)).effective_parameters < 6.01
 
 
 def test_the_committed_fit_is_the_fit_of_the_committed_figures():

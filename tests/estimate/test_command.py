@@ -47,6 +47,10 @@ def test_the_table_says_what_it_is_and_the_json_is_in_seconds(tmp_path):
         (("yolov99n",), "no layer shapes of 'yolov99n'"),
         (("yolov13n", "--gpu", "voodoo2"), "no figures for a GPU called 'voodoo2'"),
         (("yolov13n", "--imgsz", "384x640"), "square image"),
+        (("yolov13n", "--bandwidth-gbs", "nan"), "must be a positive number"),
+        (("yolov13n", "--tensor-tflops", "inf"), "must be a positive number"),
+        (("yolov13n", "--batch", "1000000"), "give 1 to 1024 images"),
+        (("yolov8n", "--attention", "stripped"), "yolov8n has no attention"),
     ],
 )
 def test_errors_are_one_line(arguments, words, monkeypatch, capsys):
@@ -90,3 +94,27 @@ def test_parts_and_blocks_add_up():
         assert sum(found.blocks_s.values()) == pytest.approx(inside)
         assert all(0 < saved < found.seconds for saved in found.levers_s.values())
         assert ("fused attention" in found.levers_s) == (attention == "published")
+
+
+def test_a_network_without_attention_is_not_called_fused(capsys):
+    command("yolov8n")
+    shown = capsys.readouterr().out
+    assert "no attention" in shown
+    assert "fused  " not in shown
+    assert "no attention: " in estimate_line("yolov8n")
+
+
+def test_a_report_shows_the_estimate_below_its_table_and_not_where_a_t4_was_measured(tmp_path):
+    from made_results import made_entry, made_result
+    from yoloproof.commands.report import report
+
+    on_cpu = made_result([made_entry()])
+    (tmp_path / "cpu.json").write_text(json.dumps(on_cpu), encoding="utf-8")
+    report([tmp_path / "cpu.json"], output=tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    _, _, below = page.partition("</table>")
+    assert f"<li>{estimate_line('yolov13n')}</li>" in below
+    on_t4 = {**on_cpu, "machine": {**on_cpu["machine"], "gpu": {"name": "Tesla T4"}}}
+    (tmp_path / "t4.json").write_text(json.dumps(on_t4), encoding="utf-8")
+    report([tmp_path / "t4.json"], output=tmp_path / "t.html")
+    assert "estimate, not a measurement" not in (tmp_path / "t.html").read_text(encoding="utf-8")

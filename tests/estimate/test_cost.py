@@ -95,8 +95,10 @@ def test_ceilings_replace_the_data_sheet_and_end_the_calibration():
     gpu = gpu_with_ceilings(T4, tensor_flops_s=30e12, memory_bytes_s=240e9)
     assert (gpu.tensor_flops_s, gpu.memory_bytes_s, gpu.calibrated) == (30e12, 240e9, False)
     assert gpu.measured_memory
-    with pytest.raises(YoloproofError, match="must be positive"):
-        gpu_with_ceilings(T4, memory_bytes_s=0)
+    assert gpu.measured_tensor
+    for bad in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(YoloproofError, match="must be a positive number"):
+            gpu_with_ceilings(T4, memory_bytes_s=bad)
     with pytest.raises(YoloproofError, match="choose one of t4"):
         gpu_from_name("gtx1060")
 

@@ -150,3 +150,97 @@ def test_unknown_operators_are_named_and_unknown_shapes_refused(tmp_path):
     (tmp_path / "n.onnx").write_bytes(b"not a model")
     with pytest.raises(YoloproofError, match=r"n\.onnx"):
         kernels_from_onnx(tmp_path / "n.onnx")
+
+
+def test_what_tensorrt_folds_into_a_convolution_costs_nothing(tmp_path):
+    """A batch norm and a ReLU vanish, a residual costs its bytes."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="/a/Conv", pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "one", "one", "one", "one"], ["n"], name="/a/BatchNorm"),
+        helper.make_node("Add", ["n", "x"], ["s"], name="/a/Add"),
+        helper.make_node("Relu", ["s"], ["y"], name="/a/Relu"),
+    ]
+    shape = (1, 16, 32, 32)
+    path = write(tmp_path / "r.onnx", nodes, {"x": shape}, {"y": None}, {"w": (16, 16, 3, 3), "one": (16,)})
+    (kernel,) = kernels_from_onnx(path).kernels
+    assert kernel.kind == "gemm"
+    assert kernel.bytes_activations == 3 * HALF * 16 * 32 * 32
+
+
+def detr(queries: int = 50):
+    """A detector as RT-DETR builds one: convolutions, an encoder layer, the best tokens as queries, a decoder that
+    attends to itself and samples the image."""
+    import torch
+    from torch import nn
+
+    class Detr(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 32, 4, 4), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 64, 4, 4))
+            self.encoder = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, activation="gelu")
+            self.scores, self.norm = nn.Linear(64, 80), nn.LayerNorm(64)
+            self.decoder = nn.MultiheadAttention(64, 4, batch_first=True)
+            self.offsets, self.boxes = nn.Linear(64, 8), nn.Linear(64, 4)
+
+        def forward(self, x):
+            maps = self.stem(x)
+            batch, channels, height, width = maps.shape
+            tokens = self.encoder(maps.flatten(2).transpose(1, 2))
+            best = self.scores(tokens).max(-1).values.topk(queries, 1).indices
+            q = torch.gather(tokens, 1, best.unsqueeze(-1).expand(-1, -1, channels))
+            q = self.norm(q + self.decoder(q, q, q, need_weights=False)[0])
+            grid = torch.tanh(self.offsets(q)).view(batch, queries, 4, 2)
+            image = tokens.transpose(1, 2).reshape(batch, channels, height, width)
+            sampled = nn.functional.grid_sample(image, grid, align_corners=False)
+            return self.boxes(q + sampled.mean(-1).transpose(1, 2)).sigmoid(), self.scores(q)
+
+    return Detr().eval()
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_transformer_whose_graph_computes_its_own_shapes(tmp_path, dynamic, monkeypatch):
+    """The older exporter leaves Shape, Gather and Concat in front of every Reshape."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)
+    path = tmp_path / "detr.onnx"
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}} if dynamic else None
+    torch.onnx.export(
+        detr(), (torch.zeros(1, 3, 128, 128),), path, dynamo=False, opset_version=17, input_names=["images"],
+        dynamic_axes=axes,
+    )  # fmt: skip
+    found = kernels_from_onnx(path, 1, 128)
+    tokens = [k.m for k in found.kernels if k.kind == "score"]
+    assert len(tokens) == 2  # the encoder's softmax and the decoder's
+    products = sorted(k.flops for k in found.kernels if k.kind == "gemm" and k.groups == 4)
+    assert products == [2 * 4 * n * n * 16 for n in (50, 50, 64, 64)]
+    assert Counter(k.kind for k in found.kernels)["selection"] == 1
+    assert found.unmodelled == ()
+    assert found.input_shape == (1, 3, 128, 128)
+    if dynamic:
+        wider = kernels_from_onnx(path, 2, 256)
+        assert wider.input_shape == (2, 3, 256, 256)
+        assert max(k.m for k in wider.kernels if k.kind == "gemm" and k.groups == 8) == 256  # tokens
+
+
+def test_an_onnx_file_keeps_its_own_size_and_says_so(tmp_path):
+    nodes, weights = block("x", "a", "w"), {"w": (8, 3, 3, 3)}
+    fixed = write(tmp_path / "f.onnx", nodes, {"x": (2, 3, 96, 160)}, {"a_o": None}, weights)
+    found = estimate(fixed)
+    assert (found.batch, found.imgsz, found.calibrated) == (2, (96, 160), False)
+    for asked in ({"batch": 4}, {"imgsz": 320}):
+        with pytest.raises(YoloproofError, match="fixed at 2 × 3 × 96 × 160"):
+            estimate(fixed, **asked)
+    with pytest.raises(YoloproofError, match="in its graph"):
+        estimate(fixed, attention="fused")
+    free = write(tmp_path / "d.onnx", nodes, {"x": ("N", 3, "H", "W")}, {"a_o": None}, weights)
+    assert estimate(free).calibrated
+    assert (estimate(free, batch=4, imgsz=320).batch, estimate(free, imgsz=320).imgsz) == (4, (320, 320))
+
+
+def test_a_second_input_shares_the_batch(tmp_path):
+    """As RT-DETR's export has it: the images and the size of each."""
+    nodes = [*block("x", "a", "w"), helper.make_node("Relu", ["sizes"], ["s"])]
+    inputs = {"x": ("N", 3, "H", "W"), "sizes": ("N", 2)}
+    path = write(tmp_path / "t.onnx", nodes, inputs, {"a_o": None, "s": None}, {"w": (8, 3, 3, 3)})
+    assert kernels_from_onnx(path, 3, 64).kernels[-1].bytes_activations == 2 * HALF * 3 * 2

@@ -77,7 +77,7 @@ def test_stripping_takes_the_queries_and_keys_along_and_nothing_else():
 
 
 def test_which_attentions_a_model_has():
-    assert attentions_of("yolov8n") == ("fused",)
+    assert attentions_of("yolov8n") == ()
     assert attentions_of("yolov13n") == ("fused", "explicit", "published", "stripped")
 
 

@@ -21,7 +21,9 @@ def estimate(
     model: Annotated[
         str, typer.Argument(help="yolov13n … yolov8x by name, a .pt or .safetensors file, or any .onnx file")
     ],
-    gpu: Annotated[str, typer.Option(help="t4 (calibrated); rtx2080, rtx2080ti, a10, a100, l4, h100 (not)")] = "t4",
+    gpu: Annotated[
+        str, typer.Option(help="t4 (calibrated); rtx2080, rtx2080ti, a10, a100, l4, h100, h200 (not)")
+    ] = "t4",
     attention: Annotated[
         list[str], typer.Option(help="fused, explicit, published, stripped; repeatable. Default: all")
     ] = [],  # noqa: B006
@@ -50,9 +52,9 @@ def estimate(
     )
     name = _model_from_argument(model)
     is_graph = Path(name).suffix == ".onnx"
-    if is_graph and attention:
-        raise YoloproofError(f"--attention with {name}: an ONNX file's attention is in its graph; leave the option out")
-    wanted = ["as in the graph"] if is_graph else attention or list(attentions_of(name))
+    wanted: list[str | None] = [*dict.fromkeys(attention)] or [None]
+    if not is_graph and not attention:
+        wanted = [*attentions_of(name)] or [None]
     found = [estimate_of(name, row, one, batch, height) for one in wanted]
     evidence = forensics(name) if not is_graph and found[0].calibrated else None
     if json_file:
@@ -91,7 +93,7 @@ def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: Gpu) -> 
     first = found[0]
     typer.echo(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
-        f"batch {first.batch}, {first.imgsz} px"
+        f"batch {first.batch}, {_input_text(first)}"
     )
     for one in found:
         low, high = one.interval_s
@@ -113,13 +115,21 @@ def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: Gpu) -> 
     held = committed_posterior().held_out
     if first.calibrated:
         typer.echo(
-            f"Held out by family on published T4 figures: mean error {100 * held['mean_error']:.0f} %, worst "
-            f"{100 * held['worst_error']:.0f} % (docs/t4.md)"
+            f"Held out by family on published T4 figures of YOLOv8, v10 and 11: mean error "
+            f"{100 * held['mean_error']:.0f} %, worst {100 * held['worst_error']:.0f} % (docs/t4.md)"
         )
     else:
         typer.echo(
             "Not calibrated for this GPU, batch or size: the efficiencies are a T4's at batch 1 and 640 px (docs/t4.md)"
         )
+
+
+def _input_text(found: Estimate) -> str:
+    """ "640 px", "384 × 640 px"; what the graph says of an input that is no image."""
+    sides = found.imgsz
+    if not sides:
+        return "no image input"
+    return " × ".join(str(side) for side in (sides[:1] if len(set(sides)) == 1 else sides)) + " px"
 
 
 def _print_figures(evidence: ModelForensics) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yoloproof.commands.shared import check_new, image_files, imgsz_from_text, steps
+from yoloproof.commands.shared import check_new, image_files, imgsz_from_text, steps, t4_estimates
 from yoloproof.errors import YoloproofError
 
 FORENSICS = ("fused", "explicit", "published", "stripped")
@@ -85,8 +85,9 @@ def profile(
         result = result_of(requests, settings, protocol, fast=quick, progress=say, bar=bar)
     console = Console()
     print_result(result, console)
-    for line in (*_stage_lines(result), *_estimates(result)):
-        console.print(line, highlight=False)
+    estimates = [] if result["machine"].get("gpu") else t4_estimates([("this run", result)])
+    for line in (*_stage_lines(result), *estimates):
+        console.print(line, highlight=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
     # Last, so that a full disk costs the file and not what was measured.
@@ -131,17 +132,6 @@ def _stage_lines(result: dict[str, Any]) -> list[str]:
             )
             lines.append(f"end to end, {entry['model']['name']} {entry['runtime'].get('name')}: {parts}")
     return lines
-
-
-def _estimates(result: dict[str, Any]) -> list[str]:
-    """On a machine without a GPU: what a T4 would take, one marked line per published variant."""
-    from yoloproof.estimate import estimate_line
-    from yoloproof.results.published import variant_name
-
-    if result["machine"].get("gpu"):
-        return []
-    models = dict.fromkeys(variant_name(e) for e in result["entries"] if e["model"]["weights"] != "foreign")
-    return [estimate_line(name, "t4") for name in models]
 
 
 def _print_forensics(result: dict[str, Any], console: Any) -> None:

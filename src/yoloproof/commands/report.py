@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yoloproof.commands.shared import check_new, write_json
+from yoloproof.commands.shared import check_new, t4_estimates, write_json
 from yoloproof.errors import YoloproofError
 
 
@@ -52,7 +52,7 @@ def report(
     if png is not None:
         written.update({png / name: picture for name, picture in pictures_from_results(results).items()})
     if output is not None or not (markdown or png):
-        written[output or Path("report.html")] = html_from_results(results, title).encode()
+        written[output or Path("report.html")] = html_from_results(results, title, t4_estimates(results)).encode()
     for path in written:
         if path.exists() and not overwrite:
             raise YoloproofError(f"{path} exists; give --overwrite to replace it, or another name")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,3 +76,18 @@ def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None
             progress.update(task, description=step, total=1.0, completed=share)
 
         yield say, bar
+
+
+def t4_estimates(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """What a T4 would take, one marked line for each of our variants in (file name, result) pairs; none where a T4 was
+    measured."""
+    from yoloproof.estimate import estimate_line
+    from yoloproof.estimate.shapes import layer_shapes
+    from yoloproof.results.published import same_gpu, variant_name
+    from yoloproof.results.report_rows import gpu_name, rows_from_results
+
+    rows = rows_from_results(results)
+    if any(same_gpu("Tesla T4", gpu_name(row.run.facts)) for row in rows):
+        return []
+    ours = [row.entry for row in rows if row.weights != "foreign" and "name" in (row.entry.get("model") or ())]
+    return [estimate_line(name) for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]

@@ -14,12 +14,15 @@ from yoloproof.estimate.cost import arithmetic_seconds, kernel_seconds, memory_s
 from yoloproof.estimate.gpus import Gpu, gpu_from_name
 from yoloproof.estimate.kernels import Kernel, table_from_kernels
 from yoloproof.estimate.posterior import Posterior, committed_posterior, interval, latency_samples, point_latency_s
-from yoloproof.estimate.shapes import kernels_from_shapes, layer_shapes
+from yoloproof.estimate.shapes import attentions_of, kernels_from_shapes, layer_shapes
 
 AS_IN_GRAPH = "as in the graph"
+NO_ATTENTION = "no attention"
+CALIBRATED_AT = (1, (640, 640))  # batch and sides of the published figures
+MOST_IMAGES = 1024  # a run's batch; beyond any engine's, and the sums stay finite
 UNCALIBRATED_SPREAD = 0.25
-"""Standard deviation of the log of a factor that no figure pins down on another GPU. The one check there is: H100
-timings of compiled PyTorch, 10 % off on average (docs/t4.md)."""
+"""Standard deviation of the log of a factor that no figure pins down on another GPU, batch or size; the one check is
+this project's H100 timings (docs/t4.md)."""
 LEVEL = 0.9
 
 
@@ -27,7 +30,8 @@ LEVEL = 0.9
 class Estimate:
     """An estimate, never a measurement. Seconds throughout.
 
-    attention -- how the attention is taken to run, or AS_IN_GRAPH for an ONNX file
+    attention -- how the attention is taken to run, NO_ATTENTION, or AS_IN_GRAPH for an ONNX file
+    imgsz -- height and width; what an ONNX file's first input has beyond its batch where that is no image
     interval_s -- holds 90 % of what the model thinks possible, another author's protocol included
     calibrated -- published latencies of this GPU at batch 1 and 640 px stand behind it; otherwise it is extrapolated
     parts_s -- outside the kernels, floors, arithmetic, bytes; they add up to `seconds`
@@ -39,7 +43,7 @@ class Estimate:
     gpu: Gpu
     attention: str
     batch: int
-    imgsz: int
+    imgsz: tuple[int, ...]
     seconds: float
     interval_s: tuple[float, float]
     calibrated: bool
@@ -63,45 +67,87 @@ def model_name(model: Any) -> str:
 
 
 def estimate(
-    model: Any, gpu: str | Gpu = "t4", attention: str = "fused", batch: int = 1, imgsz: int = 640,
+    model: Any, gpu: str | Gpu = "t4", attention: str | None = None, batch: int = 1, imgsz: int = 640,
     posterior: Posterior | None = None,
 ) -> Estimate:  # fmt: skip
     """The latency of one run of `model` (name, .onnx path or network) on `gpu` with TensorRT in float16.
 
-    attention -- "fused", "explicit", "published" or "stripped"; an ONNX file's own spelling is taken as it is
-    batch, imgsz -- images a run and side of the square image (an ONNX file with fixed sizes keeps its own)
-    Raises YoloproofError for an unknown model, GPU or attention and for an ONNX file that cannot be read.
+    attention -- "fused" (default), "explicit", "published" or "stripped"; an ONNX file's own spelling is taken as it is
+    batch, imgsz -- images a run (at most MOST_IMAGES) and side of the square image; an ONNX file with fixed sizes keeps
+    its own, and others than the default are refused
+    Raises YoloproofError for an unknown model, GPU or attention, an attention for a network or file that leaves no
+    choice, and an ONNX file that cannot be read.
     """
     known = posterior or committed_posterior()
     row = gpu_from_name(gpu) if isinstance(gpu, str) else gpu
     name = model_name(model)
-    unmodelled: tuple[str, ...] = ()
-    if Path(name).suffix == ".onnx":
-        from yoloproof.estimate.graph import kernels_from_onnx  # onnx loads slowly and names do not need it
-
-        graph = kernels_from_onnx(Path(name), batch, imgsz)
-        kernels, unmodelled, attention = graph.kernels, graph.unmodelled, AS_IN_GRAPH
-    else:
-        kernels = kernels_from_shapes(name, attention, batch, imgsz)
-    table = table_from_kernels([kernels])
-    calibrated = row.calibrated and batch == 1 and imgsz == 640
+    if not 1 <= batch <= MOST_IMAGES:
+        raise YoloproofError(f"batch {batch}: give 1 to {MOST_IMAGES} images")
+    network = (
+        _from_graph(name, attention, batch, imgsz) if _is_graph(name) else _from_name(name, attention, batch, imgsz)
+    )
+    table = table_from_kernels([network.kernels])
+    calibrated = row.calibrated and (network.batch, network.imgsz) == CALIBRATED_AT
     samples = latency_samples(known, table, row)[:, 0]
     if not calibrated:
         samples = samples * np.exp(np.random.default_rng(1).normal(0, UNCALIBRATED_SPREAD, samples.shape))
     seconds = float(point_latency_s(known, table, row)[0])
+    levers = _levers(network.kernels, seconds, known, row)
+    if not _is_graph(name):
+        levers |= _levers_by_name(name, network, seconds, known, row)
     return Estimate(
-        name, row, attention, batch, imgsz, seconds, interval(samples, LEVEL), calibrated,
+        name, row, network.attention, network.batch, network.imgsz, seconds, interval(samples, LEVEL), calibrated,
         int(np.count_nonzero(kernel_seconds(table, known.point.constants, known.point.form, row))),
-        _parts(kernels, known, row), _blocks(kernels, known, row),
-        _levers(kernels, name, attention, seconds, known, row, batch, imgsz), unmodelled,
+        _parts(network.kernels, known, row), _blocks(network.kernels, known, row),
+        {what: saved for what, saved in sorted(levers.items(), key=lambda item: -item[1]) if saved > 0},
+        network.unmodelled,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What there is to cost, as `Estimate` describes it."""
+
+    kernels: list[Kernel]
+    attention: str
+    batch: int
+    imgsz: tuple[int, ...]
+    unmodelled: tuple[str, ...] = ()
+
+
+def _is_graph(name: str) -> bool:
+    return Path(name).suffix == ".onnx"
+
+
+def _from_name(name: str, attention: str | None, batch: int, imgsz: int) -> _Network:
+    choice = attentions_of(name)
+    if not choice and attention is not None:
+        raise YoloproofError(f"{name} has no attention: leave '{attention}' out")
+    kernels = kernels_from_shapes(name, attention or "fused", batch, imgsz)
+    return _Network(kernels, (attention or "fused") if choice else NO_ATTENTION, batch, (imgsz, imgsz))
+
+
+def _from_graph(name: str, attention: str | None, batch: int, imgsz: int) -> _Network:
+    from yoloproof.estimate.graph import kernels_from_onnx  # onnx loads slowly and names do not need it
+
+    if attention is not None:
+        raise YoloproofError(f"attention '{attention}' of {name}: an ONNX file's is in its graph; leave it out")
+    graph = kernels_from_onnx(Path(name), batch, imgsz)
+    its_batch, its_sides = (graph.input_shape or (1,))[0], graph.input_shape[2:]
+    if batch not in (1, its_batch) or (imgsz != 640 and set(its_sides) != {imgsz}):
+        shape = " × ".join(map(str, graph.input_shape))
+        raise YoloproofError(
+            f"{name}: its input is fixed at {shape}; leave batch and size out, or export with --dynamic"
+        )
+    return _Network(graph.kernels, AS_IN_GRAPH, its_batch, its_sides, graph.unmodelled)
 
 
 def estimate_line(model: Any, gpu: str = "t4") -> str:
     """One line for a report or a machine without this GPU, marked as an estimate. Raises as `estimate` does."""
     found = estimate(model, gpu)
     low, high = found.interval_s
-    attention = found.attention if found.attention == AS_IN_GRAPH else f"{found.attention} attention"
+    given = found.attention in (AS_IN_GRAPH, NO_ATTENTION)
+    attention = found.attention if given else f"{found.attention} attention"
     doubt = "" if found.calibrated else ", model not calibrated on this GPU"
     return (
         f"estimate, not a measurement: {Path(found.model).name} on {found.gpu.title}, TensorRT FP16, {attention}: "
@@ -143,39 +189,40 @@ def _parts(kernels: list[Kernel], posterior: Posterior, gpu: Gpu) -> dict[str, f
     }
 
 
-def _levers(
-    kernels: list[Kernel], name: str, attention: str, seconds: float, posterior: Posterior, gpu: Gpu, batch: int,
-    imgsz: int,
-) -> dict[str, float]:  # fmt: skip
-    """Seconds saved for each image by changes that leave the detector the same (or say that they do not)."""
+def _levers(kernels: list[Kernel], seconds: float, posterior: Posterior, gpu: Gpu) -> dict[str, float]:
+    """Seconds saved by changes that leave the detector the same."""
     point = posterior.point
-
-    def with_point(changed: Posterior, changed_kernels: list[Kernel]) -> float:
-        return float(point_latency_s(changed, table_from_kernels([changed_kernels]), gpu)[0])
-
-    def with_constants(**constants: float) -> Posterior:
-        return replace(posterior, point=replace(point, constants={**point.constants, **constants}))
-
     fused_form = replace(posterior, point=replace(point, form=replace(point.form, activation="fused")))
-    half_floor = with_constants(floor_s=point.constants["floor_s"] / 2)
-    levers = {
-        "activations fused into their convolutions": seconds - with_point(fused_form, kernels),
-        "half the floor of every kernel": seconds - with_point(half_floor, kernels),
+    half = {**point.constants, "floor_s": point.constants["floor_s"] / 2}
+    half_floor = replace(posterior, point=replace(point, constants=half))
+    untransposed = [kernel for kernel in kernels if kernel.kind != "reformat"]
+    changes = {
+        "activations fused into their convolutions": (fused_form, kernels),
+        "half the floor of every kernel": (half_floor, kernels),
+        "no transpositions around attention": (posterior, untransposed or kernels),
     }
-    kinds = {kernel.kind for kernel in kernels}
-    if "reformat" in kinds:
-        levers["no transpositions around attention"] = seconds - with_point(
-            posterior, [k for k in kernels if k.kind != "reformat"]
+    return {
+        what: seconds - float(point_latency_s(changed, table_from_kernels([left]), gpu)[0])
+        for what, (changed, left) in changes.items()
+    }
+
+
+def _levers_by_name(name: str, network: _Network, seconds: float, posterior: Posterior, gpu: Gpu) -> dict[str, float]:
+    """Seconds saved for each run of today's batch by other attention, batch or size (which the words say)."""
+    attention = "fused" if network.attention == NO_ATTENTION else network.attention
+
+    def latency(attention: str, batch: int, imgsz: int) -> float:
+        return float(
+            point_latency_s(posterior, table_from_kernels([kernels_from_shapes(name, attention, batch, imgsz)]), gpu)[0]
         )
-    if name in layer_shapes():
-        if attention in ("explicit", "published") and "score" in kinds:
-            levers["fused attention"] = seconds - with_point(
-                posterior, kernels_from_shapes(name, "fused", batch, imgsz)
-            )
-        eight = with_point(posterior, kernels_from_shapes(name, attention, 8 * batch, imgsz)) / 8
-        levers["eight times the batch (per run of today's batch)"] = seconds - eight
-        smaller = max(imgsz // 32 * 4 // 5, 1) * 32
-        levers[f"{smaller} px instead of {imgsz} (another detector: prove its accuracy)"] = seconds - with_point(
-            posterior, kernels_from_shapes(name, attention, batch, smaller)
-        )
-    return {name: saved for name, saved in sorted(levers.items(), key=lambda item: -item[1]) if saved > 0}
+
+    batch, side = network.batch, network.imgsz[0]
+    smaller = max(side // 32 * 4 // 5, 1) * 32
+    levers = {
+        f"a batch of {8 * batch} (an eighth of its run)": seconds - latency(attention, 8 * batch, side) / 8,
+        f"{smaller} px instead of {side} (another detector: prove its accuracy)": seconds
+        - latency(attention, batch, smaller),
+    }
+    if attention in ("explicit", "published"):
+        levers["fused attention"] = seconds - latency("fused", batch, side)
+    return levers

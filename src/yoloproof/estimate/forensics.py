@@ -75,17 +75,21 @@ def probabilities(log_likelihoods: dict[str, float]) -> dict[str, float]:
 
 
 def verdict(
-    table: str, posterior: Posterior | None = None, factor_spread: float = NEW_TABLE_SPREAD["factor"],
-    models: Sequence[str] | None = None,
-) -> TableVerdict:  # fmt: skip
-    """The figures of one table (all, or those of `models`) under each attention."""
-    known = posterior or committed_posterior()
-    figures = tuple(row for row in observations() if row.table == table and (models is None or row.model in models))
-    found = {
-        attention: log_likelihood(samples_of_table(known, figures, attention), figures, factor_spread)
-        for attention in ATTENTIONS
-    }
-    return TableVerdict(table, figures, found, probabilities(found))
+    table: str, posterior: Posterior | None = None, factor_spread: float = NEW_TABLE_SPREAD["factor"]
+) -> TableVerdict:
+    """The figures of one table under each attention."""
+    return verdicts(table, posterior or committed_posterior(), (factor_spread,))[factor_spread]
+
+
+def verdicts(table: str, posterior: Posterior, factor_spreads: Sequence[float]) -> dict[float, TableVerdict]:
+    """`verdict` for several spreads of the factor between tables, from the same draws."""
+    figures = tuple(row for row in observations() if row.table == table)
+    samples = {attention: samples_of_table(posterior, figures, attention) for attention in ATTENTIONS}
+    found = {}
+    for spread in factor_spreads:
+        logs = {attention: log_likelihood(samples[attention], figures, spread) for attention in ATTENTIONS}
+        found[spread] = TableVerdict(table, figures, logs, probabilities(logs))
+    return found
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,10 @@ def forensics(model: str, posterior: Posterior | None = None) -> ModelForensics:
         low, high = interval(latency_samples(known, table, GPUS["t4"])[:, 0], 0.9)
         estimates[attention] = (float(point_latency_s(known, table)[0]), low, high)
     figures = tuple(row for row in observations() if row.model == model)
-    alone = {
-        row.role: verdict(row.table, known, models=[model]).probability for row in figures if row.role != "calibrate"
-    }
+    spread, alone = NEW_TABLE_SPREAD["factor"], {}
+    samples = {attention: samples_of_table(known, figures[:1], attention) for attention in ATTENTIONS if figures}
+    for row in figures:
+        if row.role != "calibrate":
+            logs = {attention: log_likelihood(samples[attention], [row], spread) for attention in ATTENTIONS}
+            alone[row.role] = probabilities(logs)
     return ModelForensics(model, estimates, figures, alone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from yoloproof.errors import YoloproofError
 
@@ -14,6 +15,7 @@ class Gpu:
     tensor_flops_s -- FP16 tensor-core peak; half_flops_s -- FP16 peak outside the tensor cores (depthwise convolutions)
     cache_bytes -- the level-2 cache; calibrated -- latencies of this very GPU stand behind the model's efficiencies
     measured_memory -- `memory_bytes_s` is a measured rate, not a data sheet's: no efficiency is taken off it
+    measured_tensor -- `tensor_flops_s` is what a large matrix product reached, which is below the data sheet's peak
     """
 
     name: str
@@ -26,6 +28,7 @@ class Gpu:
     source: str
     calibrated: bool = False
     measured_memory: bool = False
+    measured_tensor: bool = False
 
 
 MIB = 1024.0**2
@@ -39,8 +42,8 @@ GPUS: dict[str, Gpu] = {
         Gpu("a10", "A10", 72, 125e12, 31.2e12, 600e9, 6 * MIB, "NVIDIA A10 data sheet"),
         Gpu("a100", "A100 40 GB", 108, 312e12, 78e12, 1555e9, 40 * MIB, "NVIDIA A100 data sheet"),
         Gpu("l4", "L4", 58, 121e12, 30.3e12, 300e9, 48 * MIB, "NVIDIA L4 data sheet"),
-        # Seen for this project: an 8192³ product at 798 TFLOP/s, a device copy at 3.0 TB/s (read and written).
-        Gpu("h100", "H100 80 GB", 132, 798e12, 133.8e12, 3.0e12, 50 * MIB, "measured ceilings", measured_memory=True),
+        Gpu("h100", "H100 80 GB", 132, 989e12, 133.8e12, 3350e9, 50 * MIB, "NVIDIA H100 SXM data sheet"),
+        Gpu("h200", "H200", 132, 989e12, 133.8e12, 4800e9, 50 * MIB, "NVIDIA H200 data sheet"),
     )
 }
 
@@ -53,15 +56,28 @@ def gpu_from_name(name: str) -> Gpu:
     return GPUS[key]
 
 
+def gpu_from_device(device: str) -> Gpu:
+    """The row of a device as its driver names it ("NVIDIA H100 80GB HBM3"); raises YoloproofError if there is none."""
+    words = device.lower().replace(" ", "").replace("-", "")
+    found = [row for key, row in GPUS.items() if key in words]
+    if not found:
+        raise YoloproofError(f"no data sheet of '{device}': there are {', '.join(row.title for row in GPUS.values())}")
+    return max(found, key=lambda row: len(row.name))  # "rtx2080ti" rather than "rtx2080"
+
+
 def gpu_with_ceilings(gpu: Gpu, tensor_flops_s: float | None = None, memory_bytes_s: float | None = None) -> Gpu:
-    """`gpu` with measured ceilings in place of its data sheet's; no longer counted as calibrated if any is given."""
+    """`gpu` with measured ceilings in place of its data sheet's; no longer counted as calibrated if any is given.
+
+    tensor_flops_s -- of a large float16 matrix product; memory_bytes_s -- of a large copy, read and written
+    Raises YoloproofError for a ceiling that is not a positive number.
+    """
     for label, value in (("tensor_flops_s", tensor_flops_s), ("memory_bytes_s", memory_bytes_s)):
-        if value is not None and value <= 0:
-            raise YoloproofError(f"{label} of {gpu.title} is {value}: a ceiling must be positive")
+        if value is not None and not 0 < value < inf:
+            raise YoloproofError(f"{label} of {gpu.title} is {value}: a ceiling must be a positive number")
     if tensor_flops_s is not None:
-        gpu = replace(gpu, tensor_flops_s=tensor_flops_s, calibrated=False, source="ceilings given")
+        gpu = replace(gpu, tensor_flops_s=tensor_flops_s, measured_tensor=True, calibrated=False)
     if memory_bytes_s is not None:
-        gpu = replace(
-            gpu, memory_bytes_s=memory_bytes_s, measured_memory=True, calibrated=False, source="ceilings given"
-        )
+        gpu = replace(gpu, memory_bytes_s=memory_bytes_s, measured_memory=True, calibrated=False)
+    if gpu.measured_tensor or gpu.measured_memory:
+        gpu = replace(gpu, source="measured ceilings")
     return gpu

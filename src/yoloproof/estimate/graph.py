@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -18,115 +19,30 @@ from yoloproof.estimate.kernels import (
     memory_kernel,
     product_kernel,
 )
-from yoloproof.onnx_file import load_onnx
+from yoloproof.estimate.onnx_shapes import Shape, model_with_shapes
 
-Shape = tuple[int, ...]
-
-VIEWS = frozenset(
-    [
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Identity",
-        "Constant",
-        "ConstantOfShape",
-        "Shape",
-        "Split",
-        "Slice",
-        "Expand",
-        "Dropout",
-        "Range",
-        "Cast",
-        "EyeLike",
-        "Size",
-    ]
-)
+VIEWS = frozenset([
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "ConstantOfShape", "Shape", "Split",
+    "Slice", "Expand", "Dropout", "Range", "Cast", "EyeLike", "Size"
+])  # fmt: skip
 """No kernel: another view of the same bytes, or a number known when the engine is built."""
-POINTWISE = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Sigmoid",
-        "Tanh",
-        "Exp",
-        "Relu",
-        "LeakyRelu",
-        "HardSwish",
-        "HardSigmoid",
-        "Gelu",
-        "Erf",
-        "Sqrt",
-        "Pow",
-        "Clip",
-        "Max",
-        "Min",
-        "Neg",
-        "Log",
-        "Softplus",
-        "Mish",
-        "Where",
-        "Reciprocal",
-        "Abs",
-        "Floor",
-        "Ceil",
-        "Round",
-        "PRelu",
-        "Swish",
-        "Elu",
-        "Selu",
-        "Sin",
-        "Cos",
-        "Mod",
-        "Not",
-        "And",
-        "Or",
-        "Equal",
-        "Greater",
-        "Less",
-        "GreaterOrEqual",
-        "LessOrEqual",
-    ]
-)
-MEMORY = frozenset(
-    [
-        "Softmax",
-        "LogSoftmax",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceProd",
-        "ReduceL2",
-        "MaxPool",
-        "AveragePool",
-        "Resize",
-        "Upsample",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "ScatterND",
-        "ScatterElements",
-        "ArgMax",
-        "Pad",
-        "Tile",
-        "BatchNormalization",
-        "LayerNormalization",
-        "InstanceNormalization",
-        "GroupNormalization",
-        "RMSNormalization",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "CumSum",
-        "OneHot",
-        "GridSample",
-    ]
-)
+POINTWISE = frozenset([
+    "Add", "Sub", "Mul", "Div", "Sigmoid", "Tanh", "Exp", "Relu", "LeakyRelu", "HardSwish", "HardSigmoid", "Gelu",
+    "Erf", "Sqrt", "Pow", "Clip", "Max", "Min", "Neg", "Log", "Softplus", "Mish", "Where", "Reciprocal", "Abs",
+    "Floor", "Ceil", "Round", "PRelu", "Swish", "Elu", "Selu", "Sin", "Cos", "Mod", "Not", "And", "Or", "Equal",
+    "Greater", "Less", "GreaterOrEqual", "LessOrEqual"
+])  # fmt: skip
+MEMORY = frozenset([
+    "Softmax", "LogSoftmax", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd", "ReduceL2",
+    "MaxPool", "AveragePool", "Resize", "Upsample", "GlobalAveragePool", "GlobalMaxPool", "Gather",
+    "GatherElements", "GatherND", "ScatterND", "ScatterElements", "ArgMax", "Pad", "Tile", "BatchNormalization",
+    "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization", "DepthToSpace",
+    "SpaceToDepth", "CumSum", "OneHot", "GridSample"
+])  # fmt: skip
 SELECTION = frozenset(("TopK", "NonMaxSuppression", "EfficientNMS_TRT", "BatchedNMS_TRT", "NonZero"))
+EPILOGUE = frozenset(("Add", "Relu", "Clip"))
+"""What TensorRT computes where the convolution writes its result; SiLU and the like are not among it before Ampere."""
+SCOPE = re.compile(r"'([^']*)'")
 PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm", "Attention"))
 
 
@@ -134,18 +50,20 @@ PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm", "Attention"))
 class Graph:
     """An ONNX graph with what the fusions ask for: producers, consumers, shapes and what is constant."""
 
+    path: str
     nodes: list[Any]
     shapes: dict[str, Shape]
     constants: set[str]
     producer: dict[str, Any] = field(default_factory=dict)
     consumers: dict[str, list[Any]] = field(default_factory=dict)
     outputs: set[str] = field(default_factory=set)
+    input_shape: Shape = ()
 
     def shape(self, tensor: str) -> Shape:
         """Shape of a tensor; raises YoloproofError if inference did not find it."""
         if tensor not in self.shapes:
             raise YoloproofError(
-                f"the shape of tensor '{tensor}' is not known: simplify the graph or export fixed sizes"
+                f"{self.path}: the shape of tensor '{tensor}' is not known: simplify the graph or export fixed sizes"
             )
         return self.shapes[tensor]
 
@@ -160,33 +78,17 @@ class Graph:
 
 
 def graph_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> Graph:
-    """Read and infer; a dynamic first input becomes [batch, 3, imgsz, imgsz].
+    """Read and infer; a dynamic image input becomes [batch, 3, imgsz, imgsz].
 
     Raises YoloproofError for a file that is no ONNX model or whose shapes cannot be inferred.
     """
-    import onnx
-
-    model = load_onnx(Path(path), external_data=False)
-    for value in model.graph.input[:1]:
-        for dim, size in zip(value.type.tensor_type.shape.dim, (batch, 3, imgsz, imgsz), strict=False):
-            if dim.WhichOneof("value") != "dim_value":
-                dim.dim_value = size
-    # What the exporter noted down may be symbolic or of another size: it is inferred anew.
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=False)
-    except onnx.shape_inference.InferenceError as error:
-        raise YoloproofError(f"{path}: shapes cannot be inferred ({str(error).splitlines()[0]})") from None
-    shapes: dict[str, Shape] = {}
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape") and all(dim.WhichOneof("value") == "dim_value" for dim in tensor.shape.dim):
-            shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+    model, shapes = model_with_shapes(Path(path), batch, imgsz)
     constants = {tensor.name for tensor in model.graph.initializer}
-    shapes.update({tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer})
-    graph = Graph(list(model.graph.node), shapes, constants, outputs={value.name for value in model.graph.output})
+    inputs = [value.name for value in model.graph.input if value.name not in constants]
+    graph = Graph(
+        str(path), list(model.graph.node), shapes, constants, outputs={value.name for value in model.graph.output},
+        input_shape=shapes.get(inputs[0], ()) if inputs else (),
+    )  # fmt: skip
     for node in graph.nodes:
         if all(not name or name in constants for name in node.input) or node.op_type in ("Shape", "Size"):
             constants.update(node.output)
@@ -197,8 +99,13 @@ def graph_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> Graph:
 
 
 def block_from_node(node: Any) -> str:
-    """ "model.6.attn/MatMul" or "/model.6/attn/MatMul" → "model.6"; a nameless node's operator otherwise."""
+    """ "model.6.attn/MatMul" or "/model.6/attn/MatMul" → "model.6"; without a path in its name, the module that
+    PyTorch's exporter noted down; otherwise the operator."""
     first, _, rest = str(node.name).strip("/").partition("/")
+    scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
+    modules = [word for word in SCOPE.findall(scopes)[:-1] if word]  # the last one is the node itself
+    if modules and not rest:
+        first, rest = modules[-1], "node"
     if first.startswith("model.") or rest:
         return ".".join(first.split(".")[:2])
     return str(node.op_type)
@@ -206,10 +113,12 @@ def block_from_node(node: Any) -> str:
 
 @dataclass(frozen=True)
 class GraphKernels:
-    """The kernels, and the operators that the model has no cost for (counted as plain memory kernels)."""
+    """The kernels, the operators that the model has no cost for (counted as plain memory kernels), and the shape of
+    the first input, () where the graph does not say."""
 
     kernels: list[Kernel]
     unmodelled: tuple[str, ...]
+    input_shape: Shape
 
 
 def kernels_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> GraphKernels:
@@ -235,7 +144,7 @@ def kernels_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> GraphKern
             continue
         elif id(node) in leader:
             kernels += _pointwise(graph, leader[id(node)], extra)
-        elif id(node) in member or node.op_type in VIEWS or _joined_in_place(graph, node):
+        elif id(node) in member or node.op_type in VIEWS or _joined_in_place(graph, node) or _folds(graph, node):
             continue
         else:
             if node.op_type not in MEMORY | SELECTION | PRODUCTS | {"Concat", "Transpose"}:
@@ -246,7 +155,7 @@ def kernels_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> GraphKern
     ]
     if not with_residuals:
         raise YoloproofError(f"{path}: no operator that costs time; is this a detector?")
-    return GraphKernels(with_residuals, tuple(sorted(unmodelled)))
+    return GraphKernels(with_residuals, tuple(sorted(unmodelled)), graph.input_shape)
 
 
 def _elements(graph: Graph, names: Iterable[str]) -> int:
@@ -259,6 +168,12 @@ def _joined_in_place(graph: Graph, node: Any) -> bool:
         return False
     before = [graph.producer[name] for name in graph.live(node) if name in graph.producer]
     return all(block_from_node(other) == block_from_node(node) for other in before)
+
+
+def _folds(graph: Graph, node: Any) -> bool:
+    """A batch norm behind a convolution becomes part of its weights."""
+    before = graph.producer.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+    return before is not None and before.op_type == "Conv" and graph.only_consumer(node.input[0]) is node
 
 
 def _attention(match: AttentionMatch, block: str) -> list[Kernel]:
@@ -288,24 +203,29 @@ def _pointwise_groups(graph: Graph, absorbed: set[int]) -> list[list[Any]]:
 
 
 def _pointwise(graph: Graph, group: Sequence[Any], extra: dict[str, float]) -> list[Kernel]:
-    """The kernel of one group; a bare residual addition joins the convolution before it and costs only its bytes."""
+    """The kernel of one group; a residual and a ReLU join the convolution before them: the residual costs its bytes."""
     inside = {name for node in group for name in node.output}
     outside = list(dict.fromkeys(name for node in group for name in graph.live(node) if name not in inside))
     last = group[-1]
     name, block = last.name or last.output[0], block_from_node(last)
-    after = [
-        graph.producer[name] for name in outside if name in graph.producer and graph.producer[name].op_type == "Conv"
-    ]
-    convolution = next(
-        (node for node in after if all(reader in group for reader in graph.consumers[node.output[0]])), None
-    )
-    if convolution is not None and all(node.op_type == "Add" for node in group):
-        residuals = [name for name in outside if name != convolution.output[0]]
+    own = (name for name in outside if all(reader in group for reader in graph.consumers[name]))
+    before = ((name, _convolution_before(graph, name)) for name in own)
+    joined, convolution = next(((name, node) for name, node in before if node is not None), ("", None))
+    if convolution is not None and all(node.op_type in EPILOGUE for node in group):
+        residuals = [name for name in outside if name != joined]
         key = convolution.name or convolution.output[0]
         extra[key] = extra.get(key, 0.0) + HALF * _elements(graph, residuals)
         return []
     moved = _elements(graph, outside) + prod(graph.shape(last.output[0]))
     return [memory_kernel(name, block, moved, "activation" if convolution is not None else "memory")]
+
+
+def _convolution_before(graph: Graph, tensor: str) -> Any | None:
+    """The convolution that writes `tensor`, a batch norm folded into it included."""
+    node = graph.producer.get(tensor)
+    if node is not None and _folds(graph, node):
+        node = graph.producer[node.input[0]]
+    return node if node is not None and node.op_type == "Conv" else None
 
 
 def _node(graph: Graph, node: Any) -> list[Kernel]:

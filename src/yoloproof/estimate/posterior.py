@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.estimate.calibration import (
+    BELIEFS,
     NOISE,
+    Beliefs,
     Fit,
     Observation,
     draw_fits,
     families,
     fit,
     predict,
-    without_family,
+    without,
 )
 from yoloproof.estimate.cost import FORMS, Form, network_seconds
 from yoloproof.estimate.gpus import GPUS, Gpu
 from yoloproof.estimate.kernels import KernelTable
+from yoloproof.estimate.shapes import family_from_model
 
 NEW_TABLE_SPREAD = {"offset_s": 0.5, "factor": 0.10}
 """How far another table's offset and factor (logs) may lie from the typical; the three seen: 0.50 and 0.09."""
@@ -61,16 +64,19 @@ def misfits(data: Sequence[Observation]) -> dict[Form, float]:
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def held_out(data: Sequence[Observation], draws: int, seed: int = 0) -> list[HeldOut]:
-    """Each family predicted by a model that saw none of its figures, in any table.
+def held_out(
+    data: Sequence[Observation], draws: int, seed: int = 0, group_of: Callable[[str], str] = family_from_model
+) -> list[HeldOut]:
+    """Each group of models (a family; each model alone with `group_of=str`) predicted by a model that saw none of its
+    figures, in any table.
 
     The form is chosen inside each fold, by its misfit on what is left (nested selection). A table that the held-out
-    family alone stands in is predicted as a typical one.
+    group alone stands in is predicted as a typical one.
     """
     rng = np.random.default_rng(seed)
     found = []
-    for family in families(data):
-        rest, held = without_family(data, family)
+    for group in sorted({group_of(row.model) for row in data}):
+        rest, held = without(data, group, group_of)
         ranking = misfits(rest)
         best = next(iter(ranking))
         predicted = predict(fit(rest, best), held)
@@ -81,6 +87,17 @@ def held_out(data: Sequence[Observation], draws: int, seed: int = 0) -> list[Hel
             intervals = {level: interval(samples[:, index], level) for level in LEVELS}
             found.append(HeldOut(row, best, float(predicted[index]), intervals))
     return found
+
+
+def held_out_errors(data: Sequence[Observation], form: Form, beliefs: Beliefs = BELIEFS) -> NDArray[np.float64]:
+    """Relative errors held out by family, in the order of `data`, for one form under other beliefs; no intervals."""
+    errors = np.zeros(len(data))
+    for family in families(data):
+        rest, held = without(data, family)
+        at = [index for index, row in enumerate(data) if family_from_model(row.model) == family]
+        predicted = predict(fit(rest, form, beliefs=beliefs), held)
+        errors[at] = predicted / np.array([row.seconds for row in held]) - 1
+    return errors
 
 
 def predict_like(fitted: Fit, data: Sequence[Observation], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -98,7 +115,7 @@ def with_drawn_tables(fitted: Fit, tables: Sequence[str], rng: np.random.Generat
         )
         for table in tables
     }
-    return Fit(fitted.form, fitted.constants, {**drawn, **fitted.tables}, fitted.misfit)
+    return replace(fitted, tables={**drawn, **fitted.tables})
 
 
 def _with_noise(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -145,7 +162,7 @@ def posterior_from_json(text: str) -> Posterior:
 
     def fit_from(row: dict[str, Any]) -> Fit:
         tables = {name: (float(pair[0]), float(pair[1])) for name, pair in row["tables"].items()}
-        return Fit(Form(**row["form"]), row["constants"], tables, row["misfit"])
+        return Fit(Form(**row["form"]), row["constants"], tables, row["misfit"], row["effective_parameters"])
 
     data = json.loads(text)
     return Posterior(fit_from(data["point"]), tuple(fit_from(row) for row in data["draws"]), data["held_out"])

@@ -74,10 +74,10 @@ def kernels_from_shapes(model: str, attention: str = "explicit", batch: int = 1,
 
 
 def attentions_of(model: str) -> tuple[str, ...]:
-    """The attentions that make a difference to a model: all, or "fused" alone where it has none."""
+    """The ways to run a model's attention: all, or () where it has none. Raises YoloproofError for an unknown model."""
     kernels_from_shapes(model)
     has_any = any(layer[0] == "attention" for layer in layer_shapes()[model])
-    return ATTENTIONS if has_any else ATTENTIONS[:1]
+    return ATTENTIONS if has_any else ()
 
 
 def _layer_kernels(layer: list[Any], attention: str, batch: int, area: float) -> list[Kernel]:

@@ -1,42 +1,33 @@
-"""The model on a GPU it was not calibrated on: the H100, with measured ceilings, against this project's own timings."""
+"""The model on a GPU it was not calibrated on, with that GPU's measured ceilings, against this project's own timings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import network_seconds
-from yoloproof.estimate.gpus import GPUS
+from yoloproof.estimate.gpus import Gpu, gpu_from_device, gpu_with_ceilings
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import Posterior
-from yoloproof.estimate.shapes import kernels_from_shapes
-
-# yolov13, float16, 640 px, batch 1, H100, PyTorch 2.11 under one CUDA graph, seconds: seen for this project.
-# PyTorch, not TensorRT (TensorRT-RTX refuses Hopper): other kernels, other fusions.
-H100_CUDA_GRAPH_S = {
-    "yolov13n": {"published": 2.37e-3, "fused": 2.16e-3, "stripped": 2.05e-3},
-    "yolov13s": {"published": 2.56e-3, "fused": 2.30e-3, "stripped": 2.15e-3},
-    "yolov13l": {"published": 5.22e-3, "fused": 4.47e-3, "stripped": 4.19e-3},
-    "yolov13x": {"published": 6.72e-3, "fused": 5.67e-3, "stripped": 5.34e-3},
-}
-H100_COMPILED_S = {
-    "yolov13n": {"published": 1.22e-3, "fused": 1.20e-3, "stripped": 1.02e-3},
-    "yolov13l": {"published": 2.97e-3, "fused": 2.92e-3, "stripped": 2.54e-3},
-}
-
-
-def h100_kernel_seconds(posterior: Posterior, model: str, attention: str) -> float:
-    """Seconds of the kernels alone: within a CUDA graph nothing of a table's offset or factor applies."""
-    table = table_from_kernels([kernels_from_shapes(model, attention)])
-    return float(network_seconds(table, posterior.point.constants, posterior.point.form, GPUS["h100"])[0])
+from yoloproof.estimate.shapes import ATTENTIONS, kernels_from_shapes, layer_shapes
 
 
 @dataclass(frozen=True)
 class TransferRow:
-    """One timing of another GPU beside the estimate for it, both in seconds."""
+    """One timing beside the estimate for it, both in seconds.
 
+    form -- how the network ran ("published", "simplified compiled", …); attention -- one of ATTENTIONS
+    """
+
+    gpu: str
     model: str
+    batch: int
     attention: str
-    runtime: str
+    form: str
     measured_s: float
     estimated_s: float
 
@@ -46,12 +37,51 @@ class TransferRow:
         return self.estimated_s / self.measured_s - 1
 
 
-def h100_rows(posterior: Posterior) -> list[TransferRow]:
-    """Every H100 timing known beside its estimate."""
-    measured = {"CUDA graph": H100_CUDA_GRAPH_S, "torch.compile + CUDA graph": H100_COMPILED_S}
-    return [
-        TransferRow(model, attention, runtime, known_s, h100_kernel_seconds(posterior, model, attention))
-        for runtime, models in measured.items()
-        for model, figures in models.items()
-        for attention, known_s in figures.items()
-    ]
+def gpu_of_result(result: Mapping[str, Any]) -> Gpu:
+    """The GPU of a file of benchmarks/gpu.py, with the ceilings that the file measured.
+
+    Raises YoloproofError for a file without a GPU, without ceilings, or of a GPU that has no data sheet here.
+    """
+    device, ceilings = (result.get("machine") or {}).get("gpu"), result.get("ceilings")
+    if not device or not ceilings:
+        raise YoloproofError("no GPU or no measured ceilings in this result; benchmarks/gpu.py writes both")
+    return gpu_with_ceilings(
+        gpu_from_device(device["name"]), ceilings["float16_flops_per_s"], ceilings["copy_bytes_per_s"]
+    )
+
+
+def kernel_seconds_of(posterior: Posterior, gpu: Gpu, model: str, attention: str, batch: int, imgsz: int) -> float:
+    """Seconds of the kernels alone: within a CUDA graph nothing of a table's offset or factor applies."""
+    table = table_from_kernels([kernels_from_shapes(model, attention, batch, imgsz)])
+    return float(network_seconds(table, posterior.point.constants, posterior.point.form, gpu)[0])
+
+
+def transfer_rows(posterior: Posterior, results: Sequence[Mapping[str, Any]]) -> list[TransferRow]:
+    """Every timing in `results` (files of benchmarks/gpu.py) of a network whose layers are known, in their order.
+
+    Entries in another precision, without a CUDA graph, on an oblong image or of other networks are left out: the
+    model says nothing of them. Raises YoloproofError as `gpu_of_result` does.
+    """
+    return [row for result in results for row in _rows(posterior, result)]
+
+
+def _rows(posterior: Posterior, result: Mapping[str, Any]) -> Iterator[TransferRow]:
+    gpu = gpu_of_result(result)
+    for entry in result["entries"]:
+        model, artifact, runtime = entry["model"]["name"], entry["artifact"], entry["runtime"]
+        attention, (height, width), batch = artifact["attention"], artifact["imgsz"], artifact["batch"]
+        comparable = artifact["precision"] == "fp16" and runtime.get("cuda_graph") and height == width
+        if model not in layer_shapes() or attention not in ATTENTIONS or not comparable:
+            continue
+        estimated = kernel_seconds_of(posterior, gpu, model, attention, batch, height)
+        form = artifact.get("form", attention)
+        yield TransferRow(gpu.title, model, batch, attention, form, entry["summary"]["median_s"], estimated)
+
+
+def mean_errors(rows: Sequence[TransferRow]) -> dict[str, tuple[int, float, float]]:
+    """Form → (timings, mean error with its sign, mean absolute error), in the order of first appearance."""
+    found = {}
+    for form in dict.fromkeys(row.form for row in rows):
+        errors = np.array([row.error for row in rows if row.form == form])
+        found[form] = (len(errors), float(errors.mean()), float(np.abs(errors).mean()))
+    return found

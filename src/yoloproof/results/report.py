@@ -35,8 +35,13 @@ FILTERS = ("model", "attention", "runtime", "precision", "proof", "machine")
 NAMED = Mapping[str, Any]
 
 
-def html_from_results(results: Sequence[tuple[str, NAMED]], title: str = "yoloproof report") -> str:
-    """One HTML page of (file name, result) pairs. Raises YoloproofError where there is nothing to show."""
+def html_from_results(
+    results: Sequence[tuple[str, NAMED]], title: str = "yoloproof report", estimates: Sequence[str] = ()
+) -> str:
+    """One HTML page of (file name, result) pairs. Raises YoloproofError where there is nothing to show.
+
+    estimates -- lines that say that they are estimates; they stand below the table, never in it
+    """
     rows = rows_from_results(results)
     if not rows:
         raise YoloproofError(
@@ -57,6 +62,7 @@ def html_from_results(results: Sequence[tuple[str, NAMED]], title: str = "yolopr
         hidden=hidden,
         same=same,
         filters=_filters(rows),
+        estimates=estimates,
         table=_table(rows, hidden),
         scatters=_scatters(rows, colours),
         forensics=_forensics(rows, colours),
