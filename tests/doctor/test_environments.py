@@ -1,4 +1,4 @@
-"""The pinned files: equal to what the doctor prints, complete, and installable as far as the registry goes."""
+"""The pinned files (test_doctor_command.py holds them to what the doctor prints): complete, and installable as far as the registry goes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from yoloproof.doctor import ENVIRONMENTS, Environment, requirements_text
+from yoloproof.doctor.package_checks import MINIMUMS
 from yoloproof.doctor.requirements import PINS
 
 if sys.version_info >= (3, 11):
@@ -23,12 +24,6 @@ else:
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
 
 every_environment = pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda row: row.name)
-
-
-@every_environment
-def test_file_is_what_the_doctor_prints(environment: Environment, repository: Path) -> None:
-    file = repository / "environments" / f"{environment.name}.txt"
-    assert file.read_text(encoding="utf-8") == requirements_text(environment), "write it anew: make environments"
 
 
 def test_no_other_files(repository: Path) -> None:
@@ -47,6 +42,14 @@ def test_every_dependency_is_pinned_within_its_bounds(environment: Environment, 
             name = "onnxruntime-gpu"
         assert name in pinned, f"{wanted.name} is not pinned"
         assert wanted.specifier.contains(Version(pinned[name]).public), f"{name} {pinned[name]} against {wanted}"
+
+
+def test_minimums_are_those_of_the_project(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    asked = {row.name: str(row.specifier) for row in map(Requirement, [*project["dependencies"], *extras])}
+    for name, (minimum, *_) in MINIMUMS.items():
+        assert asked[name.removesuffix("-gpu")] == f">={minimum}", name
 
 
 @every_environment

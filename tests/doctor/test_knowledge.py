@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from yoloproof.doctor import diagnosis
 from yoloproof.doctor.knowledge import CAPABILITIES, ROWS, SOURCES, SUBJECTS, knowledge_markdown, row_for
 from yoloproof.errors import YoloproofError
 
@@ -21,7 +22,9 @@ def test_every_subject_says_one_thing_of_every_capability(subject: str) -> None:
 
 
 def test_every_row_has_a_source_and_every_source_is_used_and_dated() -> None:
-    assert {row.source for row in ROWS} <= set(SOURCES)
+    findings = "".join(path.read_text(encoding="utf-8") for path in Path(diagnosis.__file__).parent.glob("*_checks.py"))
+    cited = {row.source for row in ROWS} | set(re.findall(r'"([a-z0-9-]+)"', findings)) & set(SOURCES)
+    assert cited == set(SOURCES)
     for source in SOURCES.values():
         assert date.fromisoformat(source.read) <= date.today()
         assert source.url.startswith("https://") or "measured by us" in source.title or "metadata" in source.title
