@@ -25,7 +25,7 @@ def test_cpu_machine_is_ready() -> None:
     assert runs(cpu_machine())
 
 
-@pytest.mark.parametrize("package", ["torch", "onnx", "onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxscript", "onnxruntime", "pooch", "opencv-python-headless"])
 def test_main_job_cannot_run_without(package: str) -> None:
     facts = cpu_machine(packages={name: version for name, version in HEALTHY.items() if name != package})
     assert by_code(facts)["way-cpu"].status == "missing"
@@ -151,6 +151,11 @@ def test_package_older_than_the_export_needs(name: str, version: str, way: str) 
     assert found["package-old"].subject == f"{name} {version}"
     assert found[f"way-{way}"].status == "too old"
     assert not runs(facts)
+
+
+def test_any_opencv_will_do() -> None:
+    packages = {name: version for name, version in HEALTHY.items() if name != "opencv-python-headless"}
+    assert runs(cpu_machine(packages={**packages, "opencv-python": "5.0.0.93"}))
 
 
 def test_old_openvino_stops_only_openvino() -> None:

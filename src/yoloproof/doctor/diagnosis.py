@@ -9,6 +9,7 @@ from yoloproof.doctor.finding import BROKEN, WAYS, Finding, Status
 from yoloproof.doctor.machine_checks import check_cpus, check_disk, check_driver, check_gpu, check_python
 from yoloproof.doctor.package_checks import (
     check_attention,
+    check_dependencies,
     check_flash_attn,
     check_minimums,
     check_onnx,
@@ -31,6 +32,7 @@ _CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     check_openvino,
     check_onnx,
     check_minimums,
+    check_dependencies,
     check_python,
     check_cpus,
     check_disk,

@@ -86,6 +86,9 @@ SOURCES: dict[str, Source] = {
         "https://github.com/pytorch/pytorch/blob/main/torch/testing/_internal/common_cuda.py",
         _READ,
     ),
+    "torch-archs": Source(
+        "torch.cuda.get_arch_list() of 2.11.0+cu130, measured by us: sm_75, 80, 86, 90, 100, 120", "", _READ_AGAIN
+    ),
     "trt-prereq": Source(
         "TensorRT 11.4.0 prerequisites: Turing or later; driver r535+ for CUDA 12 wheels, r580+ for CUDA 13",
         f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/installing-tensorrt/prerequisites.html",
@@ -210,7 +213,7 @@ ROWS: tuple[Row, ...] = (
     Row("PyTorch, CUDA 12.8 wheel", (VOLTA,), "no", "torch-matrix", note="dropped in 2.11"),
     Row("PyTorch, CUDA 12.8 wheel", (ORIN, SPARK), "unknown", "torch-matrix"),
     Row("PyTorch, CUDA 13 wheel", (VOLTA,), "no", "torch-matrix"),
-    Row("PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-matrix", "2.9"),
+    Row("PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-archs", "2.9"),
     Row("PyTorch, CUDA 13 wheel", (SPARK,), "yes", "torch-matrix", "2.9", "", "through 12.0 and PTX"),
     Row("PyTorch, CUDA 13 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
     Row(

@@ -16,7 +16,7 @@ from yoloproof.doctor.finding import (
     version_of,
 )
 from yoloproof.doctor.knowledge import ORIN, TURING, VOLTA, Support, row_for
-from yoloproof.doctor.requirements import PINS, cuda_of_packages, engine_pins, install_line
+from yoloproof.doctor.requirements import BASE, PINS, cuda_of_packages, engine_pins, install_line
 
 _MINIMUM_TORCH = Version("2.11")
 _WHEELS = {
@@ -319,6 +319,27 @@ def _onnxruntime_gpu(facts: Facts, installed: str) -> Finding:
     return Finding(
         "onnxruntime-gpu", subject, _FROM_SUPPORT[row.support], row.note or f"CUDA {cuda} build", "", row.source, ways
     )
+
+
+def check_dependencies(facts: Facts) -> list[Finding]:
+    """The smaller packages that yoloproof imports: left out where it was put on the path instead of installed."""
+    present = set(facts.packages)
+    if present & {"opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"}:
+        present.add("opencv-python-headless")  # they are one module
+    missing = [name for name in BASE if name not in present and name not in ("onnx", "onnxscript")]
+    if not missing:
+        return []
+    line = "pip install " + " ".join(f"{name}=={PINS[name]}" for name in missing)
+    return [
+        Finding(
+            "packages-missing",
+            ", ".join(missing),
+            "missing",
+            "yoloproof imports " + ("them" if len(missing) > 1 else "it"),
+            line,
+            ways=ALL_WAYS,
+        )
+    ]
 
 
 def check_openvino(facts: Facts) -> list[Finding]:

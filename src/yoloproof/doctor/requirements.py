@@ -57,7 +57,7 @@ PINS: dict[str, str] = {
 }
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
-_BASE = (
+BASE: tuple[str, ...] = (
     "numpy",
     "onnx",
     "onnxscript",
@@ -76,6 +76,7 @@ _BASE = (
     "jinja2",
     "resvg-py",
 )
+"""What every environment holds beside PyTorch and the runtimes."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def requirements_text(environment: Environment) -> str:
 
 def _pins(environment: Environment) -> list[str]:
     cuda, capability = environment.cuda, environment.capability
-    base = [f"{name}=={PINS[name]}" for name in _BASE]
+    base = [f"{name}=={PINS[name]}" for name in BASE]
     torch = PINS["torch"]
     if capability is None:
         runtimes = [f"onnxruntime=={PINS['onnxruntime']}", f"openvino=={PINS['openvino']}"]
