@@ -183,6 +183,9 @@ def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if spec.flush_to_zero else "0")
     providers: list[Any] = [CPU]
     if provider != CPU:
+        # CUDA and cuDNN of the pip packages lie where the loader does not look; a process that has not imported
+        # PyTorch falls back to the CPU without this (ONNX Runtime's documentation, "Preload DLLs").
+        getattr(onnxruntime, "preload_dlls", lambda: None)()
         providers = [(provider, _provider_options(spec, provider)), CPU]
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
