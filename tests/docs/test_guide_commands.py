@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from guide import DOCS, REPOSITORY, Block, blocks, missing, options_of
+from typer.main import get_command
 
 from yoloproof.cli import app
 
@@ -172,6 +173,23 @@ def test_command_exists_with_these_options(block: Block) -> None:
         assert words[1] in known, f"there is no command {words[1]}"
         offered = set(re.findall(r"--[a-z][a-z-]*", _help(words[1])))
         assert set(options_of(words)) <= offered, f"{command}: {words[1]} offers {sorted(offered)}"
+
+
+def test_options_in_the_running_text_exist() -> None:
+    """Also where a command or an option stands in a sentence or a table."""
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    offered = {name: {word for row in command.params for word in row.opts} for name, command in commands.items()}
+    anywhere, unknown = set().union(*offered.values()), []
+    for page in [*PAGES, "errors.md"]:
+        for code in re.findall(r"`([^`\n]+)`", (DOCS / page).read_text(encoding="utf-8")):
+            if re.match(r"(ray|uv|pip|docker) ", code):
+                continue
+            command = re.search(r"\byoloproof (\w+)", code)
+            known = offered[command.group(1)] if command else anywhere
+            unknown += [
+                f"{page}: {word}" for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code) if word not in known
+            ]
+    assert unknown == []
 
 
 def _help(command: str) -> str:

@@ -87,7 +87,9 @@ SOURCES: dict[str, Source] = {
         _READ,
     ),
     "torch-archs": Source(
-        "torch.cuda.get_arch_list() of 2.11.0+cu130, measured by us: sm_75, 80, 86, 90, 100, 120", "", _READ_AGAIN
+        "what torch 2.11.0 and 2.13.0 for CUDA 13.0 say they were built for, measured by us: sm_75, 80, 86, 90, 100, 120",
+        "",
+        _READ_AGAIN,
     ),
     "trt-prereq": Source(
         "TensorRT 11.4.0 prerequisites: Turing or later; driver r535+ for CUDA 12 wheels, r580+ for CUDA 13",
@@ -142,8 +144,8 @@ SOURCES: dict[str, Source] = {
         _READ,
     ),
     "ort-archs-13": Source(
-        "onnxruntime #26516, #31992: GPUs the Linux wheels for CUDA 13 are built for (both lists: 7.5, 8.0, 8.6, 8.9, "
-        "9.0, 12.0; 10.0 only in the older)",
+        "onnxruntime #31992: GPUs the Linux wheels for CUDA 13 are built for; the same stand in the CUDA library of "
+        "1.31.1, measured by us: sm_75, 80, 86, 89, 90a, 120a",
         "https://github.com/microsoft/onnxruntime/pull/31992",
         _READ_AGAIN,
     ),
