@@ -23,7 +23,7 @@ from yoloproof.artifact.engine_targets import COMPUTE_CAPABILITIES, PORTABLE, Ta
 from yoloproof.errors import YoloproofError
 
 LIBRARIES = {
-    "tensorrt": ("tensorrt", "pip install tensorrt"),
+    "tensorrt": ("tensorrt", "`yoloproof doctor` prints the pip line that fits this GPU"),
     "tensorrt-rtx": ("tensorrt_rtx", "pip install 'yoloproof[gpu]'"),
 }
 

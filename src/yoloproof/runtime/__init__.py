@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a runtime's session lives, the library it needs, its pip line, and whether it needs a GPU."""
+    """Where a runtime's session lives, the library it needs, how to get it, and whether it needs a GPU."""
 
     module: str
     session: str
@@ -40,7 +40,7 @@ RUNTIMES = {
     "pytorch": Runtime("pytorch", "PyTorchSession", "torch", "pip install torch", False),
     "onnxruntime": Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime", False),
     "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install 'yoloproof[openvino]'", False),
-    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "pip install tensorrt", True),
+    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "`yoloproof doctor` prints the pip line that fits this GPU", True),
     "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install 'yoloproof[gpu]'", True),
 }
 
