@@ -39,9 +39,9 @@ class Runtime:
 RUNTIMES = {
     "pytorch": Runtime("pytorch", "PyTorchSession", "torch", "pip install torch", False),
     "onnxruntime": Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime", False),
-    "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install 'yoloproof[openvino]'", False),
-    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "`yoloproof doctor` prints the pip line that fits this GPU", True),
-    "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install 'yoloproof[gpu]'", True),
+    "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install openvino", False),
+    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "`yoloproof doctor` prints its pip line", True),
+    "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install tensorrt-rtx-cu12", True),
 }
 
 # The command line's short names of precisions; sessions and their facts use NumPy's.
