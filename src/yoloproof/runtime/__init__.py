@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a runtime's session lives, the library it needs, how to get it, and whether it needs a GPU."""
+    """Where a runtime's session lives, the library it needs, its pip line, and whether it needs a GPU."""
 
     module: str
     session: str
@@ -39,9 +39,9 @@ class Runtime:
 RUNTIMES = {
     "pytorch": Runtime("pytorch", "PyTorchSession", "torch", "pip install torch", False),
     "onnxruntime": Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime", False),
-    "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install openvino", False),
-    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "`yoloproof doctor` prints its pip line", True),
-    "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install tensorrt-rtx-cu12", True),
+    "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install 'yoloproof[openvino]'", False),
+    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "pip install tensorrt", True),
+    "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install 'yoloproof[gpu]'", True),
 }
 
 # The command line's short names of precisions; sessions and their facts use NumPy's.
