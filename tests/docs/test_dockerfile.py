@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from guide import REPOSITORY
+from typer.testing import CliRunner
+
+from yoloproof.cli import app
+from yoloproof.doctor import Facts
 
 FILE = REPOSITORY / "environments" / "Dockerfile"
 
@@ -29,6 +34,20 @@ def test_it_takes_along_what_the_build_reads() -> None:
     let_through = FILE.with_name("Dockerfile.dockerignore").read_text(encoding="utf-8")
     for name in [readme.group(1), *re.findall(r'"([^"]+)"', licences.group(1)), "pyproject.toml", "src"]:
         assert f"!{name}\n" in let_through, name
+
+
+def test_its_check_passes_with_its_pins_and_fails_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = FILE.read_text(encoding="utf-8")
+    pins, pattern = re.search(r"^ARG PINS=(\S+)", text, re.MULTILINE), re.search(r"grep -Eq '([^']+)'", text)
+    assert pins
+    assert pattern
+    lines = (FILE.parent / f"{pins.group(1)}.txt").read_text(encoding="utf-8").splitlines()
+    packages = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    machine = Facts("Linux", "x86_64", "3.12.1", 2, 2**34, 2**36, packages, torch_cuda="12.6", onnxruntime_cuda=12)
+    for facts, fits in ((machine, True), (replace(machine, torch_cuda="", packages={"torch": "2.13.0+cpu"}), False)):
+        monkeypatch.setattr("yoloproof.doctor.facts_from_machine", lambda facts=facts: facts)
+        printed = CliRunner().invoke(app, ["doctor", "--gpu", "t4"]).output
+        assert bool(re.search(pattern.group(1), printed, re.MULTILINE)) == fits, printed
 
 
 @pytest.mark.slow

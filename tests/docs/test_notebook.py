@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,40 @@ def test_notebook_is_stored_without_outputs() -> None:
     assert [
         cell for cell in cells if cell["cell_type"] == "code" and (cell["outputs"] or cell["execution_count"])
     ] == []
+
+
+def _install_cell(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The first code cell on a machine without yoloproof (-S: no site-packages), its commands printed instead of run."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    cell = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    show = "import subprocess\nsubprocess.run = lambda command, **options: print(*command)\n"
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "YOLOPROOF"))
+    }
+    command = [sys.executable, "-S", "-c", show + cell]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_installs_although_the_clone_beside_it_has_the_packages_name(tmp_path: Path) -> None:
+    """/content/yoloproof, as a clone lies in a hosted notebook, can be imported as an empty package."""
+    shutil.copytree(REPOSITORY / "environments", tmp_path / "yoloproof" / "environments")
+    done = _install_cell(tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" -m ")[1] for line in done.stdout.splitlines()]
+    pins = "yoloproof/environments/t4-cu12-rtx.txt"
+    assert lines == [
+        "pip uninstall -q -y onnxruntime",
+        f"pip install -q -r {pins}",
+        "pip install -q --no-deps yoloproof",
+    ]
+    assert (tmp_path / pins).is_file()
+
+
+def test_it_says_that_the_clone_is_missing(tmp_path: Path) -> None:
+    done = _install_cell(tmp_path)
+    assert done.returncode == 1
+    assert "clone or upload it" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

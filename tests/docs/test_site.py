@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import socket
@@ -14,6 +15,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 from guide import DOCS, REPOSITORY
+
+import yoloproof
 
 
 class _Page(HTMLParser):
@@ -77,6 +80,13 @@ def test_no_dead_link_inside(site: Path) -> None:
     assert dead == []
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_repository_lead_somewhere(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!https?://|#)([^)\s#]+)", text):
+        assert (REPOSITORY / link).exists(), f"{name}: {link}"
+
+
 def test_site_asks_nobody_elsewhere_for_anything(site: Path) -> None:
     for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -86,9 +96,42 @@ def test_site_asks_nobody_elsewhere_for_anything(site: Path) -> None:
 
 
 def test_api_page_has_what_it_promises(site: Path) -> None:
+    """Every member that the page names is there, under its heading, with its docstring."""
     text = (site / "api.html").read_text(encoding="utf-8")
-    for name in ("load_network", "export_onnx", "open_session", "verify", "diagnose", "facts_from_machine"):
-        assert re.search(rf'id="yoloproof[\w.]*\.{name}"', text), name
+    for module, members in _api_members():
+        for name in members:
+            block = re.search(rf'id="{re.escape(module)}\.{name}"(.*?)(?=id="yoloproof\.|\Z)', text, re.DOTALL)
+            assert block, f"{module}.{name} is not on the page"
+            assert re.search(r'<div class="doc doc-contents[^"]*">\s*(?!<div)\S', block.group(1)), (
+                f"{module}.{name}: no text"
+            )
+
+
+def test_api_page_names_every_public_function() -> None:
+    listed = {name for _, members in _api_members() for name in members}
+    for name in yoloproof.__all__:
+        _, _, function = yoloproof._FUNCTIONS.get(name, "").partition(":")
+        assert name.startswith("__") or {name, function} & listed, f"{name} is missing in docs/api.md"
+
+
+def _api_members() -> list[tuple[str, list[str]]]:
+    """(module, its members) of every `:::` in docs/api.md; without a list, the module's public functions and classes."""
+    found = []
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    for module, listed in re.findall(r"^::: (\S+)(?:\n    options:\n      members: \[(.*)\])?$", text, re.MULTILINE):
+        if listed:
+            found.append((module, listed.split(", ")))
+        elif not _is_module(module):
+            found.append((module.rpartition(".")[0], [module.rpartition(".")[2]]))
+        else:
+            tree = ast.parse((REPOSITORY / "src" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+            defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            found.append((module, [name for name in defined if not name.startswith("_")]))
+    return found
+
+
+def _is_module(name: str) -> bool:
+    return (REPOSITORY / "src" / f"{name.replace('.', '/')}.py").is_file()
 
 
 def _outside() -> list[str]:

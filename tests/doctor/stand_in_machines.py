@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from yoloproof.doctor import GPUS, Facts
+from yoloproof.doctor.requirements import BASE, PINS
 
 GIB = 1024**3
 
 HEALTHY = {
+    **{name: PINS[name] for name in BASE},
     "torch": "2.13.0",
     "onnx": "1.23.2",
     "onnxscript": "0.7.2",

@@ -25,7 +25,7 @@ def test_cpu_machine_is_ready() -> None:
     assert runs(cpu_machine())
 
 
-@pytest.mark.parametrize("package", ["torch", "onnx", "onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxscript", "onnxruntime", "pooch", "opencv-python-headless"])
 def test_main_job_cannot_run_without(package: str) -> None:
     facts = cpu_machine(packages={name: version for name, version in HEALTHY.items() if name != package})
     assert by_code(facts)["way-cpu"].status == "missing"
@@ -73,6 +73,12 @@ def test_tensorrt_rtx_refuses(name: str) -> None:
     assert found["way-tensorrt-rtx"].status == "cannot work"
 
 
+def test_what_cannot_work_outweighs_what_is_missing() -> None:
+    """Installing PyTorch for CUDA would not make TensorRT-RTX run on Hopper."""
+    way = by_code(gpu_machine("h100", {"tensorrt-rtx-cu13": "1.7.1.116"}, torch_cuda=""))["way-tensorrt-rtx"]
+    assert (way.status, way.fix) == ("cannot work", "use TensorRT")
+
+
 def test_tensorrt_rtx_on_turing_is_for_float16() -> None:
     facts = gpu_machine("t4", {"tensorrt-rtx-cu13": "1.7.1.116"})
     assert "float32 matrix product" in by_code(facts)["tensorrt-rtx-turing"].why
@@ -108,7 +114,7 @@ def test_cpu_only_torch_beside_a_gpu() -> None:
     facts = gpu_machine("t4", {"torch": "2.13.0+cpu"}, torch_cuda="")
     found = by_code(facts)
     assert found["torch-cpu-only"].status == "missing"
-    assert found["torch-cpu-only"].fix.startswith("pip uninstall -y torch &&")
+    assert found["torch-cpu-only"].fix.startswith("pip uninstall -y torch onnxruntime &&"), "both are replaced"
     assert not runs(facts)
 
 
@@ -116,6 +122,67 @@ def test_torch_without_code_for_the_gpu() -> None:
     assert by_code(gpu_machine("v100"))["torch-gpu"].status == "cannot work"
     assert by_code(gpu_machine("rtx5090", torch_cuda="12.6"))["torch-gpu"].status == "cannot work"
     assert by_code(gpu_machine("rtx5090"))["torch"].status == "works"
+
+
+def test_torch_for_cuda_12_8() -> None:
+    """PyTorch 2.11 is the last with such a build: with Blackwell, without Volta."""
+    assert by_code(gpu_machine("rtx5090", torch_cuda="12.8"))["torch"].status == "works"
+    assert by_code(gpu_machine("t4", torch_cuda="12.8"))["torch"].status == "works"
+    assert by_code(gpu_machine("v100", torch_cuda="12.8"))["torch-gpu"].status == "cannot work"
+    assert by_code(gpu_machine("t4", torch_cuda="12.9"))["torch-unknown"].status == "unknown"
+
+
+def test_jetson_is_sent_to_its_jetpack() -> None:
+    found = by_code(gpu_machine("orin", torch_cuda=""))
+    for code in ("torch-jetson", "onnxruntime-gpu-missing"):
+        assert found[code].status == "missing"
+        assert "JetPack" in found[code].fix
+        assert "pip" not in found[code].fix
+    assert by_code(gpu_machine("orin", torch_cuda="12.6"))["torch-jetson"].status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "way"),
+    [("onnx", "1.16.0", "cpu"), ("onnxscript", "0.2", "cpu"), ("onnxruntime", "1.20.1", "cpu")],
+)
+def test_package_older_than_the_export_needs(name: str, version: str, way: str) -> None:
+    facts = cpu_machine(packages={**HEALTHY, name: version})
+    found = by_code(facts)
+    assert found["package-old"].subject == f"{name} {version}"
+    assert found[f"way-{way}"].status == "too old"
+    assert not runs(facts)
+
+
+def test_any_opencv_will_do() -> None:
+    packages = {name: version for name, version in HEALTHY.items() if name != "opencv-python-headless"}
+    assert runs(cpu_machine(packages={**packages, "opencv-python": "5.0.0.93"}))
+
+
+def test_old_openvino_stops_only_openvino() -> None:
+    facts = cpu_machine(packages={**HEALTHY, "openvino": "2025.0"})
+    assert by_code(facts)["package-old"].status == "too old"
+    assert runs(facts)
+
+
+def test_wheels_to_add_are_of_pytorchs_cuda() -> None:
+    """A driver that runs CUDA 13 runs CUDA 12 too; what counts is the PyTorch beside them."""
+    found = by_code(gpu_machine("t4", torch_cuda="12.6"))
+    assert found["tensorrt-missing"].fix == "pip install tensorrt-cu12==10.16.1.11"
+    assert found["tensorrt-rtx-missing"].fix == "pip install tensorrt-rtx-cu12==1.7.1.116"
+    assert found["onnxruntime-gpu-missing"].fix.endswith("onnxruntime-gpu==1.26.0")
+
+
+@pytest.mark.parametrize(
+    ("problem", "remedy"),
+    [
+        ("nvidia-ml-py is not installed, so no GPU could be asked", "pip install nvidia-ml-py"),
+        ("none to be seen (NVML: NVML Shared Library Not Found)", "--gpus all"),
+        ("the driver shows no GPU", "--gpus all"),
+        ("none to be seen (NVML: Driver/library version mismatch)", "reboot"),
+    ],
+)
+def test_gpu_that_is_not_seen(problem: str, remedy: str) -> None:
+    assert remedy in by_code(cpu_machine(gpu_problem=problem))["gpu-none"].fix
 
 
 def test_old_torch() -> None:
@@ -220,3 +287,14 @@ def test_naming_the_gpu_that_is_here_keeps_what_was_measured() -> None:
     facts = gpu_machine("t4")
     assert facts_with_gpu(facts, "t4") is facts
     assert facts_with_gpu(facts, "none").gpu is None
+
+
+@pytest.mark.parametrize(("here", "named"), [("a100", "a10"), ("rtx4090", "l4")])
+def test_a_name_that_another_one_begins_with(here: str, named: str) -> None:
+    from dataclasses import replace
+
+    facts = gpu_machine(here)
+    assert facts.gpu is not None
+    if here == "rtx4090":
+        facts = replace(facts, gpu=replace(facts.gpu, name="NVIDIA L40S"))
+    assert facts_with_gpu(facts, named).gpu == GPUS[named]

@@ -13,7 +13,7 @@ from stand_in_machines import HEALTHY, cpu_machine
 from typer.testing import CliRunner
 
 from yoloproof.cli import app
-from yoloproof.doctor import ENVIRONMENTS, requirements_text
+from yoloproof.doctor import ENVIRONMENTS, Environment, requirements_text
 from yoloproof.errors import YoloproofError
 
 
@@ -71,9 +71,47 @@ def test_requirements_of_a_t4(tmp_path: Path) -> None:
     )
 
 
+def test_named_gpu_whose_packages_are_missing_is_not_said_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloproof.doctor.facts_from_machine", cpu_machine)
+    assert "could run, once what is missing above is installed, on Tesla T4." in run("--gpu", "t4")
+    assert "can run on this CPU." in run("--gpu", "none")
+
+
+def test_doctor_works_where_nothing_is_installed() -> None:
+    """It needs typer, rich and packaging: the machine that asks for it may have no more."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'numpy', 'onnx', 'onnxruntime', 'openvino', 'psutil', 'pynvml', 'cv2', 'scipy', 'jinja2'):\n"
+        "    sys.modules[name] = None\n"
+        "sys.argv = ['yoloproof', 'doctor', *sys.argv[1:]]\n"
+        "from yoloproof.cli import main; main()"
+    )
+    for arguments in ([], ["--gpu", "t4", "--requirements"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda row: row.name)
+def test_files_are_what_the_command_prints(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloproof.doctor.facts_from_machine", cpu_machine)
+    repository = Path(__file__).resolve().parents[2]
+    file = repository / "environments" / f"{environment.name}.txt"
+    arguments = ["--gpu", {"cpu": "none", "t4": "t4", "ampere-ada": "a10", "hopper": "h100"}[environment.family]]
+    if environment.cuda:
+        arguments += ["--cuda", str(environment.cuda), "--tensorrt", environment.engine]
+    command = " ".join(["yoloproof doctor --requirements", *arguments])
+    assert run("--requirements", *arguments) == file.read_text(encoding="utf-8"), (
+        f"{command} > environments/{file.name}"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--requirements", "--json", "pins.json"], "leave it out"),
+        (["--knowledge", "--json", "rows.json"], "leave it out"),
         (["--gpu", "t5"], "no GPU called"),
         (["--cuda", "12"], "add --requirements"),
         (["--gpu", "t4", "--requirements", "--tensorrt", "9"], "take 10, 11, rtx or none"),

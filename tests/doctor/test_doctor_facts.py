@@ -92,7 +92,11 @@ def test_nvml_that_fails_is_a_reason_not_a_crash(monkeypatch: pytest.MonkeyPatch
         raise error("driver not loaded")
 
     monkeypatch.setattr(sys.modules["pynvml"], "nvmlInit", fail)
-    assert module._gpu_from_nvml() == (None, None, "NVML: driver not loaded")
+    assert module._gpu_from_nvml() == (
+        None,
+        None,
+        "none to be seen (NVML: driver not loaded); what follows is for the CPU",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The pinned files: equal to what the doctor prints, complete, and installable as far as the registry goes."""
+"""The pinned files (test_doctor_command.py holds them to what the doctor prints): complete, and installable as far as the registry goes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from stand_in_machines import cpu_machine
 
-from yoloproof.doctor import ENVIRONMENTS, Environment, requirements_text
+from yoloproof.doctor import ENVIRONMENTS, Environment, Gpu, diagnose, requirements_text
+from yoloproof.doctor.package_checks import MINIMUMS
 from yoloproof.doctor.requirements import PINS
 
 if sys.version_info >= (3, 11):
@@ -23,12 +25,6 @@ else:
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
 
 every_environment = pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda row: row.name)
-
-
-@every_environment
-def test_file_is_what_the_doctor_prints(environment: Environment, repository: Path) -> None:
-    file = repository / "environments" / f"{environment.name}.txt"
-    assert file.read_text(encoding="utf-8") == requirements_text(environment), "write it anew: make environments"
 
 
 def test_no_other_files(repository: Path) -> None:
@@ -47,6 +43,37 @@ def test_every_dependency_is_pinned_within_its_bounds(environment: Environment, 
             name = "onnxruntime-gpu"
         assert name in pinned, f"{wanted.name} is not pinned"
         assert wanted.specifier.contains(Version(pinned[name]).public), f"{name} {pinned[name]} against {wanted}"
+
+
+def test_minimums_are_those_of_the_project(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    asked = {row.name: str(row.specifier) for row in map(Requirement, [*project["dependencies"], *extras])}
+    for name, (minimum, *_) in MINIMUMS.items():
+        assert asked[name.removesuffix("-gpu")] == f">={minimum}", name
+
+
+@every_environment
+def test_doctor_finds_its_own_pins_ready(environment: Environment) -> None:
+    """With exactly these packages installed, and the driver that the file names, nothing is in the way."""
+    pins = {row.name: str(row.specifier).removeprefix("==") for row in _requirements(environment)}
+    if environment.capability is None:
+        facts = cpu_machine(packages=pins)
+    else:
+        driver = re.search(r"NVIDIA driver (\d+) or newer", requirements_text(environment))
+        assert driver
+        gpu = Gpu("named", environment.capability)
+        cuda = {12: "12.6", 13: "13.0"}[environment.cuda]
+        facts = cpu_machine(
+            packages=pins, gpu=gpu, driver=f"{driver.group(1)}.1", torch_cuda=cuda, onnxruntime_cuda=environment.cuda
+        )
+    ways = {finding.code: finding.status for finding in diagnose(facts) if finding.code.startswith("way-")}
+    used = {"10": "way-tensorrt", "11": "way-tensorrt", "rtx": "way-tensorrt-rtx", "none": "way-cpu"}[
+        environment.engine
+    ]
+    assert ways[used] == "ready"
+    if environment.capability is not None:
+        assert (ways["way-torch"], ways["way-onnxruntime"]) == ("ready", "ready")
 
 
 @every_environment

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from yoloproof.doctor import diagnosis
 from yoloproof.doctor.knowledge import CAPABILITIES, ROWS, SOURCES, SUBJECTS, knowledge_markdown, row_for
 from yoloproof.errors import YoloproofError
 
@@ -21,7 +22,9 @@ def test_every_subject_says_one_thing_of_every_capability(subject: str) -> None:
 
 
 def test_every_row_has_a_source_and_every_source_is_used_and_dated() -> None:
-    assert {row.source for row in ROWS} <= set(SOURCES)
+    findings = "".join(path.read_text(encoding="utf-8") for path in Path(diagnosis.__file__).parent.glob("*_checks.py"))
+    cited = {row.source for row in ROWS} | set(re.findall(r'"([a-z0-9-]+)"', findings)) & set(SOURCES)
+    assert cited == set(SOURCES)
     for source in SOURCES.values():
         assert date.fromisoformat(source.read) <= date.today()
         assert source.url.startswith("https://") or "measured by us" in source.title or "metadata" in source.title
@@ -80,7 +83,9 @@ def test_torch_wheel_rows_are_its_own_architecture_list() -> None:
     if not torch.version.cuda:
         pytest.skip("this PyTorch is a CPU build: a CUDA build declares its architectures")
     subject = "PyTorch, CUDA 13 wheel" if torch.version.cuda.startswith("13") else "PyTorch, CUDA 12.6 wheel"
-    built = {divmod(int(name[3:]), 10) for name in torch.cuda.get_arch_list() if re.fullmatch(r"sm_\d+", name)}
+    built = {
+        divmod(int(name[3:]), 10) for name in torch._C._cuda_getArchFlags().split() if re.fullmatch(r"sm_\d+", name)
+    }
     for capability in built & set(CAPABILITIES):
         assert row_for(subject, capability).support == "yes"
 

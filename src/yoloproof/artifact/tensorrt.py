@@ -23,8 +23,8 @@ from yoloproof.artifact.engine_targets import COMPUTE_CAPABILITIES, PORTABLE, Ta
 from yoloproof.errors import YoloproofError
 
 LIBRARIES = {
-    "tensorrt": ("tensorrt", "pip install tensorrt"),
-    "tensorrt-rtx": ("tensorrt_rtx", "pip install 'yoloproof[gpu]'"),
+    "tensorrt": ("tensorrt", "`yoloproof doctor` prints its pip line"),
+    "tensorrt-rtx": ("tensorrt_rtx", "pip install tensorrt-rtx-cu12"),
 }
 
 Progress = Callable[[float, str], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,8 @@ def doctor(
         requirements_text,
     )
 
+    if json_file is not None and (knowledge or requirements):
+        raise YoloproofError("doctor: --json holds the findings; leave it out with --requirements and --knowledge")
     if knowledge:
         typer.echo(knowledge_markdown(), nl=False)
         return
@@ -68,6 +71,15 @@ def doctor(
     _print_findings(facts, findings, runs)
     if not runs:
         raise typer.Exit(1)
+
+
+def _verdict(facts: Facts, findings: list[Finding], runs: bool) -> str:
+    """ "can run" only where nothing has to be installed first."""
+    if not runs:
+        return "cannot run"
+    ways = {finding.code: finding.status for finding in findings if finding.code.startswith("way-")}
+    here = [status for code, status in ways.items() if facts.gpu is None or code != "way-cpu"]
+    return "can run" if {"ready", "risky"} & set(here) else "could run, once what is missing above is installed,"
 
 
 def _engine(name: str | None) -> Any:
@@ -95,8 +107,9 @@ def _print_findings(facts: Facts, findings: list[Finding], runs: bool) -> None:
             console.print(Text(f"{'':<{width}}  → {finding.fix}"), soft_wrap=True)
     console.print()
     where = facts.gpu.name if facts.gpu is not None else "this CPU"
-    console.print(f"The main job (yoloproof profile) {'can run' if runs else 'cannot run'} on {where}.", soft_wrap=True)
-    if facts.gpu is None:
-        from yoloproof.estimate import estimate_line
+    console.print(f"The main job (yoloproof profile) {_verdict(facts, findings, runs)} on {where}.", soft_wrap=True)
+    if facts.gpu is None and runs:
+        with suppress(ImportError):  # the doctor itself works where nothing else is installed
+            from yoloproof.estimate import estimate_line
 
-        console.print(estimate_line("yolov13n", "t4"), soft_wrap=True)
+            console.print(estimate_line("yolov13n", "t4"), soft_wrap=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from yoloproof.doctor.facts import Facts
-from yoloproof.doctor.finding import BROKEN, WAYS, Finding
+from yoloproof.doctor.finding import BROKEN, WAYS, Finding, Status
 from yoloproof.doctor.machine_checks import check_cpus, check_disk, check_driver, check_gpu, check_python
 from yoloproof.doctor.package_checks import (
     check_attention,
+    check_dependencies,
     check_flash_attn,
+    check_minimums,
     check_onnx,
     check_onnxruntime,
     check_openvino,
@@ -29,6 +31,8 @@ _CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     check_onnxruntime,
     check_openvino,
     check_onnx,
+    check_minimums,
+    check_dependencies,
     check_python,
     check_cpus,
     check_disk,
@@ -43,16 +47,14 @@ def diagnose(facts: Facts) -> list[Finding]:
 
 
 def _way(name: str, title: str, findings: list[Finding]) -> Finding:
-    """A way is as good as the worst finding that bears on it."""
+    """A way is as good as the worst finding that bears on it: what no package can mend comes before what one can."""
     bearing = [finding for finding in findings if name in finding.ways]
-    for finding in bearing:
-        if finding.status in BROKEN:
-            why = f"{finding.subject}: {finding.why}"
-            return Finding(f"way-{name}", title, finding.status, why, finding.fix, finding.source, (name,))
-    for finding in bearing:
-        if finding.status in ("risky", "unknown"):
-            why = f"{finding.subject}: {finding.why}"
-            return Finding(f"way-{name}", title, "risky", why, finding.fix, finding.source, (name,))
+    for status in (*BROKEN, "risky", "unknown"):
+        for finding in bearing:
+            if finding.status == status:
+                shown: Status = status if status in BROKEN else "risky"
+                why = f"{finding.subject}: {finding.why}"
+                return Finding(f"way-{name}", title, shown, why, finding.fix, finding.source, (name,))
     return Finding(f"way-{name}", title, "ready", "nothing is in the way", ways=(name,))
 
 

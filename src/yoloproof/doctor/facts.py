@@ -94,7 +94,7 @@ def facts_with_gpu(facts: Facts, name: str) -> Facts:
     if name not in GPUS:
         raise YoloproofError(f"doctor: no GPU called {name!r}; known: {', '.join(GPUS)}, none")
     gpu = GPUS[name]
-    if facts.gpu is not None and gpu.name in facts.gpu.name:
+    if facts.gpu is not None and re.search(rf"\b{re.escape(gpu.name)}\b", facts.gpu.name):  # an A100 is no A10
         return facts
     return replace(facts, gpu=gpu, gpu_problem=None, driver=None, providers=None)
 
@@ -155,7 +155,7 @@ def _gpu_from_nvml() -> tuple[Gpu | None, str | None, str | None]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return None, None, f"NVML: {error}"
+        return None, None, f"none to be seen (NVML: {error}); what follows is for the CPU"
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         if pynvml.nvmlDeviceGetCount() == 0:

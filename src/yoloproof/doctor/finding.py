@@ -11,7 +11,7 @@ from yoloproof.doctor.facts import Facts
 from yoloproof.doctor.knowledge import SOURCES, row_for
 
 Status = Literal["ready", "works", "risky", "too old", "cannot work", "missing", "not needed", "unknown"]
-BROKEN: tuple[Status, ...] = ("too old", "cannot work", "missing")
+BROKEN: tuple[Status, ...] = ("cannot work", "too old", "missing")  # the worst first
 
 WAYS: dict[str, str] = {
     "cpu": "profile on the CPU",

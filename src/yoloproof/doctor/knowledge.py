@@ -50,6 +50,7 @@ class Source:
 
 
 _READ = "2026-11-23"
+_READ_AGAIN = "2026-11-24"
 _NVIDIA = "https://docs.nvidia.com"
 
 SOURCES: dict[str, Source] = {
@@ -74,13 +75,9 @@ SOURCES: dict[str, Source] = {
         _READ,
     ),
     "torch-matrix": Source(
-        "PyTorch RELEASE.md, CUDA support matrix (2.11: cu126 5.0–9.0; cu130 7.5–12.0+PTX)",
+        "PyTorch RELEASE.md, CUDA support matrix, the same from 2.11 to 2.14 (cu126 5.0–9.0; cu128, last in 2.11, "
+        "7.5–12.0; cu130 and cu132 7.5–12.0+PTX); 2.15 is to drop cu126 (pytorch #190385)",
         "https://github.com/pytorch/pytorch/blob/main/RELEASE.md",
-        _READ,
-    ),
-    "torch-pypi": Source(
-        "metadata of the PyPI wheels: torch <= 2.10 requires CUDA 12.8 libraries, >= 2.11 CUDA 13.0",
-        "",
         _READ,
     ),
     "sdpa": Source(
@@ -88,6 +85,11 @@ SOURCES: dict[str, Source] = {
         "(torch/testing/_internal/common_cuda.py)",
         "https://github.com/pytorch/pytorch/blob/main/torch/testing/_internal/common_cuda.py",
         _READ,
+    ),
+    "torch-archs": Source(
+        "what torch 2.11.0 and 2.13.0 for CUDA 13.0 say they were built for, measured by us: sm_75, 80, 86, 90, 100, 120",
+        "",
+        _READ_AGAIN,
     ),
     "trt-prereq": Source(
         "TensorRT 11.4.0 prerequisites: Turing or later; driver r535+ for CUDA 12 wheels, r580+ for CUDA 13",
@@ -99,8 +101,13 @@ SOURCES: dict[str, Source] = {
         f"{_NVIDIA}/deeplearning/tensorrt/latest/getting-started/release-notes-10/10.4.0.html",
         _READ,
     ),
+    "trt-jetson": Source(
+        "TensorRT 11.4.1 on Jetson: JetPack 7.2.2 or later, from the SBSA build; JetPack 6 stays on 10.x",
+        f"{_NVIDIA}/deeplearning/tensorrt/11.4.1/api/migration/tensorrt-10x-to-11x-jetson.html",
+        _READ_AGAIN,
+    ),
     "trt-migrate": Source(
-        "Migrating from TensorRT 10.x to 11.x: BuilderFlag.FP16 removed, networks are strongly typed; no JetPack",
+        "Migrating from TensorRT 10.x to 11.x: BuilderFlag.FP16 removed, networks are strongly typed",
         f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/api/migration/tensorrt-10x-to-11x.html",
         _READ,
     ),
@@ -135,6 +142,12 @@ SOURCES: dict[str, Source] = {
         "onnxruntime #28762, #23671: GPUs the Linux wheels up to 1.26 are built for",
         "https://github.com/microsoft/onnxruntime/issues/28762",
         _READ,
+    ),
+    "ort-archs-13": Source(
+        "onnxruntime #31992: GPUs the Linux wheels for CUDA 13 are built for; the same stand in the CUDA library of "
+        "1.31.1, measured by us: sm_75, 80, 86, 89, 90a, 120a",
+        "https://github.com/microsoft/onnxruntime/pull/31992",
+        _READ_AGAIN,
     ),
     "triton": Source(
         "triton-lang/triton #5066: capability below 8.0 left the supported list after 3.2, parts still run",
@@ -191,8 +204,18 @@ ROWS: tuple[Row, ...] = (
     Row("PyTorch, CUDA 12.6 wheel", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "torch-matrix", "2.6"),
     Row("PyTorch, CUDA 12.6 wheel", (B200, BLACKWELL, SPARK), "no", "torch-matrix"),
     Row("PyTorch, CUDA 12.6 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
+    Row(
+        "PyTorch, CUDA 12.8 wheel",
+        (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL),
+        "yes",
+        "torch-matrix",
+        "2.7",
+        "2.11",
+    ),
+    Row("PyTorch, CUDA 12.8 wheel", (VOLTA,), "no", "torch-matrix", note="dropped in 2.11"),
+    Row("PyTorch, CUDA 12.8 wheel", (ORIN, SPARK), "unknown", "torch-matrix"),
     Row("PyTorch, CUDA 13 wheel", (VOLTA,), "no", "torch-matrix"),
-    Row("PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-matrix", "2.9"),
+    Row("PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-archs", "2.9"),
     Row("PyTorch, CUDA 13 wheel", (SPARK,), "yes", "torch-matrix", "2.9", "", "through 12.0 and PTX"),
     Row("PyTorch, CUDA 13 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
     Row(
@@ -207,7 +230,7 @@ ROWS: tuple[Row, ...] = (
     Row("torch.compile (Triton)", _FROM_AMPERE, "yes", "triton"),
     Row("TensorRT", (VOLTA,), "yes", "trt-volta", "", "10.4", "FP16 through the builder flag only"),
     Row("TensorRT", _DESKTOP_FROM_TURING, "yes", "trt-prereq", "", "", "10.x and 11.x"),
-    Row("TensorRT", (ORIN,), "yes", "trt-migrate", "", "10.x", "the JetPack's own; 11.x has no JetPack"),
+    Row("TensorRT", (ORIN,), "yes", "trt-jetson", "", "", "JetPack 6: its own 10.x; JetPack 7.2.2: 11.4.1"),
     Row("TensorRT, fused attention", (VOLTA,), "no", "trt-attention"),
     Row("TensorRT, fused attention", _FROM_TURING, "yes", "trt-attention", "10.14", "", "FP16/BF16, q scaled first"),
     Row("TensorRT-RTX", (TURING,), "yes", "rtx-matrix", "1.0", "", "float16 only: no FP32 matmul; ask for SM75"),
@@ -220,8 +243,9 @@ ROWS: tuple[Row, ...] = (
         "ONNX Runtime, CUDA 12", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "ort-archs", "1.19", "1.26", "Linux"
     ),
     Row("ONNX Runtime, CUDA 12", (ORIN, B200, BLACKWELL, SPARK), "unknown", "ort-archs"),
-    Row("ONNX Runtime, CUDA 13", (VOLTA,), "no", "torch-matrix", note="CUDA 13 builds nothing for Volta"),
-    Row("ONNX Runtime, CUDA 13", _FROM_TURING, "unknown", "ort-pypi", "1.28", "", "its GPU list was not read"),
+    Row("ONNX Runtime, CUDA 13", (VOLTA,), "no", "ort-archs-13", note="CUDA 13 builds nothing for Volta"),
+    Row("ONNX Runtime, CUDA 13", (TURING, A100, AMPERE, ADA, HOPPER, BLACKWELL), "yes", "ort-archs-13", "1.27"),
+    Row("ONNX Runtime, CUDA 13", (ORIN, B200, SPARK), "unknown", "ort-archs-13"),
     # number formats in the tensor cores
     Row("float16", (VOLTA, *_FROM_TURING), "yes", "cuda-guide"),
     Row("bfloat16", (VOLTA, TURING), "no", "cuda-guide"),

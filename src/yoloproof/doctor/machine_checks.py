@@ -24,7 +24,8 @@ _GIB = 1024**3
 def check_gpu(facts: Facts) -> list[Finding]:
     """Which GPU, and which number formats its tensor cores have."""
     if facts.gpu is None:
-        return [Finding("gpu-none", "GPU", "missing", facts.gpu_problem or "none; what follows is for the CPU")]
+        why = facts.gpu_problem or "none; what follows is for the CPU"
+        return [Finding("gpu-none", "GPU", "missing", why, _gpu_remedy(why))]
     where = "found" if facts.gpu.here else "named, not here: its driver is unknown, the packages are this Python's"
     generation = CAPABILITIES.get(facts.gpu.capability)
     if generation is None:
@@ -32,6 +33,17 @@ def check_gpu(facts: Facts) -> list[Finding]:
         return [Finding("gpu-unknown", gpu_title(facts), "unknown", why)]
     formats = ", ".join(name if supports(facts, name) else f"no {name}" for name in ("float16", "bfloat16", "TF32"))
     return [Finding("gpu", gpu_title(facts), "works", f"{where}; {generation}: {formats}", source="cuda-guide")]
+
+
+def _gpu_remedy(problem: str) -> str:
+    """What to do where a GPU should be and none is seen, by NVML's words."""
+    if "nvidia-ml-py is not installed" in problem:
+        return "pip install nvidia-ml-py"
+    if "Library Not Found" in problem or "Driver Not Loaded" in problem or "driver shows no GPU" in problem:
+        return "if this machine has one: install its driver; in a container: docker run --gpus all"
+    if "version mismatch" in problem:
+        return "the driver was updated under the running kernel: reboot"
+    return ""
 
 
 def check_driver(facts: Facts) -> list[Finding]:

@@ -15,11 +15,25 @@ from yoloproof.doctor.finding import (
     tensorrt_wheels,
     version_of,
 )
-from yoloproof.doctor.knowledge import TURING, VOLTA, Support, row_for
-from yoloproof.doctor.requirements import PINS, cuda_for, engine_pins, install_line
+from yoloproof.doctor.knowledge import ORIN, TURING, VOLTA, Support, row_for
+from yoloproof.doctor.requirements import BASE, PINS, cuda_of_packages, engine_pins, install_line
 
 _MINIMUM_TORCH = Version("2.11")
+_WHEELS = {
+    "12.6": "PyTorch, CUDA 12.6 wheel",
+    "12.8": "PyTorch, CUDA 12.8 wheel",
+    "13": "PyTorch, CUDA 13 wheel",
+}
 _CUDA_WAYS = ("torch", "tensorrt-rtx", "tensorrt")  # engines keep their device memory in PyTorch
+# name → (first version, what needs it, the ways of running the main job that it stops); a test holds these to pyproject.toml
+MINIMUMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "onnx": ("1.19", "the export (opset 23)", ALL_WAYS),
+    "onnxscript": ("0.5", "the export (opset 23)", ALL_WAYS),
+    "onnxruntime": ("1.23", "ONNX `Attention`, with which every proof runs,", ALL_WAYS),
+    "onnxruntime-gpu": ("1.23", "ONNX `Attention`, with which every proof runs,", ALL_WAYS),
+    "openvino": ("2026.1", "ONNX `Attention`", ()),
+    "tensorrt-rtx-cu12": ("1.7", "engine building as tested", ("tensorrt-rtx",)),
+}
 _FROM_SUPPORT: dict[Support, Status] = {"yes": "works", "no": "cannot work", "unknown": "unknown"}
 
 
@@ -35,19 +49,47 @@ def check_torch(facts: Facts) -> list[Finding]:
         return [Finding("torch-old", subject, "too old", why, install_line(facts), ways=ALL_WAYS)]
     if facts.gpu is None:
         return [Finding("torch", subject, "works", "exports and runs on the CPU")]
+    if facts.gpu.capability == ORIN:
+        return [_torch_on_jetson(facts, subject)]
     if facts.torch_cuda == "":
         why = f"{installed} is a CPU-only build beside a GPU: it exports, but nothing runs on the {facts.gpu.name}"
-        fix = f"pip uninstall -y torch && {install_line(facts)}"
+        fix = install_line(facts, "torch")
         return [Finding("torch-cpu-only", "PyTorch for CUDA", "missing", why, fix, "", _CUDA_WAYS)]
     if facts.torch_cuda is None:
         return [Finding("torch-unknown", subject, "unknown", "its CUDA version could not be read", "", "", _CUDA_WAYS)]
-    wheel = "PyTorch, CUDA 13 wheel" if facts.torch_cuda.startswith("13") else "PyTorch, CUDA 12.6 wheel"
+    wheel = _WHEELS.get(facts.torch_cuda) or _WHEELS.get(facts.torch_cuda.split(".")[0])
+    if wheel is None:
+        why = f"what its CUDA {facts.torch_cuda} build holds code for is not in the knowledge table"
+        return [Finding("torch-unknown", subject, "unknown", why, "", "torch-matrix", _CUDA_WAYS)]
     row = row_for(wheel, facts.gpu.capability)
     if row.support == "no":
         why = f"its CUDA {facts.torch_cuda} build has no code for {gpu_title(facts)}"
         return [Finding("torch-gpu", subject, "cannot work", why, install_line(facts), row.source, _CUDA_WAYS)]
     why = f"CUDA {facts.torch_cuda} build; {row.note or 'has code for this GPU'}"
     return [Finding("torch", subject, _FROM_SUPPORT[row.support], why, "", row.source, _CUDA_WAYS)]
+
+
+def _torch_on_jetson(facts: Facts, subject: str) -> Finding:
+    if facts.torch_cuda:
+        why = f"CUDA {facts.torch_cuda} build; what it holds code for is not in the knowledge table"
+        return Finding("torch-jetson", subject, "unknown", why, "", "torch-matrix", _CUDA_WAYS)
+    why = "a Jetson takes a CUDA build made for its JetPack; PyPI's and PyTorch's own are for other GPUs"
+    return Finding(
+        "torch-jetson", "PyTorch for Jetson", "missing", why, install_line(facts), "torch-matrix", _CUDA_WAYS
+    )
+
+
+def check_minimums(facts: Facts) -> list[Finding]:
+    """Packages older than this project asks for; `MINIMUMS` says which and since when."""
+    findings = []
+    for name, (minimum, why, ways) in MINIMUMS.items():
+        installed = facts.packages.get(name)
+        if installed is not None and version_of(installed) < Version(minimum):
+            fix = f"pip install '{name}>={minimum}'"
+            findings.append(
+                Finding("package-old", f"{name} {installed}", "too old", f"{why} needs {minimum}", fix, "", ways)
+            )
+    return findings
 
 
 def check_onnx(facts: Facts) -> list[Finding]:
@@ -143,7 +185,7 @@ def check_tensorrt(facts: Facts) -> list[Finding]:
     if not wheels:
         if row.support != "yes":
             return [Finding("tensorrt-gpu", "TensorRT", _FROM_SUPPORT[row.support], row.note, "", row.source, ways)]
-        pins = engine_pins(facts.gpu.capability, cuda_for(facts), "10")
+        pins = engine_pins(facts.gpu.capability, cuda_of_packages(facts), "10")
         why = "not installed" + (f"; {row.note}" if row.note else "")
         return [
             Finding(
@@ -167,7 +209,7 @@ def check_tensorrt(facts: Facts) -> list[Finding]:
         return [*findings, Finding("tensorrt-11", subject, "works", why, "", "trt-migrate", ways)]
     if version_of(newest) < Version("10.14"):
         why = "its parser does not know ONNX `Attention` (10.14 does); only --attention explicit builds"
-        pins = engine_pins(facts.gpu.capability, cuda_for(facts), "10")
+        pins = engine_pins(facts.gpu.capability, cuda_of_packages(facts), "10")
         fix = f"pip install {pins}" if facts.gpu.capability != VOLTA else "--attention explicit"
         return [*findings, Finding("tensorrt-old", subject, "risky", why, fix, "trt-attention", ways)]
     return [
@@ -201,7 +243,7 @@ def check_tensorrt_rtx(facts: Facts) -> list[Finding]:
         fix = "yoloproof export MODEL --format engine --runtime tensorrt-rtx --target t4"
         findings.append(Finding("tensorrt-rtx-turing", "TensorRT-RTX on Turing", "risky", why, fix, "rtx-turing"))
     if not wheels:
-        fix = f"pip install {engine_pins(facts.gpu.capability, cuda_for(facts), 'rtx')}"
+        fix = f"pip install {engine_pins(facts.gpu.capability, cuda_of_packages(facts), 'rtx')}"
         return [
             *findings,
             Finding("tensorrt-rtx-missing", subject, "missing", "not installed (90 MB)", fix, row.source, ways),
@@ -217,7 +259,7 @@ def _two_of(way: str, wheels: dict[str, str], facts: Facts) -> list[Finding]:
         return []
     listed = ", ".join(f"{name} {version}" for name, version in wheels.items())
     why = f"{listed} write the same Python module: which one is imported is chance"
-    fix = f"pip uninstall -y {' '.join(wheels)} && {install_line(facts)}"
+    fix = install_line(facts, *wheels)
     return [Finding(f"{way}-two", f"two of {way}", "risky", why, fix, "", (way,))]
 
 
@@ -236,8 +278,15 @@ def check_onnxruntime(facts: Facts) -> list[Finding]:
         return [Finding("onnxruntime-two", "two ONNX Runtimes", "risky", why, fix, "", ways)]
     if facts.gpu is None:
         return [Finding("onnxruntime", f"ONNX Runtime {cpu or gpu}", "works", "CPU provider")]
+    if gpu is None and facts.gpu.capability == ORIN:
+        why = "only the CPU build is here; PyPI has none for a Jetson's GPU"
+        fix = "take NVIDIA's build for the JetPack"
+        return [
+            Finding("onnxruntime", f"ONNX Runtime {cpu}", "works", "CPU build: every proof runs"),
+            Finding("onnxruntime-gpu-missing", "ONNX Runtime for CUDA", "missing", why, fix, "", ways),
+        ]
     if gpu is None:
-        pin = PINS[f"onnxruntime-gpu cu{cuda_for(facts)}"]
+        pin = PINS[f"onnxruntime-gpu cu{cuda_of_packages(facts)}"]
         fix = f"pip uninstall -y onnxruntime && pip install onnxruntime-gpu=={pin}"
         return [
             Finding("onnxruntime", f"ONNX Runtime {cpu}", "works", "CPU build: every proof runs"),
@@ -270,6 +319,27 @@ def _onnxruntime_gpu(facts: Facts, installed: str) -> Finding:
     return Finding(
         "onnxruntime-gpu", subject, _FROM_SUPPORT[row.support], row.note or f"CUDA {cuda} build", "", row.source, ways
     )
+
+
+def check_dependencies(facts: Facts) -> list[Finding]:
+    """The smaller packages that yoloproof imports: left out where it was put on the path instead of installed."""
+    present = set(facts.packages)
+    if present & {"opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"}:
+        present.add("opencv-python-headless")  # they are one module
+    missing = [name for name in BASE if name not in present and name not in ("onnx", "onnxscript")]
+    if not missing:
+        return []
+    line = "pip install " + " ".join(f"{name}=={PINS[name]}" for name in missing)
+    return [
+        Finding(
+            "packages-missing",
+            ", ".join(missing),
+            "missing",
+            "yoloproof imports " + ("them" if len(missing) > 1 else "it"),
+            line,
+            ways=ALL_WAYS,
+        )
+    ]
 
 
 def check_openvino(facts: Facts) -> list[Finding]:

@@ -57,7 +57,7 @@ PINS: dict[str, str] = {
 }
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
-_BASE = (
+BASE: tuple[str, ...] = (
     "numpy",
     "onnx",
     "onnxscript",
@@ -76,6 +76,7 @@ _BASE = (
     "jinja2",
     "resvg-py",
 )
+"""What every environment holds beside PyTorch and the runtimes."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,12 @@ def cuda_for(facts: Facts) -> int:
     if facts.gpu.capability >= B200:
         return 13
     return 13 if _driver_branch(facts) >= MINIMUM_DRIVER[13] else 12
+
+
+def cuda_of_packages(facts: Facts) -> int:
+    """The CUDA major version of the packages to add: PyTorch's where it has one, else that of `cuda_for`."""
+    installed = int(facts.torch_cuda.split(".")[0]) if facts.torch_cuda else 0
+    return installed if installed in (12, 13) else cuda_for(facts)
 
 
 def _driver_branch(facts: Facts) -> int:
@@ -187,7 +194,7 @@ def requirements_text(environment: Environment) -> str:
 
 def _pins(environment: Environment) -> list[str]:
     cuda, capability = environment.cuda, environment.capability
-    base = [f"{name}=={PINS[name]}" for name in _BASE]
+    base = [f"{name}=={PINS[name]}" for name in BASE]
     torch = PINS["torch"]
     if capability is None:
         runtimes = [f"onnxruntime=={PINS['onnxruntime']}", f"openvino=={PINS['openvino']}"]
@@ -213,14 +220,25 @@ def _header(environment: Environment) -> list[str]:
     ]
     if environment.cuda == 13:
         lines.append("# PyTorch's wheel of this version on the default index is its CUDA 13 build.")
+    else:
+        lines.append("# With uv in place of pip: --index-strategy unsafe-best-match, for two indexes are read.")
     if environment.engine in ("10", "11"):
-        lines.append("# The tensorrt package fetches its libraries from NVIDIA's own index while it installs.")
+        lines.append(
+            "# The tensorrt package fetches its libraries from pypi.nvidia.com while it installs: 2 to 3 GB, during"
+        )
+        lines.append("# which pip says `Preparing metadata` and shows no progress. Nothing is stuck.")
     return lines
 
 
-def install_line(facts: Facts) -> str:
-    """What installs the pinned packages for the machine of `facts`."""
+def install_line(facts: Facts, *replaced: str) -> str:
+    """What installs the pinned packages for the machine of `facts`, after removing those `replaced` by other builds.
+
+    Beside a GPU the pins hold onnxruntime-gpu, which must not come to lie beside onnxruntime.
+    """
     if facts.gpu is not None and facts.gpu.capability == ORIN:
         return "take PyTorch and TensorRT from the JetPack"
     gpu = "" if facts.gpu is None else next((f" --gpu {key}" for key, row in GPUS.items() if row == facts.gpu), "")
-    return f"yoloproof doctor{gpu} --requirements > requirements.txt && pip install -r requirements.txt"
+    if facts.gpu is not None and "onnxruntime" in facts.packages:
+        replaced += ("onnxruntime",)
+    remove = f"pip uninstall -y {' '.join(replaced)} && " if replaced else ""
+    return f"{remove}yoloproof doctor{gpu} --requirements > requirements.txt && pip install -r requirements.txt"

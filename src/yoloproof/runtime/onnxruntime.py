@@ -174,6 +174,10 @@ def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    if provider != CPU:
+        # CUDA and cuDNN of the pip packages lie where the loader does not look; a process that has not imported
+        # PyTorch falls back to the CPU without this (ONNX Runtime's documentation, "Preload DLLs").
+        getattr(onnxruntime, "preload_dlls", lambda: None)()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal only: what goes wrong comes back as an exception
     options.intra_op_num_threads = threads
