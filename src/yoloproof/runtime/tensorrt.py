@@ -40,7 +40,7 @@ class TensorRtSession(Session):
             raise YoloproofError(f"{spec.runtime} opens an engine: give a path to an .engine")
         self._path = Path(spec.path)
         self._trt = import_module(_LIBRARIES[spec.runtime])
-        self._device = CudaDevice("cuda" if spec.device == "cpu" else spec.device)
+        self._device = CudaDevice(spec.device)
         self._options = {"cuda_graph": True, "runtime_cache": True, **spec.options}
         version = str(self._trt.__version__)
         machine = Machine(spec.runtime, version, self._device.compute_capability, self._device.name)
