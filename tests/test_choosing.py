@@ -55,3 +55,36 @@ def test_weights_run_on_everything_that_is_here() -> None:
 def test_a_gpu_computes_in_float16_unless_asked() -> None:
     rows = [("onnxruntime", "cpu"), ("tensorrt", "cpu"), ("onnxruntime-tensorrt", "cpu"), ("pytorch", "cuda:1")]
     assert [default_precision(*row) for row in rows] == ["fp32", "fp16", "fp16", "fp16"]
+
+
+def test_auto_takes_the_next_where_one_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from yoloproof import profiling
+    from yoloproof.proof import Check, Verdict
+
+    verdicts = {
+        "onnxruntime": Verdict((Check("outputs", False, {}, ""),)),
+        "pytorch": Verdict((Check("a", True, {}, ""),)),
+    }
+
+    def made(request: profiling.Request, settings: profiling.Settings, say: object) -> profiling.Row:
+        if request.runtime == "openvino":
+            raise YoloproofError("openvino cannot take it")
+        return profiling.Row(request, profiling.session_spec(request, settings, None), None, {})
+
+    def proved(row: profiling.Row, *_: object) -> profiling.Row:
+        row.verdict = verdicts[row.request.runtime]
+        return row
+
+    monkeypatch.setattr(profiling, "made", made)
+    monkeypatch.setattr(profiling, "proved", proved)
+    monkeypatch.setattr(module, "missing_part", lambda name: None)
+    request = profiling.Request("yolov13n", "auto", "fp32", "fused")
+    (row,) = profiling.made_and_proved(request, profiling.Settings(), None, lambda step: None)  # type: ignore[arg-type]
+    assert row.request.runtime == "pytorch"
+    assert row.facts["passed_over"] == ["openvino: openvino cannot take it", "onnxruntime: not proved"]
+    verdicts["pytorch"] = verdicts["onnxruntime"]
+    (row,) = profiling.made_and_proved(request, profiling.Settings(), None, lambda step: None)  # type: ignore[arg-type]
+    assert row.facts["passed_over"][-1] == "pytorch: not proved"
+    only = profiling.Request("yolov13n", "openvino", "fp32", "fused")
+    with pytest.raises(YoloproofError, match="cannot take it"):
+        profiling.made_and_proved(only, profiling.Settings(), None, lambda step: None)  # type: ignore[arg-type]

@@ -74,6 +74,7 @@ class Settings:
 
     imgsz -- (height, width); images -- real ones, for proof and timing; folder -- where artifacts are put
     data -- an annotated set whose AP every row gets; stages -- preprocessing, inference and suppression apart, too
+    bar -- told the name and the share of an engine's build
     """
 
     imgsz: tuple[int, int] = (640, 640)
@@ -85,6 +86,7 @@ class Settings:
     folder: Path = Path()
     data: Path | None = None
     stages: bool = False
+    bar: Callable[[str, float], None] | None = None
 
 
 def profile(
@@ -106,6 +108,7 @@ def timed(
 ) -> dict[str, Any]:  # fmt: skip
     """`profile` under any protocol: weights → artifact → proof, row by row; then all rows side by side against the clock."""
     say = progress or (lambda step: None)
+    settings = replace(settings, bar=bar)
     for request in requests:
         runtimes_for(request.model, request.runtime, settings.device)
     images = letterboxed(settings.images, settings.imgsz)
@@ -217,7 +220,9 @@ def engine_of(onnx: Path, request: Request, settings: Settings) -> Artifact:
     engine = settings.folder / f"{onnx.stem}.{request.runtime}.engine"
     device = settings.device if settings.device.startswith("cuda") else "cuda"
     fused = request.attention == "fused" and Path(request.model).suffix != ".onnx"  # a foreign file need not fuse
-    engine_for_machine(onnx, engine, EngineOptions(request.runtime, "current", require_fused=fused, device=device))
+    options = EngineOptions(request.runtime, "current", require_fused=fused, device=device)
+    bar = settings.bar
+    engine_for_machine(onnx, engine, options, None if bar is None else lambda share, phase: bar(phase, share))
     return engine_artifact(engine)
 
 
