@@ -69,7 +69,7 @@ def library(version: str, images: tuple[int, ...] = (1, 3, 32, 32), fused: bool 
     if version.startswith("11"):
         trt.NetworkDefinitionCreationFlag = SimpleNamespace()
     trt.ProfilingVerbosity = enumeration("LAYER_NAMES_ONLY", "NONE", "DETAILED")
-    trt.BuilderFlag = enumeration("VERSION_COMPATIBLE")
+    trt.BuilderFlag = enumeration("VERSION_COMPATIBLE", "TF32")
     trt.HardwareCompatibilityLevel = enumeration("NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
     trt.MemoryPoolType = enumeration("WORKSPACE")
     trt.LayerType = enumeration("CAST", "CONVOLUTION", "ATTENTION_INPUT", "ATTENTION_OUTPUT")
@@ -173,6 +173,9 @@ class Config:
     def set_flag(self, flag: Member) -> None:
         self._trt.calls.append(("set_flag", flag.name))
 
+    def clear_flag(self, flag: Member) -> None:
+        self._trt.calls.append(("clear_flag", flag.name))
+
     def set_memory_pool_limit(self, pool: Member, size: int) -> None:
         self._trt.calls.append(("set_memory_pool_limit", pool.name, size))
 
@@ -217,6 +220,7 @@ class Engine:
 
     def __init__(self, trt: Library) -> None:
         self._trt = trt
+        self.name = getattr(trt, "engine_name", "yoloproof onnx " + "a" * 64)
 
     def get_tensor_name(self, index: int) -> str:
         return ("images", "output0")[index]
@@ -290,6 +294,9 @@ class Context:
     def set_tensor_address(self, name: str, address: int) -> None:
         self._trt.calls.append(("set_tensor_address", name))
         self.addresses[name] = address
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return getattr(self._trt, "capturable", True)
 
     def execute_async_v3(self, stream: int) -> bool:
         self._trt.calls.append(("execute_async_v3", stream))

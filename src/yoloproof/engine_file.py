@@ -82,16 +82,23 @@ def network_name(onnx_sha256: str) -> str:
 
 
 def write_identity(engine: Path, identity: EngineIdentity) -> None:
-    """Write the sidecar of an engine file."""
+    """Write the sidecar of an engine file, sealed by a hash over itself."""
     record = {"schema": SCHEMA, **asdict(identity)}
+    record["seal"] = _seal(record)
     sidecar_path(engine).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record as JSON, without its own seal."""
+    plain = {key: value for key, value in record.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def read_identity(engine: Path) -> EngineIdentity:
     """The identity of an engine file, held to the file itself.
 
     Raises YoloproofError where the file is missing, empty or not the one its sidecar describes, or where there is no
-    readable sidecar: an engine that came from elsewhere, which nothing proves to be what its name says.
+    readable, unedited sidecar: an engine that came from elsewhere, which nothing proves to be what its name says.
     """
     if not engine.is_file():
         raise YoloproofError(f"{engine}: no such file; {REBUILD}")
@@ -128,6 +135,8 @@ def _identity_from_json(sidecar: Path) -> EngineIdentity:
         schema = record.pop("schema")
         if schema != SCHEMA:
             raise YoloproofError(f"{sidecar} has schema {schema}, this version reads {SCHEMA}; {REBUILD}")
+        if record.pop("seal") != _seal({"schema": schema, **record}):
+            raise YoloproofError(f"{sidecar} was edited after the build; {REBUILD}")
         for side in ("inputs", "outputs"):
             record[side] = tuple((name, tuple(shape), dtype) for name, shape, dtype in record[side])
         return EngineIdentity(**record | {"compute_capabilities": tuple(record["compute_capabilities"])})

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.errors import YoloproofError
@@ -14,6 +14,9 @@ from yoloproof.network import Network, load_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.onnx_file import load_onnx
 from yoloproof.profiling import CPU_REWRITES, PUBLISHED_REWRITES
+
+if TYPE_CHECKING:
+    from yoloproof.artifact.tensorrt import EngineOptions
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Order:
     target: tuple[str, ...] = ()
     nms: bool = False
     random_weights: bool = False
+    version_compatible: bool = False
+    hardware_compatible: str | None = None
+    timing_cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,12 @@ def artifact_from_order(
         if order.format == "engine":
             return _engine(onnx, output, order, bar)
         if order.format == "triton":
-            return _repository(onnx, order, load_network(order.model, random_weights=order.random_weights), say)
+            served = onnx
+            if order.runtime == "tensorrt":
+                say("building")
+                served = onnx.with_suffix(".engine")
+                _engine(onnx, served, order, bar)
+            return _repository(served, order, load_network(order.model, random_weights=order.random_weights), say)
         return made
 
 
@@ -110,19 +121,29 @@ def _onnx(network: Network, order: Order, path: Path) -> Made:
     return Made(path, identity, lines)
 
 
-def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[str, float], None] | None) -> Made:
-    from yoloproof.artifact.engine import engine_from_onnx
+def _engine_options(order: Order) -> EngineOptions:
     from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 
-    runtime = order.runtime or "tensorrt-rtx"
     # a dynamic engine without a --batch of its own is built for up to 8 images
     shapes = shapes_up_to(order.imgsz, order.batch if order.batch > 1 else 8) if order.dynamic else {}
-    target = ",".join(order.target) or "current"
-    options = EngineOptions(runtime, target, require_fused=order.attention == "fused", shapes=shapes)
-    engine = engine_from_onnx(onnx, output, options, None if bar is None else lambda share, phase: bar(phase, share))
-    return Made(
-        output, {"path": str(output), "format": "engine", **asdict(engine.identity)}, tuple(engine_lines(engine))
-    )
+    return EngineOptions(
+        order.runtime or "tensorrt-rtx", ",".join(order.target) or "current", order.attention == "fused", shapes,
+        version_compatible=order.version_compatible, hardware_compatible=order.hardware_compatible,
+        timing_cache=order.timing_cache,
+    )  # fmt: skip
+
+
+def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[str, float], None] | None) -> Made:
+    from yoloproof.artifact.engine import engine_from_onnx
+
+    try:
+        engine = engine_from_onnx(
+            onnx, output, _engine_options(order), None if bar is None else lambda share, phase: bar(phase, share)
+        )
+    except YoloproofError as error:  # the ONNX file in between is gone when the message is read
+        raise YoloproofError(str(error).replace(str(onnx), order.model)) from None
+    identity = {"path": str(output), "format": "engine", **asdict(engine.identity)}
+    return Made(output, identity, tuple(engine_lines(engine)))
 
 
 def engine_lines(engine: Any) -> list[str]:
@@ -136,28 +157,51 @@ def engine_lines(engine: Any) -> list[str]:
     ]
 
 
-def _repository(onnx: Path, order: Order, network: Network, say: Callable[[str], None]) -> Made:
+def _repository(artifact: Path, order: Order, network: Network, say: Callable[[str], None]) -> Made:
     from yoloproof.artifact.triton import Serving, triton_repository
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.proof import verify
+    from yoloproof.runtime import SessionSpec, open_session
 
     say("proving")
-    verdict = verify(onnx, network, letterboxed(demo_images(), order.imgsz))
-    device = "cpu" if order.precision == "fp32" else "gpu"
+    images = letterboxed(demo_images(), order.imgsz)
+    device = "cpu" if order.precision == "fp32" and artifact.suffix == ".onnx" else "gpu"
+    if artifact.suffix == ".engine":
+        with open_session(SessionSpec("tensorrt", artifact, "cuda")) as session:
+            verdict = verify(artifact, network, images, session=session)
+    else:
+        verdict = verify(artifact, network, images)
     folder = triton_repository(
-        onnx, order.output or Path("triton"), verdict.as_dict(), name=Path(order.model).stem, serving=Serving(device)
+        artifact,
+        order.output or Path("triton"),
+        verdict.as_dict(),
+        name=Path(order.model).stem,
+        serving=Serving(device),
     )
     identity = {"path": str(folder), "format": "triton", "proof": verdict.as_dict()}
     return Made(folder, identity, (f"{folder}: model repository entry, proved before it was put there",))
 
 
 def _check(order: Order) -> None:
-    if order.nms and (order.dynamic or order.format == "triton"):
-        raise YoloproofError("--nms needs a fixed size and format onnx or engine; leave --dynamic out")
+    if order.nms and order.dynamic:
+        raise YoloproofError("--nms needs a fixed batch and size; leave --dynamic out")
+    builds = order.format == "engine" or (order.format == "triton" and order.runtime == "tensorrt")
     if order.format == "engine" and order.runtime not in ("", "tensorrt", "tensorrt-rtx"):
         raise YoloproofError(f"--runtime {order.runtime} builds no engines; there are tensorrt and tensorrt-rtx")
-    if order.target and order.format != "engine":
-        raise YoloproofError("--target is for --format engine")
+    if order.format == "triton" and order.runtime == "tensorrt-rtx":
+        raise YoloproofError("Triton serves no tensorrt-rtx engines; leave --runtime out (ONNX), or name tensorrt")
+    if order.format == "onnx" and order.runtime.startswith("tensorrt"):
+        raise YoloproofError(f"--runtime {order.runtime} is for --format engine; leave it out for an ONNX file")
+    if order.runtime not in ("", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"):
+        raise YoloproofError(
+            f"--runtime {order.runtime}: there are onnxruntime, openvino, tensorrt, tensorrt-rtx to export for"
+        )
+    if not builds and (order.target or order.version_compatible or order.hardware_compatible or order.timing_cache):
+        raise YoloproofError("--target, the compatibilities and --timing-cache are for --format engine")
     if order.attention not in ("fused", "explicit", "published", "stripped"):
         raise YoloproofError(f"--attention {order.attention}: there are fused, explicit, published, stripped")
+    if builds:
+        from yoloproof.artifact.engine import buildable
+
+        buildable(_engine_options(order))

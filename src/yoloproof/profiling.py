@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import yoloproof
 from yoloproof.artifact.onnx import PREFIX, Artifact, export_onnx, read_artifact
+from yoloproof.choosing import precision_for, runtimes_for
 from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
@@ -32,7 +33,7 @@ from yoloproof.network.gpu import gpu_form_missing, gpu_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.proof import Verdict, verify
 from yoloproof.results.published import published_for
-from yoloproof.runtime import AUTO_ORDER, Session, SessionSpec, missing_part, open_session
+from yoloproof.runtime import Session, SessionSpec, open_session
 
 # What pays depends on who runs it. ONNX Runtime and OpenVINO keep convolutions in blocked layouts that a slice breaks,
 # so there a C2f's entry is two convolutions and a C3's stays two (benchmarks/export.py).
@@ -74,6 +75,7 @@ class Settings:
 
     imgsz -- (height, width); images -- real ones, for proof and timing; folder -- where artifacts are put
     data -- an annotated set whose AP every row gets; stages -- preprocessing, inference and suppression apart, too
+    bar -- told the name and the share of an engine's build
     """
 
     imgsz: tuple[int, int] = (640, 640)
@@ -85,6 +87,7 @@ class Settings:
     folder: Path = Path()
     data: Path | None = None
     stages: bool = False
+    bar: Callable[[str, float], None] | None = None
 
 
 def profile(
@@ -106,6 +109,9 @@ def timed(
 ) -> dict[str, Any]:  # fmt: skip
     """`profile` under any protocol: weights → artifact → proof, row by row; then all rows side by side against the clock."""
     say = progress or (lambda step: None)
+    settings = replace(settings, bar=bar)
+    for request in requests:
+        runtimes_for(request.model, request.runtime, settings.device)
     images = letterboxed(settings.images, settings.imgsz)
     rows: list[Row] = []
     for request in requests:
@@ -122,22 +128,35 @@ def timed(
 
 
 def made_and_proved(request: Request, settings: Settings, images: NDArray[np.float32], say: Progress) -> list[Row]:
-    """The row of one request; of runtime "auto", the first runtime in the device's order that is installed and proved."""
-    if request.runtime != "auto":
-        row = made(request, settings, say)
-        return [proved(row, settings, images, say)]
-    order = AUTO_ORDER["cuda" if settings.device.startswith("cuda") else "cpu"]
-    installed = [name for name in order if missing_part(name) is None]
-    for name in installed:
-        row = made(replace(request, runtime=name), settings, say)
-        if (row := proved(row, settings, images, say)).verdict is None or row.verdict.passed:
+    """The row of one request; of runtime "auto", the first runtime in the device's order that is installed and proved.
+
+    What "auto" passed over, and why, stands in the row's facts; where nothing can be opened the first reason is raised.
+    """
+    row, passed_over, errors = None, [], []
+    for name in runtimes_for(request.model, request.runtime, settings.device):
+        chosen = replace(request, runtime=name, precision=precision_for(request.model, name, request.precision))
+        try:
+            row = proved(made(chosen, settings, say), settings, images, say)
+        except YoloproofError as error:
+            errors.append(error)
+            passed_over.append(f"{name}: {error}")
+            continue
+        if row.verdict is None or row.verdict.passed:
             break
+        passed_over.append(f"{name}: not proved")
+    if row is None:
+        raise errors[0]
+    if passed_over:
+        row.facts["passed_over"] = passed_over
     return [row]
 
 
 def made(request: Request, settings: Settings, say: Progress) -> Row:
     """Weights → network → artifact for one request; a foreign `.onnx` or an `.engine` is taken as it is."""
     path = Path(request.model)
+    if path.suffix == ".onnx" and request.runtime.startswith("tensorrt"):
+        say(f"{request.model}: building for {request.runtime}")
+        return _row_of_file(request, settings, engine_of(path, request, settings))
     if path.suffix == ".onnx":
         return _row_of_file(request, settings, read_artifact(path))
     if path.suffix == ".engine":
@@ -202,14 +221,21 @@ def exported(network: Network, request: Request, settings: Settings) -> Artifact
     if not path.exists():
         network = _with_attention(network, request.attention)
         export_onnx(simplify(network, rewrites), path, imgsz=settings.imgsz, batch=request.batch, precision=precision)
-    if not request.runtime.startswith("tensorrt"):
-        return read_artifact(path)
-    from yoloproof.artifact.engine import engine_from_onnx
+    return engine_of(path, request, settings) if request.runtime.startswith("tensorrt") else read_artifact(path)
+
+
+def engine_of(onnx: Path, request: Request, settings: Settings) -> Artifact:
+    """The engine of an ONNX file for the GPU here; one that lies in the folder is used only if it is the very one."""
+    from yoloproof.artifact.engine import engine_for_machine
     from yoloproof.artifact.tensorrt import EngineOptions
 
-    engine = path.with_suffix(f".{request.runtime}.engine")
-    options = EngineOptions(request.runtime, "current", require_fused=request.attention == "fused")
-    return engine_artifact(engine_from_onnx(path, engine, options).path)
+    engine = settings.folder / f"{onnx.stem}.{request.runtime}.engine"
+    device = settings.device if settings.device.startswith("cuda") else "cuda"
+    fused = request.attention == "fused" and Path(request.model).suffix != ".onnx"  # a foreign file need not fuse
+    options = EngineOptions(request.runtime, "current", require_fused=fused, device=device)
+    bar = settings.bar
+    engine_for_machine(onnx, engine, options, None if bar is None else lambda share, phase: bar(phase, share))
+    return engine_artifact(engine)
 
 
 def engine_artifact(path: Path) -> Artifact:

@@ -38,6 +38,7 @@ def test_an_engine_for_the_t4_fuses_its_attention_and_says_so(tmp_path: Path) ->
     assert audit.faults() == []
     assert audit.layer_types["ATTENTION_INPUT"] == audit.layer_types["ATTENTION_OUTPUT"] == 1
     assert audit.layer_precisions["HALF"] > 10
+    assert f"{ATTENTION}/Attention_AttentionOutput" in audit.layers_by_precision["HALF"]
     assert set(audit.kernel_precisions) == {"Half"}
     assert audit.activation_bytes is not None
     assert audit.scratch_bytes is not None

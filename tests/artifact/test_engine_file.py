@@ -65,6 +65,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "foreign": (lambda path: sidecar_path(path).unlink(), r"no n\.engine\.json beside it"),
     "broken sidecar": (lambda path: sidecar_path(path).write_text("{"), "no engine's sidecar"),
     "other sidecar": (lambda path: sidecar_path(path).write_text('{"schema": 1}'), "no engine's sidecar"),
+    "edited sidecar": (lambda path: edit(path, compute_capabilities=["7.5", "9.0"]), "was edited after the build"),
     "newer sidecar": (lambda path: edit(path, schema=2), "schema 2, this version reads 1"),
 }
 

@@ -16,7 +16,7 @@ import yoloproof
 from tiny_onnx import tiny_detector
 from yoloproof.artifact import engine as engine_module
 from yoloproof.artifact import tensorrt
-from yoloproof.artifact.engine import engine_from_onnx
+from yoloproof.artifact.engine import engine_for_machine, engine_from_onnx
 from yoloproof.artifact.engine_targets import target_from_name
 from yoloproof.artifact.tensorrt import EngineOptions
 from yoloproof.engine_file import network_name, read_identity, sha256_of
@@ -32,7 +32,7 @@ def onnx(tmp_path: Path) -> Path:
 
 def use(monkeypatch: pytest.MonkeyPatch, trt: tensorrt_stand_in.Library, gpu: tuple[str, str] | None = T4) -> None:
     monkeypatch.setattr(tensorrt, "library", lambda runtime: trt)
-    monkeypatch.setattr(engine_module, "gpu_present", lambda: gpu)
+    monkeypatch.setattr(engine_module, "gpu_present", lambda *device: gpu)
 
 
 def test_a_plain_build_makes_these_calls(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +44,7 @@ def test_a_plain_build_makes_these_calls(onnx: Path, monkeypatch: pytest.MonkeyP
         ("parse_from_file",),
         ("create_builder_config",),
         ("set", "profiling_verbosity", "DETAILED"),
+        ("clear_flag", "TF32"),
         ("build_serialized_network", network_name(sha256_of(onnx))),
         ("deserialize_cuda_engine", b"a TensorRT plan", False),
     ]
@@ -79,6 +80,7 @@ def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.Monkey
     engine_from_onnx(onnx, onnx.with_suffix(".engine"), options, progress=lambda done, phase: seen.append(done))
     assert trt.calls[3:-1] == [
         ("set", "profiling_verbosity", "DETAILED"),
+        ("clear_flag", "TF32"),
         ("set", "builder_optimization_level", "int"),
         ("set_memory_pool_limit", "WORKSPACE", 1 << 30),
         ("set_shape", "images", *shapes),
@@ -134,6 +136,33 @@ def test_what_tensorrt_cannot_do_is_refused(onnx: Path, monkeypatch: pytest.Monk
     with pytest.raises(YoloproofError, match="is dynamic"):
         engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
     assert not path.exists()
+
+
+def test_an_engine_is_used_again_only_where_it_is_the_one(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, tensorrt_stand_in.library("10.16.1.11"))
+    path, options = onnx.with_suffix(".engine"), EngineOptions(runtime="tensorrt")
+    first = engine_for_machine(onnx, path, options)
+    assert engine_for_machine(onnx, path, options) == first
+    use(monkeypatch, tensorrt_stand_in.library("10.17.0.1"))
+    with pytest.raises(YoloproofError, match=r"built by tensorrt 10\.16\.1\.11, which 10\.17\.0\.1 here cannot load"):
+        engine_for_machine(onnx, path, options)
+    use(monkeypatch, tensorrt_stand_in.library("10.16.1.11"), ("NVIDIA L4", "8.9"))
+    with pytest.raises(YoloproofError, match=r"built for compute capability 7\.5, not for NVIDIA L4"):
+        engine_for_machine(onnx, path, options)
+    onnx.unlink()
+    tiny_detector(onnx, "float16", scale=0.2)
+    use(monkeypatch, tensorrt_stand_in.library("10.16.1.11"))
+    with pytest.raises(YoloproofError, match="stale: made from another ONNX file"):
+        engine_for_machine(onnx, path, options)
+    path.with_name(path.name + ".json").unlink()
+    with pytest.raises(YoloproofError, match="nobody knows what it is"):
+        engine_for_machine(onnx, path, options)
+
+
+def test_what_is_tensorrts_alone_is_not_ignored_by_tensorrt_rtx(onnx: Path) -> None:
+    for option in ({"version_compatible": True}, {"hardware_compatible": "same"}, {"timing_cache": Path("t")}):
+        with pytest.raises(YoloproofError, match="is TensorRT's"):
+            engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(target="t4", **option))
 
 
 def test_a_missing_library_names_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +221,13 @@ def test_the_names_we_call_are_the_published_ones(tmp_path: Path) -> None:
     for module in ("artifact/tensorrt.py", "runtime/tensorrt.py"):
         source = (Path(yoloproof.__file__).parent / module).read_text(encoding="utf-8")
         (tmp_path / module.replace("/", "_")).write_text(with_stub_types(source), encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-    command += [f"--cache-dir={tmp_path / 'cache'}", "artifact_tensorrt.py", "runtime_tensorrt.py"]
+    # Only TensorRT's types matter here; reading those of PyTorch and others took a minute.
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nignore_missing_imports = True\nfollow_imports = skip\n"
+        "[mypy-tensorrt.*,tensorrt_bindings.*]\nfollow_imports = silent\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--config-file=mypy.ini", f"--cache-dir={tmp_path / 'cache'}"]
+    command += ["artifact_tensorrt.py", "runtime_tensorrt.py"]
     paths = f"{tmp_path / 'stubs'}:{Path(yoloproof.__file__).parents[1]}"
     result = subprocess.run(command, cwd=tmp_path, env={"MYPYPATH": paths}, capture_output=True, text=True, check=False)
     errors = [line for line in result.stdout.splitlines() if re.match(r"(artifact|runtime)_tensorrt", line)]
@@ -201,6 +235,30 @@ def test_the_names_we_call_are_the_published_ones(tmp_path: Path) -> None:
     assert unknown == NOT_IN_STUBS
     # The stubs' Dims is no sequence, which the real one is.
     assert [line for line in errors if re.search(r"\[(call-arg|arg-type)\]", line) and '"Dims"' not in line] == []
+
+
+def test_the_sessions_names_are_those_of_the_library_that_is_here() -> None:
+    """No session runs here, for there is no GPU; but what it calls is in the TensorRT-RTX that is installed."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    source = (Path(yoloproof.__file__).parent / "runtime" / "tensorrt.py").read_text(encoding="utf-8")
+    classes = {
+        r"self\._context": trt.IExecutionContext,
+        r"(?:self\._)?engine": trt.ICudaEngine,
+        r"config": trt.IRuntimeConfig,
+        r"(?:self\._)?cache": trt.IRuntimeCache,
+        r"runtime": trt.Runtime,
+        r"(?:self\._)?trt": trt,
+    }
+    for owner, kind in classes.items():
+        names = set(re.findall(rf"(?<![\w.]){owner}\.(?!_)(\w+)", source)) - {"engine", "nvidia"}
+        assert names, owner
+        assert [name for name in sorted(names) if not hasattr(kind, name)] == [], owner
+    for name in NOT_IN_STUBS - {"attention", "num_compute_capabilities", "set_compute_capability"}:
+        assert hasattr(trt, name)
+    assert hasattr(trt.IAttentionInputLayer, "attention")
+    assert {"num_compute_capabilities", "set_compute_capability"} <= set(dir(trt.IBuilderConfig))
+    assert hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION")
+    assert hasattr(trt.IExecutionContext, "is_stream_capturable")
 
 
 def with_stub_types(source: str) -> str:

@@ -241,6 +241,37 @@ def test_a_provider_that_leaves_nodes_to_the_cpu_is_refused(tmp_path: Path, monk
         open_session(spec_for("onnxruntime", path))
 
 
+def test_onnxruntimes_gpu_providers_are_runtimes_of_their_own(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    for runtime in ("onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx"):
+        with pytest.raises(YoloproofError, match="no CUDA device"):
+            open_session(SessionSpec(runtime, tiny_detector(tmp_path / "tiny.onnx")))
+
+
+def test_a_provider_that_is_a_plugin_is_registered_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for NVIDIA's plugin package, whose library is none, to the real onnxruntime."""
+    from yoloproof.runtime import onnxruntime as module
+
+    library = tmp_path / "libplugin.so"
+    library.write_bytes(b"no library")
+    (tmp_path / "onnxruntime_ep_nv_tensorrt_rtx.py").write_text(
+        f"def get_library_path():\n    return {str(library)!r}\n"
+    )
+    provider = "NvTensorRTRTXExecutionProvider"
+    assert not module.has_provider(provider)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert module.has_provider(provider)
+    monkeypatch.setattr("yoloproof.runtime.missing_part", lambda name: None)
+    path = tiny_detector(tmp_path / "tiny.onnx")
+    with pytest.raises(YoloproofError, match="its plugin does not load here") as caught:
+        open_session(SessionSpec("onnxruntime-tensorrt-rtx", path))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr("onnxruntime.register_execution_provider_library", lambda name, path: None)
+    with pytest.raises(YoloproofError, match=r"finds 0 GPUs .* Ampere"):
+        open_session(SessionSpec("onnxruntime-tensorrt-rtx", path))
+
+
 def test_openvino_computes_in_bfloat16_only_when_asked(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino")
     path = tiny_detector(tmp_path / "tiny.onnx")

@@ -190,6 +190,26 @@ def test_what_the_library_refuses_is_said_with_its_reason(tmp_path: Path, trt: t
         open_session(spec)
 
 
+def test_an_engine_of_another_network_than_its_sidecars_is_refused(
+    tmp_path: Path, trt: tensorrt_stand_in.Library
+) -> None:
+    """A sidecar written anew around a foreign engine: the name inside the engine tells."""
+    trt.engine_name = "Unnamed Network 0"
+    with pytest.raises(YoloproofError, match=r"another network \(Unnamed Network 0\) .*yoloproof export"):
+        open_session(SessionSpec("tensorrt", engine(tmp_path / "n.engine"), "cuda"))
+
+
+def test_a_graph_that_cannot_be_captured_is_said_before_it_is_tried(
+    tmp_path: Path, trt: tensorrt_stand_in.Library
+) -> None:
+    trt.capturable = False
+    spec = SessionSpec("tensorrt", engine(tmp_path / "n.engine"), "cuda")
+    with open_session(spec) as session, pytest.raises(YoloproofError, match="cannot be captured"):
+        session.load(images())
+    with open_session(replace(spec, options={"cuda_graph": False})) as session:
+        assert session.infer(images())[0].shape == (1, 84, 16)
+
+
 def test_a_version_compatible_engine_may_bring_its_own_code(tmp_path: Path, trt: tensorrt_stand_in.Library) -> None:
     path = engine(tmp_path / "n.engine", options={"version_compatible": True})
     open_session(SessionSpec("tensorrt", path, "cuda")).close()

@@ -14,7 +14,7 @@ from yoloproof.artifact import tensorrt
 from yoloproof.artifact.engine_audit import Audit, audit, kernels_from_inspector, kernels_from_log
 from yoloproof.artifact.engine_targets import Target, target_from_name
 from yoloproof.artifact.tensorrt import EngineOptions, Progress
-from yoloproof.engine_file import EngineIdentity, Machine, network_name, sha256_of, write_identity
+from yoloproof.engine_file import EngineIdentity, Machine, check_engine, network_name, sha256_of, write_identity
 from yoloproof.errors import YoloproofError
 from yoloproof.onnx_file import load_onnx
 
@@ -42,8 +42,7 @@ def engine_from_onnx(
     options = options or EngineOptions()
     if path.exists():
         raise YoloproofError(f"{path} exists; an engine is never overwritten, name another file with -o or delete it")
-    trt = tensorrt.library(options.runtime)
-    target, gpu = _resolve(target_from_name(options.target), options)
+    trt, target, gpu = buildable(options)
     model = load_onnx(onnx)
     onnx_sha256 = sha256_of(onnx)
     started = time.perf_counter()
@@ -90,10 +89,37 @@ def engine_from_onnx(
     return Engine(path, _write(path, plan, identity), found)
 
 
+def engine_for_machine(
+    onnx: Path, path: Path, options: EngineOptions | None = None, progress: Progress | None = None
+) -> EngineIdentity:
+    """The engine of `onnx` at `path`, for the GPU present: built, or, where the file exists, held to its identity.
+
+    An engine that exists is used again only if it was made from this very ONNX file, by this version, for this GPU;
+    raises YoloproofError with the reason where it was not, and as `engine_from_onnx`.
+    """
+    options = options or EngineOptions()
+    if not path.exists():
+        return engine_from_onnx(onnx, path, options, progress).identity
+    trt, target, gpu = buildable(options)
+    machine = Machine(options.runtime, str(trt.__version__), target.compute_capabilities[0], gpu or "")
+    return check_engine(path, machine, onnx_sha256=sha256_of(onnx))
+
+
+def buildable(options: EngineOptions) -> tuple[Any, Target, str | None]:
+    """The library, the resolved target and the GPU's name (None where the build is for no GPU that is present).
+
+    Raises YoloproofError, before any work is done, where `options` cannot be built here.
+    """
+    tensorrt.check_options(options)
+    target = target_from_name(options.target)
+    trt = tensorrt.library(options.runtime)
+    return trt, *_resolve(target, options)
+
+
 def _resolve(target: Target, options: EngineOptions) -> tuple[Target, str | None]:
     """The target with its compute capabilities, and the GPU's name where the build is for the one present."""
     if options.runtime != "tensorrt-rtx" and target.name != "current":
-        present = gpu_present()
+        present = gpu_present(options.device)
         if present is None or target.compute_capabilities != (present[1],):
             raise YoloproofError(
                 f"{options.runtime} builds only for the GPU in the machine, so not for {target.name} here; "
@@ -102,7 +128,7 @@ def _resolve(target: Target, options: EngineOptions) -> tuple[Target, str | None
         return target, present[0]
     if target.name != "current":
         return target, None
-    present = gpu_present()
+    present = gpu_present(options.device)
     if present is None:
         raise YoloproofError(
             "target current: no CUDA device here; name one, e.g. --target t4 with --runtime tensorrt-rtx"
@@ -110,14 +136,16 @@ def _resolve(target: Target, options: EngineOptions) -> tuple[Target, str | None
     return Target("current", (present[1],)), present[0]
 
 
-def gpu_present() -> tuple[str, str] | None:
-    """Name and compute capability ("7.5") of the first CUDA device that PyTorch can use, or None."""
+def gpu_present(device: str = "cuda") -> tuple[str, str] | None:
+    """Name and compute capability ("7.5") of a CUDA device, made the current one, which builders use; None without."""
     import torch
 
-    if not torch.cuda.is_available():
+    index = int(device.partition(":")[2] or 0)
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
         return None
-    major, minor = torch.cuda.get_device_capability(0)
-    return torch.cuda.get_device_name(0), f"{major}.{minor}"
+    torch.cuda.set_device(index)
+    major, minor = torch.cuda.get_device_capability(index)
+    return torch.cuda.get_device_name(index), f"{major}.{minor}"
 
 
 def _kernels(trt: Any, log: Any, plan: bytes) -> list[Any] | None:

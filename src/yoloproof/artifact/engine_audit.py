@@ -46,6 +46,7 @@ class Audit:
     layers -- layers of the parsed network; pairs -- module path of every IAttention input/output pair
     fused -- module path → the fused kernel that computes it; unfused -- paths that no fused kernel computes
     kernels -- layers of the engine, None where the builder did not list them (then fused and unfused are empty)
+    layers_by_precision -- type → names of the parsed layers that write it
     casts -- casts between floating-point types, on more than a scalar, that the ONNX file does not hold
     """
 
@@ -58,12 +59,17 @@ class Audit:
     unfused: tuple[str, ...]
     casts: tuple[str, ...]
     layer_types: Mapping[str, int]
-    layer_precisions: Mapping[str, int]
+    layers_by_precision: Mapping[str, tuple[str, ...]]
     kernel_precisions: Mapping[str, int]
     activation_bytes: int | None
     scratch_bytes: int | None
     weights_bytes: int | None
     warnings: tuple[str, ...]
+
+    @property
+    def layer_precisions(self) -> dict[str, int]:
+        """Type → how many of the parsed layers write it."""
+        return {dtype: len(names) for dtype, names in self.layers_by_precision.items()}
 
     def faults(self) -> list[str]:
         """What makes this engine something else than was asked for; empty when all is as it should be."""
@@ -102,7 +108,7 @@ class Audit:
     def record(self) -> dict[str, Any]:
         """For the sidecar: plain JSON."""
         record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return record | {"faults": self.faults()}
+        return record | {"layer_precisions": self.layer_precisions, "faults": self.faults()}
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -212,7 +218,7 @@ def audit(
         unfused=() if kernels is None else tuple(a.path for a in attentions if a.path not in fused),
         casts=_foreign_casts(trt, layers, model),
         layer_types=dict(Counter(layer.type.name for layer in layers)),
-        layer_precisions=dict(Counter(layer.get_output(0).dtype.name for layer in layers if layer.num_outputs)),
+        layers_by_precision=_by_precision(layers),
         kernel_precisions=dict(Counter(kernel.dtypes[0] for kernel in kernels or () if kernel.dtypes)),
         activation_bytes=_bytes(messages, "Total Activation Memory"),
         scratch_bytes=_bytes(messages, "Max Scratch Memory"),
@@ -220,6 +226,14 @@ def audit(
         # A second builder in one process is warned that its logger is ignored; it is not, as the kernels' list shows.
         warnings=tuple(text for kind, text in messages if kind == "WARNING" and "The logger passed into" not in text),
     )
+
+
+def _by_precision(layers: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.num_outputs:
+            found.setdefault(layer.get_output(0).dtype.name, []).append(layer.name)
+    return {dtype: tuple(names) for dtype, names in found.items()}
 
 
 def _fused(attentions: Sequence[OnnxAttention], kernels: Sequence[Kernel]) -> dict[str, str]:

@@ -58,6 +58,7 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     model = load_onnx(source)
     graph = model.graph
     batch, rows, anchors = _output_shape(graph, source)
+    kind = graph.output[0].type.tensor_type.elem_type
     draw = _Draw()
     raw = draw.op("Cast", graph.output[0].name, to=onnx.TensorProto.FLOAT)
     ends = [_one_image(draw, raw, image, anchors, options) for image in range(batch)]
@@ -65,7 +66,8 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     for name, parts in zip(names, zip(*ends, strict=True), strict=True):
         draw.op("Concat", *parts, output=name, axis=0)
     _replace_outputs(graph, draw, names, batch, options.max_detections)
-    record = {**asdict(options), "classes": rows - 4}
+    raw_type = "float16" if kind == onnx.TensorProto.FLOAT16 else "float32"
+    record = {**asdict(options), "classes": rows - 4, "raw_type": raw_type, "raw_shape": [batch, rows, anchors]}
     onnx.helper.set_model_props(model, {**_properties(model), METADATA_KEY: json.dumps(record)})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))

@@ -6,6 +6,7 @@ Where they differ stands here, with its reason:
 - TensorRT times kernels and keeps the times in a cache; TensorRT-RTX has nothing to time, and its cache would make
   the build ask for a GPU (release notes 1.1).
 - Networks are strongly typed by a creation flag in 10.x and TensorRT-RTX, always in 11.x; float16 is in the ONNX file.
+- TensorRT-RTX engines can be captured in a CUDA graph only if built to leave all memory to the caller (1.2 and later).
 
 Source: docs.nvidia.com/deeplearning/tensorrt and /tensorrt-rtx, Python API.
 """
@@ -39,6 +40,8 @@ class EngineOptions:
     require_fused -- an attention that no fused kernel computes is an error; otherwise it may fall apart, on record
     shapes -- for a dynamic input: name → (smallest, usual, largest) shape
     hardware_compatible -- TensorRT alone: "ampere+" or "same" (every GPU of this compute capability); None: this GPU
+    timing_cache -- TensorRT alone: file of kernel times, read where it exists and written after the build
+    device -- the CUDA device that `current` means, as PyTorch names it
     """
 
     runtime: str = "tensorrt-rtx"
@@ -50,6 +53,7 @@ class EngineOptions:
     version_compatible: bool = False
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
+    device: str = "cuda"
 
 
 def shapes_up_to(imgsz: tuple[int, int], batch: int) -> Shapes:
@@ -183,6 +187,9 @@ def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, targ
     config = builder.create_builder_config()
     # The list of the engine's layers, which the audit reads, is written only in detailed builds.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if hasattr(trt.BuilderFlag, "TF32"):
+        # On by default: float32 would be computed with 10 bits of mantissa, which nobody exported.
+        config.clear_flag(trt.BuilderFlag.TF32)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
     if options.workspace_bytes is not None:
@@ -196,8 +203,22 @@ def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, targ
     return config
 
 
+def check_options(options: EngineOptions) -> None:
+    """Raise YoloproofError for options that the runtime does not have: they would be ignored in silence."""
+    if options.runtime != "tensorrt-rtx":
+        return
+    for name in ("version_compatible", "hardware_compatible", "timing_cache"):
+        if getattr(options, name):
+            raise YoloproofError(
+                f"{name.replace('_', '-')} is TensorRT's; TensorRT-RTX has none, build for several --target instead"
+            )
+
+
 def _aim(trt: Any, config: Any, target: Target) -> None:
     """Set the compute capabilities of a TensorRT-RTX build; none set is the library's portable default."""
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # "Required when using CUDA stream capture" (release notes 1.2).
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if target.compute_capabilities == PORTABLE:
         return
     members = [COMPUTE_CAPABILITIES[capability] for capability in target.compute_capabilities] or ["CURRENT"]

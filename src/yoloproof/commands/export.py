@@ -36,6 +36,15 @@ def export(
     target: Annotated[
         list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")
     ] = [],  # noqa: B006
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="TensorRT: an engine that later versions load, too")
+    ] = False,
+    hardware_compatible: Annotated[
+        str | None, typer.Option(help="TensorRT: ampere+ (every GPU from 8.0 on), same (every GPU of this capability)")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="TensorRT: file of kernel times, used where it exists and kept up")
+    ] = None,
     nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")
@@ -56,6 +65,7 @@ def export(
     order = Order(
         model, format_name, output, precision or ("fp32" if format_name == "onnx" else "fp16"), attention,
         imgsz_from_text(imgsz), batch, dynamic, input_type, simplified, opset, runtime, tuple(target), nms, random_weights,
+        version_compatible, hardware_compatible, timing_cache,
     )  # fmt: skip
     with steps() as (say, bar):
         report = artifact_from_order(order, say, bar)

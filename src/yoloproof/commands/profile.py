@@ -59,6 +59,7 @@ def profile(
     """
     from rich.console import Console
 
+    from yoloproof.choosing import default_precision
     from yoloproof.profiling import Request, Settings
     from yoloproof.profiling import profile as result_of
     from yoloproof.results.file import write_result
@@ -67,12 +68,11 @@ def profile(
     check_new(json_file)
     _check(attention, precision, runtime)
     attentions = FORENSICS if forensics else tuple(attention)
-    precisions = tuple(precision) or (("fp16",) if device.startswith("cuda") else ("fp32",))
     requests = [
         Request(model, name, p, a, batch)
         for model in models
         for name in runtime
-        for p in precisions
+        for p in precision or [default_precision(name, device)]
         for a in attentions
     ]
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as scratch, steps() as (say, bar):

@@ -30,6 +30,7 @@ def verify(
     """
     from rich.console import Console
 
+    from yoloproof.choosing import runtimes_for
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.network import load_network
     from yoloproof.onnx_file import load_onnx
@@ -39,7 +40,8 @@ def verify(
     check_new(json_file)
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
-    name = runtime or ("onnxruntime" if artifact.suffix == ".onnx" else "tensorrt")
+    asked = runtime or ("onnxruntime" if artifact.suffix == ".onnx" else "auto")
+    (name, *_) = runtimes_for(artifact, asked, "cpu")
     files = image_files(images)
     with steps() as (say, _):
         network = load_network(against, random_weights=random_weights)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
-from yoloproof.artifact.onnx import read_artifact
+from yoloproof.artifact.onnx import PREFIX, read_artifact
 from yoloproof.detection.nms import detections_from_output
+from yoloproof.engine_file import EngineIdentity, read_identity
 from yoloproof.errors import YoloproofError
 from yoloproof.network.wiring import Network
 from yoloproof.onnx_file import load_onnx
@@ -18,7 +24,7 @@ from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.parity import TOLERANCES, Tolerance, block_parity, detection_parity, output_parity
 from yoloproof.proof.sensitivity import sensitivity
 from yoloproof.proof.verdict import Check, Verdict
-from yoloproof.runtime import NonFiniteOutput, Session, SessionSpec, open_session
+from yoloproof.runtime import PRECISIONS, NonFiniteOutput, Session, SessionSpec, open_session
 
 CONFIDENCE = 0.25
 Array = NDArray[np.float32]
@@ -43,16 +49,21 @@ def verify(
     Raises YoloproofError when the artifact cannot be read or opened, or the images do not fit it.
     """
     onnx_file = Path(artifact) if artifact is not None and Path(artifact).suffix == ".onnx" else None
-    metadata = read_artifact(onnx_file).metadata if onnx_file else {}
+    engine = read_identity(artifact) if artifact is not None and Path(artifact).suffix == ".engine" else None
+    metadata = read_artifact(onnx_file).metadata if onnx_file else _stated(engine)
     precision = precision or metadata.get("precision", "fp32")
     if precision not in TOLERANCES:
         raise YoloproofError(f"precision '{precision}' is none of {', '.join(TOLERANCES)}")
     say = progress or (lambda step: None)
     checks: list[Check] = []
+    if "nms" in metadata:
+        return _verify_suppressed(artifact, network, images, metadata, session, precision, say)
     if onnx_file:
         say("graph audit")
         checks += graph_audit(load_onnx(onnx_file), network, metadata)
         checks.append(_names(network, metadata))
+    if engine is not None:
+        checks.append(engine_check(engine, network))
     if session is not None:
         checks += running_checks(session, network, images, TOLERANCES[precision], say)
     else:
@@ -66,6 +77,60 @@ def verify(
         checks.append(
             block_parity(load_onnx(onnx_file), network, _filled(images[:batch], batch), TOLERANCES[precision])
         )
+    return Verdict(tuple(checks))
+
+
+def _stated(engine: EngineIdentity | None) -> dict[str, Any]:
+    """What the ONNX file that an engine was made from said of itself; the precision is the engine's own."""
+    if engine is None:
+        return {}
+    held = {k.removeprefix(PREFIX): json.loads(v) for k, v in engine.onnx_metadata.items() if k.startswith(PREFIX)}
+    short = {long: short for short, long in PRECISIONS.items()}
+    return {**held, "precision": short.get(engine.precision, engine.precision)}
+
+
+def engine_check(engine: EngineIdentity, network: Network) -> Check:
+    """An engine was made from these weights, and its build's audit found no attention lost that should be fused."""
+    faults = list(engine.audit.get("faults", ["no audit in its sidecar"]))
+    fused, attentions = len(engine.audit.get("fused", {})), len(engine.audit.get("attentions", ()))
+    figures = {"attentions": attentions, "fused": fused, "faults": faults}
+    if engine.checkpoint_sha256 != network.sha256:
+        return Check("engine", False, figures, "its sidecar names other weights than these")
+    passed = attentions > 0 and (not faults or engine.attention != "fused")
+    detail = f"made from these weights; {fused} of {attentions} attentions in fused kernels"
+    return Check("engine", passed, figures, detail + (f"; {faults[0]}" if faults else ""))
+
+
+def _verify_suppressed(
+    artifact: Path | None, network: Network, images: Array, metadata: Mapping[str, Any], session: Session | None,
+    precision: str, say: Callable[[str], None],
+) -> Verdict:  # fmt: skip
+    """`verify` of an artifact with suppression inside: see suppressed.py."""
+    from yoloproof.proof.suppressed import answers_check, network_part, suppression_check
+
+    record = metadata["nms"]
+    path = Path(artifact or "")
+    if session is None:
+        with open_session(SessionSpec("onnxruntime", path)) as opened:
+            return _verify_suppressed(path, network, images, metadata, opened, precision, say)
+    if path.suffix == ".engine":
+        checks = [engine_check(read_identity(path), network)]
+    else:
+        model = load_onnx(path)
+        with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
+            part = Path(folder) / path.name
+            onnx.save(network_part(model, record), part)
+            facts = session.facts
+            spec = SessionSpec(facts["name"], part, facts["device"], facts["threads"], facts["precision"])
+            with open_session(spec) as plain:
+                checks = list(verify(part, network, images, session=plain, precision=precision, progress=say).checks)
+        say("suppression")
+        checks.append(suppression_check(model, record))
+    say("detections after suppression")
+    _fits(session, images)
+    reference = np.concatenate([_reference(network, image[None]) for image in images])
+    check = answers_check(session, network, images, reference, record, TOLERANCES[precision])
+    checks.append(replace(check, name="detections after suppression"))
     return Verdict(tuple(checks))
 
 

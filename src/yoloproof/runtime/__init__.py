@@ -27,19 +27,34 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a runtime's session lives, the library it needs, its pip line, and whether it needs a GPU."""
+    """Where a runtime's session lives, the library it needs, its pip line, whether it needs a GPU, and, of ONNX
+    Runtime, the provider it stands for (None: the device's own)."""
 
     module: str
     session: str
     library: str
     install: str
     needs_gpu: bool
+    provider: str | None = None
+
+
+def _provider(name: str, install: str) -> Runtime:
+    return Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", install, True, name)
 
 
 RUNTIMES = {
     "pytorch": Runtime("pytorch", "PyTorchSession", "torch", "pip install torch", False),
     "onnxruntime": Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime", False),
     "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install 'yoloproof[openvino]'", False),
+    "onnxruntime-cuda": _provider(
+        "CUDAExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+    ),
+    "onnxruntime-tensorrt": _provider(
+        "TensorrtExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu tensorrt"
+    ),
+    "onnxruntime-tensorrt-rtx": _provider(
+        "NvTensorRTRTXExecutionProvider", "pip install onnxruntime-ep-nv-tensorrt-rtx-cu12"
+    ),
     "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "pip install tensorrt", True),
     "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install 'yoloproof[gpu]'", True),
 }
@@ -68,6 +83,11 @@ def missing_part(name: str) -> str | None:
 
         if not torch.cuda.is_available():
             return "no CUDA device that PyTorch can use; an engine can be built here, but runs on a GPU machine"
+    if runtime.provider is not None:
+        from yoloproof.runtime.onnxruntime import has_provider
+
+        if not has_provider(runtime.provider):
+            return f"this onnxruntime has no {runtime.provider}; {runtime.install}"
     return None
 
 
@@ -85,5 +105,9 @@ def open_session(spec: SessionSpec) -> Session:
         raise YoloproofError(f"{spec.threads} threads; give at least 1")
     runtime = RUNTIMES[spec.runtime]
     spec = replace(spec, precision=PRECISIONS.get(spec.precision or "", spec.precision))
+    if runtime.needs_gpu and spec.device == "cpu":
+        spec = replace(spec, device="cuda")
+    if runtime.provider is not None:
+        spec = replace(spec, options={"provider": runtime.provider, **spec.options})
     session: Session = getattr(import_module(f"yoloproof.runtime.{runtime.module}"), runtime.session)(spec)
     return session

@@ -30,6 +30,7 @@ class CudaDevice:
         index = self.device.index or 0
         if index >= torch.cuda.device_count():
             raise YoloproofError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(index)  # libraries that know nothing of PyTorch load onto the current device
         self.name = torch.cuda.get_device_name(self.device)
         self.compute_capability = ".".join(map(str, torch.cuda.get_device_capability(self.device)))
         self.stream: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]

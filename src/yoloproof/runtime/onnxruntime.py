@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,14 @@ from yoloproof.runtime.tensors import cast_images, check_images, companion_input
 from yoloproof.runtime.threads import physical_cores
 
 CPU = "CPUExecutionProvider"
-# The pip package that brings a provider. NVIDIA's own TensorRT-RTX provider came with 1.23.
+# The pip package that brings a provider. TensorRT-RTX's is a plugin of its own beside the plain onnxruntime (1.24 and
+# later; nvidia.github.io/TensorRT-RTX-EP-ABI), for Ampere and newer; there was one inside onnxruntime-trt-rtx 1.23.
 PROVIDER_PACKAGES = {
     "CUDAExecutionProvider": "onnxruntime-gpu",
     "TensorrtExecutionProvider": "onnxruntime-gpu and tensorrt",
-    "NvTensorRTRTXExecutionProvider": "onnxruntime-trt-rtx",
+    "NvTensorRTRTXExecutionProvider": "onnxruntime-ep-nv-tensorrt-rtx-cu12",
 }
+PLUGINS = {"NvTensorRTRTXExecutionProvider": "onnxruntime_ep_nv_tensorrt_rtx"}
 
 
 _WEAK_TYPING = ("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable")
@@ -61,7 +65,7 @@ class OnnxRuntimeSession(Session):
         self.inputs = image_first([_tensor_spec(value) for value in self._session.get_inputs()], str(path))
         self.outputs = tuple(_tensor_spec(value) for value in self._session.get_outputs())
         self.facts = {
-            "name": "onnxruntime",
+            "name": spec.runtime,
             "version": onnxruntime.__version__,
             "device": spec.device,
             "provider": self._provider,
@@ -73,10 +77,10 @@ class OnnxRuntimeSession(Session):
             "caller_flushes_to_zero": _caller_flushes(spec.flush_to_zero),
             "opset": file.opset,
         }
-        self._kind, _, index = (
-            ("cpu", "", "0") if self._provider == CPU else ("cuda", "", spec.device.partition(":")[2])
-        )
-        self._index = int(index or 0)
+        # A plugin's device memory cannot be had from Python: its rows hold the copies, and say so.
+        on_host = self._provider == CPU or is_plugin(self._provider)
+        self.facts["copies_timed"] = on_host and self._provider != CPU
+        self._kind, self._index = ("cpu", 0) if on_host else ("cuda", int(spec.device.partition(":")[2] or 0))
         self._binding = self._session.io_binding()
         self._values: list[Any] = []
 
@@ -145,7 +149,7 @@ def _provider(spec: SessionSpec, available: list[str]) -> str:
     provider = spec.options.get("provider") or (CPU if spec.device == "cpu" else "CUDAExecutionProvider")
     if (provider == CPU) != (spec.device == "cpu"):
         raise YoloproofError(f"{provider} does not run on device {spec.device}; name a device and provider that agree")
-    if provider not in available:
+    if provider not in available and not is_plugin(str(provider)):
         package = PROVIDER_PACKAGES.get(provider, "a build of ONNX Runtime that has it")
         raise YoloproofError(
             f"this onnxruntime has no {provider} (it has {', '.join(available)}); `pip install {package}`, "
@@ -185,8 +189,11 @@ def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if spec.flush_to_zero else "0")
-    providers: list[Any] = [CPU]
-    if provider != CPU:
+    providers: list[Any] | None = [CPU]
+    if is_plugin(provider):
+        _append_plugin(options, provider, _provider_options(spec, provider))
+        providers = None
+    elif provider != CPU:
         providers = [(provider, _provider_options(spec, provider)), CPU]
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
@@ -207,6 +214,43 @@ def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
         ) from None
     session.disable_fallback()
     return session
+
+
+def has_provider(provider: str) -> bool:
+    """Whether this onnxruntime has the provider, in itself or as an installed plugin."""
+    import onnxruntime
+
+    return provider in onnxruntime.get_available_providers() or is_plugin(provider)
+
+
+def is_plugin(provider: str) -> bool:
+    """Whether the provider comes from an installed plugin and not from onnxruntime itself."""
+    import onnxruntime
+
+    if provider not in PLUGINS or find_spec(PLUGINS[provider]) is None:
+        return False
+    registered = {device.ep_name for device in onnxruntime.get_ep_devices()}
+    return provider in registered or provider not in onnxruntime.get_available_providers()
+
+
+def _append_plugin(options: Any, provider: str, settings: dict[str, str]) -> None:
+    """Register the plugin's library, once per process, and put its device `device_id` into the session's options."""
+    import onnxruntime
+
+    plugin = import_module(PLUGINS[provider])
+    if provider not in {device.ep_name for device in onnxruntime.get_ep_devices()}:
+        try:
+            onnxruntime.register_execution_provider_library(provider, plugin.get_library_path())
+        except Exception as error:  # onnxruntime's own kinds, by version
+            reason = str(error).split(" : ")[-1]
+            raise YoloproofError(
+                f"{provider}: its plugin does not load here: {reason}; see `yoloproof doctor`"
+            ) from None
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == provider]
+    index = int(settings.pop("device_id"))
+    if index >= len(devices):
+        raise YoloproofError(f"{provider} finds {len(devices)} GPUs that it can use; it needs Ampere or newer")
+    options.add_provider_for_devices([devices[index]], settings)
 
 
 def _nodes_by_provider(session: Any) -> dict[str, Counter[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.engine_file import EngineIdentity, Machine, check_engine
+from yoloproof.engine_file import REBUILD, EngineIdentity, Machine, check_engine, network_name
 from yoloproof.errors import YoloproofError
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda import CudaDevice
@@ -40,7 +40,7 @@ class TensorRtSession(Session):
             raise YoloproofError(f"{spec.runtime} opens an engine: give a path to an .engine")
         self._path = Path(spec.path)
         self._trt = import_module(_LIBRARIES[spec.runtime])
-        self._device = CudaDevice("cuda" if spec.device == "cpu" else spec.device)
+        self._device = CudaDevice(spec.device)
         self._options = {"cuda_graph": True, "runtime_cache": True, **spec.options}
         version = str(self._trt.__version__)
         machine = Machine(spec.runtime, version, self._device.compute_capability, self._device.name)
@@ -150,9 +150,19 @@ class TensorRtSession(Session):
         if self._cache is not None:
             self._cache_path.write_bytes(bytes(self._cache.serialize()))
         if self._options["cuda_graph"]:
+            self._refuse_capture()
             started = time.perf_counter()
             self._run = self._device.captured(self._enqueue)
             self.facts["capture_s"] = time.perf_counter() - started
+
+    def _refuse_capture(self) -> None:
+        """Raise where the library says that a CUDA graph cannot hold these inputs (TensorRT-RTX 1.2 and later)."""
+        asked = getattr(self._context, "is_stream_capturable", None)
+        if asked is not None and not asked(self._device.stream.cuda_stream):
+            raise YoloproofError(
+                f"{self._path}: {self._trt.__name__} cannot be captured in a CUDA graph with these inputs; build the "
+                "engine again, or run it without one (options={'cuda_graph': False}), which goes on record"
+            )
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._device.stream.cuda_stream):
@@ -208,6 +218,8 @@ def _deserialize(trt: Any, log: Any, path: Path, identity: EngineIdentity) -> tu
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise YoloproofError(f"{path}: {trt.__name__} cannot load it: {_errors(log)}; build it again on this machine")
+    if engine.name != network_name(identity.onnx_sha256):
+        raise YoloproofError(f"{path} holds another network ({engine.name}) than its sidecar says; {REBUILD}")
     return runtime, engine
 
 

@@ -1,0 +1,55 @@
+"""What a user meets who has an engine, or wants one, on a machine that cannot: one line, status 2, nothing done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_onnx import tiny_detector
+from yoloproof.demo import demo_checkpoint
+from yoloproof.errors import YoloproofError
+from yoloproof.exporting import Order, artifact_from_order
+
+DEMO = str(demo_checkpoint())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_an_engine_without_a_gpu_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    from yoloproof.artifact.engine import engine_from_onnx
+    from yoloproof.artifact.tensorrt import EngineOptions
+
+    engine_from_onnx(
+        tiny_detector(tmp_path / "t.onnx", "float16"), tmp_path / "t.engine", EngineOptions(target="t4", shapes={})
+    )
+    for arguments in (["profile", "t.engine"], ["verify", "t.engine", "--against", DEMO]):
+        command = [sys.executable, "-m", "yoloproof", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        assert done.returncode == 2, done.stderr
+        assert done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert "runtime tensorrt-rtx: no CUDA device" in line
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (Order("no.pt", "engine", target=("banana",)), "target 'banana' is none of"),
+        (Order("no.pt", "engine", target=("h100",)), "none for Hopper"),
+        (Order("no.pt", "engine", runtime="openvino"), "builds no engines"),
+        (Order("no.pt", "engine", target=("t4",), hardware_compatible="same"), "hardware-compatible is TensorRT's"),
+        (Order("no.pt", "onnx", runtime="tensorrt"), "is for --format engine"),
+        (Order("no.pt", "onnx", target=("t4",)), "are for --format engine"),
+        (Order("no.pt", "onnx", timing_cache=Path("t")), "are for --format engine"),
+        (Order("no.pt", "triton", runtime="tensorrt-rtx"), "Triton serves no tensorrt-rtx engines"),
+        (Order("no.pt", "onnx", nms=True, dynamic=True), "fixed batch and size"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_the_weights_are_read(order: Order, words: str) -> None:
+    """The weights do not exist, and that is not what the message says."""
+    with pytest.raises(YoloproofError, match=words):
+        artifact_from_order(order)
