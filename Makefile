@@ -36,6 +36,7 @@ $(VENV)/.runtime: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps tensorrt-stubs tritonclient # types and a schema alone: what they depend on is not needed, or not to be had
 	touch $@
 
 clean:
