@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import struct
+import subprocess
 from xml.etree import ElementTree
 
 import pytest
@@ -256,7 +257,7 @@ def test_a_result_without_samples_ap_or_summary_is_still_a_page(show):
     page = show(made_result([bare]))
     assert "1 not measured" in page.locator(".lead").inner_text()
     assert "the worker was killed twice" in page.locator("#details").text_content()
-    assert page.locator("#accuracy").count() == 0
+    assert "profile --data" in page.locator("#accuracy").inner_text(), "what is missing says how to get it"
 
 
 def test_nothing_to_show_is_an_error():
@@ -282,10 +283,12 @@ def test_charts_are_well_formed_and_hold_no_markup_of_a_result():
 
 def test_pictures_are_png_with_letters_in_them():
     pytest.importorskip("resvg_py", reason="resvg-py is not installed (pip install resvg-py)")
-    try:
-        pictures = pictures_from_results([("lab.json", made_result(lab_result()["entries"][:9]))])
-    except YoloproofError as missing:
-        pytest.skip(str(missing))
+    if (
+        shutil.which("fc-list") is None
+        or "dejavu" not in subprocess.run("fc-list", capture_output=True, text=True).stdout.lower()
+    ):
+        pytest.skip("no DejaVu font on this machine (Debian: apt install fonts-dejavu-core)")
+    pictures = pictures_from_results([("lab.json", made_result(lab_result()["entries"][:9]))])
     assert {"latency-ap-1.png", "forensics-1.png", "distribution-9.png"} <= set(pictures)
     picture = pictures["latency-ap-1.png"]
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")

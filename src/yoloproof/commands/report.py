@@ -62,8 +62,11 @@ def report(
     if json_file is not None:
         names = {str(path): len(content) for path, content in written.items()}
         write_json({"written_bytes": names}, json_file)
-    for path in written:
+    pictures = [path for path in written if path.parent == png]
+    for path in (path for path in written if path not in pictures):
         typer.echo(f"wrote {path}", err=True)
+    if pictures:
+        typer.echo(f"wrote {len(pictures)} pictures into {png}", err=True)
 
 
 def _fill(document: Path, check: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -118,7 +119,7 @@ def _print_plan(plan: Plan, store: Store, missing: list[Cell], address: str | No
     from yoloproof.sweep.estimate import cell_seconds, wall_seconds
 
     nodes: list[Node] | None = None
-    if address:
+    if address or os.environ.get("RAY_ADDRESS"):
         with cluster.connected(address):
             nodes = cluster.alive_nodes()
     keys = {cell.key for cell in missing}
@@ -131,18 +132,24 @@ def _print_plan(plan: Plan, store: Store, missing: list[Cell], address: str | No
     Console(width=None if sys.stdout.isatty() else 400, markup=False).print(table)
     counts = Counter(cell.accelerator for cell in missing)
     for accelerator, count in counts.items():
-        able = None if nodes is None else sum(node.takes(accelerator) for node in nodes)
-        where = (
-            ""
-            if able is None
-            else f" on {able} nodes"
-            if able
-            else ": no such node in the cluster, it would be refused"
-        )
-        typer.echo(f"{accelerator}: {count} cells to measure{where}")
+        typer.echo(f"{accelerator}: {_cells(count)} to measure{_where(accelerator, nodes)}")
     seconds = {cell.key: cell_seconds(cell, plan, store) for cell in missing}
     wall_s = wall_seconds(missing, seconds, nodes)
-    typer.echo(f"{len(missing)} of {len(plan.cells)} cells to measure, about {_duration(wall_s)} (exports not counted)")
+    typer.echo(
+        f"{len(missing)} of {_cells(len(plan.cells))} to measure, about {_duration(wall_s)} (exports not counted)"
+    )
+
+
+def _where(accelerator: str, nodes: list[Node] | None) -> str:
+    """How many nodes could take it; None where no cluster was asked."""
+    if nodes is None:
+        return "" if accelerator == "cpu" else "; whether a cluster has it is asked with --address"
+    able = sum(node.takes(accelerator) for node in nodes)
+    return f" on {able} node{'s' * (able != 1)}" if able else ": no such node in the cluster, it would be refused"
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' * (count != 1)}"
 
 
 def _duration(seconds: float) -> str:
