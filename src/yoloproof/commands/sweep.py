@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +45,7 @@ def sweep(
 ) -> None:
     """Measure many models × runtimes × machines on Ray; run it again to measure only what is missing.
 
-    Example: yoloproof sweep plan.toml --address ray://cluster:10001
+    Example: yoloproof sweep plan.toml --address head-node:6379
     """
     from yoloproof.sweep import cluster
     from yoloproof.sweep.materials import Runner
@@ -78,19 +80,35 @@ def sweep(
 def _run(plan: Plan, store: Store, runner: Runner) -> None:
     from yoloproof.sweep.dispatch import Dispatch
 
-    with _progress_line() as show:
-        dispatch = Dispatch(plan, store, runner, show)
-        try:
-            dispatch.run()
-        except KeyboardInterrupt:
-            dispatch.cancel()
-            kept = sum(store.finished(cell) for cell in plan.cells)
-            typer.echo(
-                f"interrupted: {kept} of {len(plan.cells)} cells are kept in {store.folder}; "
-                "the same command goes on from there",
-                err=True,
-            )
-            raise typer.Exit(1) from None
+    try:
+        with _stopped_by_term(), _progress_line() as show:
+            dispatch = Dispatch(plan, store, runner, show)
+            try:
+                dispatch.run()
+            except KeyboardInterrupt:
+                dispatch.cancel()
+                raise
+    except KeyboardInterrupt:
+        kept = sum(store.finished(cell) for cell in plan.cells)
+        typer.echo(
+            f"interrupted: {kept} of {_cells(len(plan.cells))} are kept in {store.folder}; "
+            "the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _stopped_by_term() -> Iterator[None]:
+    """Let SIGTERM, by which batch systems end a job, do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
@@ -180,9 +198,10 @@ def _progress_line() -> Iterator[Callable[[Progress], None]]:
 
         def show(progress: Progress) -> None:
             over = progress.kept + progress.done + progress.failed
-            total = over + progress.waiting + sum(not name.startswith("export ") for name in progress.running)
+            running = sum(not name.startswith("export ") for name in progress.running)
+            total = over + progress.waiting + running
             counts = f"{progress.done} done, {progress.kept} kept from before, {progress.failed} failed, "
-            counts += f"{progress.retried} tried again, {progress.waiting} waiting"
+            counts += f"{progress.retried} tried again, {running} running, {progress.waiting} waiting"
             grid = Table.grid()
             grid.add_row(ProgressBar(total=max(total, 1), completed=over, width=60))
             grid.add_row(Text(counts))
