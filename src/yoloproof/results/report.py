@@ -151,6 +151,8 @@ def _figures(figures: Any) -> str:
     """A check's figures on one line; whatever shape a file gave them."""
     if isinstance(figures, Mapping):
         return ", ".join(f"{name} {_figures(value)}" for name, value in figures.items())
+    if isinstance(figures, list):
+        return ", ".join(map(_figures, figures))
     return f"{figures:.4g}" if isinstance(figures, float) else text(figures)
 
 

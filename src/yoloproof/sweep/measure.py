@@ -139,7 +139,8 @@ def profile_command(argument: Mapping[str, Any]) -> list[str]:
     words += ["--imgsz", "x".join(map(str, dict.fromkeys(first["imgsz"]))), "--batch", str(first["batch"])]
     words += ["--device", _device(argument["accelerator"]), "--protocol", argument["protocol"]]
     words += ["--threads", str(options["threads"])] if options.get("threads") else []
-    words += ["--data", str(_data(options))] if options.get("data") else []
+    if data := _data(options):
+        words += ["--data", str(data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data)]
     own = {"random_weights"} if _is_file(first["model"]) else set()
     return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag) and flag not in own]
 
