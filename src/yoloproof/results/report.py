@@ -26,6 +26,7 @@ from yoloproof.results.report_rows import (
     repeat_command,
     rows_from_results,
     text,
+    writable,
 )
 from yoloproof.results.report_text import (
     COLUMNS,
@@ -77,7 +78,7 @@ def html_from_results(results: Sequence[tuple[str, NAMED]], title: str = "yolopr
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         files=[name for name, _ in results],
     )
-    return str(page)
+    return writable(str(page))
 
 
 def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, bytes]:

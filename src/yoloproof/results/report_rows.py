@@ -205,7 +205,7 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
     proved = _dict(entry.get("proof")).get("passed")
     interval = [finite(value) for value in _list(summary.get("interval_s"))]
     imgsz = [finite(value) for value in _list(artifact.get("imgsz"))]
-    batch = finite(artifact.get("batch"))
+    batch = _positive(artifact.get("batch"))
     launches = finite(_dict(entry.get("kernels")).get("launches"))
     nodes = finite(artifact.get("nodes"))
     failure = entry.get("failure") or entry.get("error")
@@ -225,7 +225,7 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         batch=None if batch is None else int(batch),
         parameters=finite(model.get("parameters")),
         flops=finite(model.get("flops")),
-        median_s=finite(summary.get("median_s")),
+        median_s=_positive(summary.get("median_s")),
         interval_s=(interval[0], interval[1]) if len(interval) == 2 and interval[0] and interval[1] else None,
         p90_s=finite(summary.get("p90_s")),
         p99_s=finite(summary.get("p99_s")),
@@ -349,14 +349,28 @@ def pareto_front(rows: Sequence[Row]) -> list[Row]:
 
 def finite(value: Any) -> float | None:
     """The value as a float if it is a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _positive(value: Any) -> float | None:
+    number = finite(value)
+    return number if number is not None and number > 0 else None
 
 
 def text(value: Any) -> str:
-    """The value as one line of text; a dash for what is not said."""
-    return NOT_SAID if value is None or value == "" else " ".join(str(value).split())
+    """The value as one line of text that can be written as UTF-8; a dash for what is not said."""
+    return NOT_SAID if value is None or value == "" else writable(" ".join(str(value).split()))
+
+
+def writable(words: str) -> str:
+    """The words with a question mark for each half of a character, which JSON can hold and no file of text."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def _dict(value: Any) -> Mapping[str, Any]:
