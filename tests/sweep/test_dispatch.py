@@ -265,6 +265,12 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(YoloproofError, match="give another folder with -o"), Store(tmp_path / "file").locked():
+        pass
+
+
 def test_the_dry_run_prints_cells_states_and_an_estimate_and_starts_nothing(tmp_path):
     from yoloproof.cli import app
 
