@@ -252,6 +252,38 @@ def test_500_results_load_in_under_two_seconds(show):
     assert spent_s() - loaded_s < 2.0
 
 
+def test_forms_are_told_apart_in_table_chart_and_headline(show):
+    entries = []
+    for form, median_s in (("published", 2e-3), ("stripped", 1.6e-3), ("gpu", 0.8e-3), ("published compiled", 1e-3)):
+        entry = made_entry("yolov13n", form.split()[0], "pytorch", median_s=median_s, proved=form != "stripped")
+        entry["artifact"]["form"] = form
+        entry["processes"] = [{"round_medians_s": [median_s * share for share in (0.9, 1.0, 1.1)]}]
+        entries.append(entry)
+    page = show(made_result(entries, command=["benchmarks/gpu.py", "--models", "demo"]))
+    assert page.locator("th[data-column=form]").is_visible()
+    assert page.locator("th[data-column=attention]").is_hidden(), "the form says more"
+    assert page.locator("#attention svg").count() == 1
+    assert "gpu 0.800 ms, proved" in page.locator("#attention svg").get_attribute("aria-label")
+    said = page.locator(".cards").inner_text()
+    assert "0.800 ms" in said
+    assert "0.40 × its time" in said
+    assert "python benchmarks/gpu.py --models demo" in page.locator("#details").text_content()
+
+
+def test_a_filter_that_nothing_meets_says_so(show):
+    page = show(lab_result())
+    page.get_by_label("Search").fill("no such thing")
+    assert page.locator("#none").is_visible()
+    page.get_by_role("button", name="Reset").click()
+    assert page.locator("#none").is_hidden()
+
+
+def test_random_weights_have_no_point_in_latency_and_ap(show):
+    entry = made_entry("yolov12n")
+    entry["model"]["weights"] = "random"
+    assert show(made_result([entry])).locator("#accuracy svg").count() == 0
+
+
 def test_a_result_without_samples_ap_or_summary_is_still_a_page(show):
     bare = {"model": {"name": "x"}, "summary": None, "failure": "the worker was killed twice"}
     page = show(made_result([bare]))
