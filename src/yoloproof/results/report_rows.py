@@ -106,7 +106,8 @@ class Row:
     @property
     def label(self) -> str:
         """Model, form, precision and runtime on one line; batch and size where they are not the usual ones."""
-        parts = [self.model, self.kind, self.precision, self.runtime]
+        model = f"{self.model} (random weights)" if self.weights == "random" else self.model
+        parts = [model, self.kind, self.precision, self.runtime]
         parts += [self.imgsz] if self.imgsz != "640×640" else []
         parts += [f"batch {self.batch}"] if self.batch not in (None, 1) else []
         return " · ".join(part for part in parts if part != NOT_SAID)

@@ -87,6 +87,11 @@ def model_cell(row: Row) -> str:
     return row.model if row.weights in ("trained", NOT_SAID) else f"{row.model} ({row.weights} weights)"
 
 
+def _ap(row: Row) -> float | None:
+    """An AP of random weights says nothing."""
+    return None if row.weights == "random" else row.ap
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("model", "Model", model_cell),
     Column("attention", "Attention", lambda row: row.attention),
@@ -113,7 +118,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("p90", "p90 ms", lambda row: milliseconds(row.p90_s), lambda row: row.p90_s),
     Column("p99", "p99 ms", lambda row: milliseconds(row.p99_s), lambda row: row.p99_s),
     Column("fps", "FPS", lambda row: digits(row.fps), lambda row: row.fps),
-    Column("ap", "AP", lambda row: digits(row.ap, 0.01), lambda row: row.ap),
+    Column("ap", "AP", lambda row: digits(_ap(row), 0.01), _ap),
     Column(
         "launches",
         "Kernels",
