@@ -40,7 +40,7 @@ def test_filling_twice_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("cpu.json | colums: model", "known are columns: and where:"),
+        ("cpu.json | colums: model", "known are columns:, where: and across:"),
         ("cpu.json | columns: speed", "no column is called speed"),
         ("cpu.json | where: runtime=tensorrt", "the table would be empty"),
     ],

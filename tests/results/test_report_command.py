@@ -70,11 +70,17 @@ def test_pictures_go_to_a_folder(tmp_path):
         (["lab.json", "--json", "lab.json"], "exists"),
         (["lab.json", "--markdown", "--columns", "speed"], "no column is called speed"),
         (["--into", "gone.md"], "no such document"),
+        (["--into", "bytes.md"], "not a text document"),
+        (["lab.json", "--check"], "name it with --into"),
+        (["lab.json", "--columns", "model"], "give both"),
+        (["lab.json", "-o", "plan.toml/page.html"], "was not written"),
+        (["lab.json", "--png", "plan.toml", "--overwrite"], "was not written"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(file, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.toml").write_text("models = []")
+    (tmp_path / "bytes.md").write_bytes(b"\xff\xfe")
     answer = run(*words)
     assert isinstance(answer.exception, YoloproofError)
     assert said in str(answer.exception)

@@ -52,9 +52,21 @@ def test_a_cell_that_could_not_be_measured_is_a_row_that_says_so():
 
 
 def test_figures_that_are_none_are_dashes_not_numbers():
-    summary = {"median_s": float("nan"), "interval_s": [None, 1], "p90_s": True, "p99_s": "fast", "fps": math.inf}
+    summary = {"median_s": float("nan"), "interval_s": [None, 1], "p90_s": True, "p99_s": 10**400, "fps": math.inf}
     (row,) = rows(made_entry(summary=summary))
     assert (row.median_s, row.interval_s, row.p90_s, row.p99_s, row.fps) == (None, None, None, None, None)
+
+
+def test_a_latency_or_batch_below_zero_is_none():
+    wrong = made_entry(summary={"median_s": -0.01})
+    wrong["artifact"]["batch"] = -1
+    (row,) = rows(wrong)
+    assert (row.median_s, row.batch, row.verdict) == (None, None, "not measured")
+
+
+def test_half_a_character_does_not_keep_a_table_from_being_written():
+    (row,) = rows(made_entry(model={"name": "yolo\ud800", "weights": "trained"}))
+    assert "yolo?" in markdown_from_rows([row]).encode().decode()
 
 
 def test_pareto_front_holds_only_proved_rows_that_nothing_beats():

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from made_cluster import PYTHONPATH, add_node
 from yoloproof.commands.sweep import sweep
 from yoloproof.errors import YoloproofError
-from yoloproof.sweep.cluster import alive_nodes, described
+from yoloproof.sweep.cluster import alive_nodes, connected, described
 from yoloproof.sweep.dispatch import Dispatch
 from yoloproof.sweep.materials import Runner
 from yoloproof.sweep.plan import read_plan
@@ -162,8 +162,9 @@ def test_a_node_removed_moves_its_cell_and_the_last_one_is_said(cluster, tmp_pat
     assert last.run().done == 1, "a repeated sweep measures what was missing"
 
 
-def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(cluster, tmp_path):
-    models = [f"m{index}" for index in range(6)] + ["slow-last"]
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=lambda end: end.name)
+def test_a_sweep_ended_in_the_middle_goes_on_where_it_was(cluster, tmp_path, end):
+    models = ["m0", "m1", "slow-last"]
     tried = Tried(tmp_path, f'models = {json.dumps(models)}\naccelerators = ["A10G"]')
     command = [
         sys.executable, "-m", "yoloproof", "sweep", str(tried.file), "-o", str(tried.store.folder),
@@ -171,17 +172,20 @@ def test_a_sweep_killed_in_the_middle_goes_on_where_it_was(cluster, tmp_path):
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    (line, *_) = tried.until("measure", 7, limit_s=90)[-1:]
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    (line, *_) = tried.until("measure", 3, limit_s=90)[-1:]
+    first.send_signal(end)
+    _, said = first.communicate(timeout=60)
+    if end != signal.SIGKILL:
+        assert (first.returncode, b"Traceback" in said) == (1, False)
+        assert said.decode().startswith("interrupted: 2 of 3 cells are kept"), said
     assert gone_soon(int(line.split()[2]), 30)
-    assert sum(map(tried.store.finished, tried.plan.cells)) == 6
+    assert sum(map(tried.store.finished, tried.plan.cells)) == 2
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert second.returncode == 0, second.stderr
-    assert "7 of 7 measurements" in second.stderr
+    assert "3 of 3 measurements" in second.stderr
     assert "\x1b" not in second.stderr, "no progress bar in a pipe"
     counts = Counter(line.split()[1] for line in tried.notes("measure"))
-    assert sorted(counts.values()) == [1] * 6 + [2], "only the cell that was cut off is measured again"
+    assert sorted(counts.values()) == [1] * 2 + [2], "only the cell that was cut off is measured again"
 
 
 def test_without_a_cluster_ray_starts_here_and_shows_its_progress_on_a_terminal(tmp_path):
@@ -207,6 +211,15 @@ def test_without_a_cluster_ray_starts_here_and_shows_its_progress_on_a_terminal(
     assert [entry["proof"]["passed"] for entry in merged["entries"]] == [True, False] * 2
     niceness = {entry["runtime"]["niceness"] for entry in merged["entries"]}
     assert niceness == {os.getpriority(os.PRIO_PROCESS, 0)}, "no measurement stands behind the rest of the machine"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch, address):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'yoloproof[ray]')")
+    # Whatever cluster another test has connected this process to.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(YoloproofError, match=f"no Ray cluster at {address}.*ray start --head"), connected(address):
+        pass
 
 
 def test_an_accelerator_nobody_has_is_said_at_the_start(cluster, tmp_path):
@@ -249,6 +262,12 @@ def test_200_cells_take_bounded_time_and_memory(cluster, tmp_path):
 def test_two_sweeps_do_not_share_a_folder(tmp_path):
     store = Store(tmp_path)
     with store.locked(), pytest.raises(YoloproofError, match="another sweep is at work"), Store(tmp_path).locked():
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(YoloproofError, match="give another folder with -o"), Store(tmp_path / "file").locked():
         pass
 
 

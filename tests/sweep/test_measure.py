@@ -73,9 +73,32 @@ def test_a_cell_is_one_call_of_profile_with_its_files_in_place(tmp_path, monkeyp
         ('precisions = ["int8"]', "precision int8: there are fp32"),
         ('protocols = ["fast"]', "protocol fast: there are latency"),
         ("[options]\nspeed = 3", "hold speed; known are threads"),
-        ('[options]\nimages = ["here"]', "images must be absolute paths"),
+        ('[options]\nimages = ["here"]', "images must be a list of absolute paths"),
+        ('[options]\ndata = "here"', "data is 'here'; demo, or a folder's absolute path"),
+        ("[options]\nthreads = 0", "threads is 0; a whole number above 0"),
+        ('[options]\nquick = "no"', "quick is 'no'; true or false"),
+        ("imgsz = [641]", "both sides must be multiples of 32"),
+        ('runtimes = ["tensorrt"]', "runtime tensorrt needs a GPU"),
     ],
 )
 def test_words_that_profile_does_not_know_are_refused_at_the_start(tmp_path, words, said):
     with pytest.raises(YoloproofError, match=said):
         measure.check(plan(tmp_path, f'models = ["yolov13n"]\n{words}\n'))
+
+
+def test_a_model_that_nobody_knows_is_refused_at_the_start(tmp_path):
+    with pytest.raises(YoloproofError, match=r"model yolov99n: a file .* or one of .*yolov12n"):
+        measure.check(plan(tmp_path, 'models = ["yolov99n"]'))
+
+
+def test_random_weights_are_for_named_models_a_file_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.pt").touch()
+    words = 'models = ["own.pt", "yolov12n"]\n{}[options]\nrandom_weights = true\ndata = "demo"\n'
+    made = plan(tmp_path, words.format(""))
+    measure.check(made)
+    own, named = [{**asdict(cell), "options": dict(made.options)} for cell in made.cells]
+    assert "--random-weights" not in measure.profile_command(own)
+    assert {"--random-weights", "--data"} <= set(measure.profile_command(named))
+    with pytest.raises(YoloproofError, match="do not interleave these with files"):
+        measure.check(plan(tmp_path, words.format('interleave = ["model"]\n')))

@@ -39,6 +39,10 @@ def report(
     from yoloproof.results.report_text import DEFAULT_COLUMNS, markdown_from_rows
 
     check_new(json_file)
+    if check and into is None:
+        raise YoloproofError("--check says whether a document's tables are stale; name it with --into")
+    if columns and not markdown:
+        raise YoloproofError("--columns choose the columns of --markdown; give both")
     if into is not None:
         _fill(into, check)
         return
@@ -57,13 +61,19 @@ def report(
         if path.exists() and not overwrite:
             raise YoloproofError(f"{path} exists; give --overwrite to replace it, or another name")
     for path, content in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise YoloproofError(f"{path} was not written: {error.strerror}; choose another place") from error
     if json_file is not None:
         names = {str(path): len(content) for path, content in written.items()}
         write_json({"written_bytes": names}, json_file)
-    for path in written:
+    pictures = [path for path in written if path.parent == png]
+    for path in (path for path in written if path not in pictures):
         typer.echo(f"wrote {path}", err=True)
+    if pictures:
+        typer.echo(f"wrote {len(pictures)} pictures into {png}", err=True)
 
 
 def _fill(document: Path, check: bool) -> None:
@@ -71,6 +81,10 @@ def _fill(document: Path, check: bool) -> None:
 
     if not document.is_file():
         raise YoloproofError(f"{document}: no such document")
+    try:
+        document.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise YoloproofError(f"{document}: not a text document ({error})") from error
     words = document_with_tables(document, _read)
     if words == document.read_text(encoding="utf-8"):
         typer.echo(f"{document}: tables in step with their result files", err=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +45,7 @@ def sweep(
 ) -> None:
     """Measure many models × runtimes × machines on Ray; run it again to measure only what is missing.
 
-    Example: yoloproof sweep plan.toml --address ray://cluster:10001
+    Example: yoloproof sweep plan.toml --address head-node:6379
     """
     from yoloproof.sweep import cluster
     from yoloproof.sweep.materials import Runner
@@ -77,19 +80,35 @@ def sweep(
 def _run(plan: Plan, store: Store, runner: Runner) -> None:
     from yoloproof.sweep.dispatch import Dispatch
 
-    with _progress_line() as show:
-        dispatch = Dispatch(plan, store, runner, show)
-        try:
-            dispatch.run()
-        except KeyboardInterrupt:
-            dispatch.cancel()
-            kept = sum(store.finished(cell) for cell in plan.cells)
-            typer.echo(
-                f"interrupted: {kept} of {len(plan.cells)} cells are kept in {store.folder}; "
-                "the same command goes on from there",
-                err=True,
-            )
-            raise typer.Exit(1) from None
+    try:
+        with _stopped_by_term(), _progress_line() as show:
+            dispatch = Dispatch(plan, store, runner, show)
+            try:
+                dispatch.run()
+            except KeyboardInterrupt:
+                dispatch.cancel()
+                raise
+    except KeyboardInterrupt:
+        kept = sum(store.finished(cell) for cell in plan.cells)
+        typer.echo(
+            f"interrupted: {kept} of {_cells(len(plan.cells))} are kept in {store.folder}; "
+            "the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _stopped_by_term() -> Iterator[None]:
+    """Let SIGTERM, by which batch systems end a job, do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
@@ -118,7 +137,7 @@ def _print_plan(plan: Plan, store: Store, missing: list[Cell], address: str | No
     from yoloproof.sweep.estimate import cell_seconds, wall_seconds
 
     nodes: list[Node] | None = None
-    if address:
+    if address or os.environ.get("RAY_ADDRESS"):
         with cluster.connected(address):
             nodes = cluster.alive_nodes()
     keys = {cell.key for cell in missing}
@@ -131,18 +150,24 @@ def _print_plan(plan: Plan, store: Store, missing: list[Cell], address: str | No
     Console(width=None if sys.stdout.isatty() else 400, markup=False).print(table)
     counts = Counter(cell.accelerator for cell in missing)
     for accelerator, count in counts.items():
-        able = None if nodes is None else sum(node.takes(accelerator) for node in nodes)
-        where = (
-            ""
-            if able is None
-            else f" on {able} nodes"
-            if able
-            else ": no such node in the cluster, it would be refused"
-        )
-        typer.echo(f"{accelerator}: {count} cells to measure{where}")
+        typer.echo(f"{accelerator}: {_cells(count)} to measure{_where(accelerator, nodes)}")
     seconds = {cell.key: cell_seconds(cell, plan, store) for cell in missing}
     wall_s = wall_seconds(missing, seconds, nodes)
-    typer.echo(f"{len(missing)} of {len(plan.cells)} cells to measure, about {_duration(wall_s)} (exports not counted)")
+    typer.echo(
+        f"{len(missing)} of {_cells(len(plan.cells))} to measure, about {_duration(wall_s)} (exports not counted)"
+    )
+
+
+def _where(accelerator: str, nodes: list[Node] | None) -> str:
+    """How many nodes could take it; None where no cluster was asked."""
+    if nodes is None:
+        return "" if accelerator == "cpu" else "; whether a cluster has it is asked with --address"
+    able = sum(node.takes(accelerator) for node in nodes)
+    return f" on {able} node{'s' * (able != 1)}" if able else ": no such node in the cluster, it would be refused"
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' * (count != 1)}"
 
 
 def _duration(seconds: float) -> str:
@@ -173,9 +198,10 @@ def _progress_line() -> Iterator[Callable[[Progress], None]]:
 
         def show(progress: Progress) -> None:
             over = progress.kept + progress.done + progress.failed
-            total = over + progress.waiting + sum(not name.startswith("export ") for name in progress.running)
+            running = sum(not name.startswith("export ") for name in progress.running)
+            total = over + progress.waiting + running
             counts = f"{progress.done} done, {progress.kept} kept from before, {progress.failed} failed, "
-            counts += f"{progress.retried} tried again, {progress.waiting} waiting"
+            counts += f"{progress.retried} tried again, {running} running, {progress.waiting} waiting"
             grid = Table.grid()
             grid.add_row(ProgressBar(total=max(total, 1), completed=over, width=60))
             grid.add_row(Text(counts))

@@ -26,12 +26,22 @@ from yoloproof.results.report_rows import (
     repeat_command,
     rows_from_results,
     text,
+    writable,
 )
-from yoloproof.results.report_text import COLUMNS, Column, digits, median_cell, proof_cell, published_cell
+from yoloproof.results.report_text import (
+    COLUMNS,
+    Column,
+    digits,
+    median_cell,
+    milliseconds,
+    proof_cell,
+    published_cell,
+    ratio_cell,
+)
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
-SECONDARY = ("p99", "parameters", "flops", "device")
-FILTERS = ("model", "attention", "runtime", "precision", "proof", "machine")
+SECONDARY = ("p99", "of_stripped", "parameters", "flops", "nodes", "flush", "device")
+FILTERS = ("model", "attention", "form", "runtime", "precision", "proof", "machine")
 NAMED = Mapping[str, Any]
 
 
@@ -57,6 +67,7 @@ def html_from_results(
         style_hash=_content_hash(style),
         script_hash=_content_hash(script),
         counts=_counts(rows),
+        headlines=_headlines(rows),
         machines=_machines(rows),
         columns=COLUMNS,
         hidden=hidden,
@@ -73,7 +84,7 @@ def html_from_results(
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         files=[name for name, _ in results],
     )
-    return str(page)
+    return writable(str(page))
 
 
 def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, bytes]:
@@ -81,8 +92,6 @@ def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, byt
 
     Raises YoloproofError where there is nothing to draw or no font to write with.
     """
-    import resvg_py
-
     rows = rows_from_results(results)
     colours, css = report_plots.series_of(rows), report_svg.PRINT_CSS
     charts = [wide for wide, _ in _scatters(rows, colours, css)]
@@ -91,19 +100,28 @@ def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, byt
     charts += [chart for row in rows if (chart := report_plots.distribution(row, colours, css))]
     if not charts:
         raise YoloproofError("nothing to draw: the result files hold no samples")
-    blank = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20">{}</svg>'
-    word = blank.format('<text x="2" y="15" font-family="sans-serif">ms</text>')
-    if bytes(resvg_py.svg_to_bytes(svg_string=word)) == bytes(resvg_py.svg_to_bytes(svg_string=blank.format(""))):
+    if _drawn(css, "ms") == _drawn(css, ""):
         raise YoloproofError(
             "no font on this machine to label pictures with; install one (Debian: apt install fonts-dejavu-core)"
         )
     pictures: dict[str, bytes] = {}
     for chart in charts:
         number = sum(name.startswith(chart.key) for name in pictures) + 1
-        pictures[f"{chart.key}-{number}.png"] = bytes(
-            resvg_py.svg_to_bytes(svg_string=chart.svg, zoom=2.0, background="#ffffff")
-        )
+        pictures[f"{chart.key}-{number}.png"] = _png(chart.svg)
     return pictures
+
+
+def _drawn(css: str, words: str) -> bytes:
+    """Words in the charts' own style: the renderer leaves out, in silence, letters that it has no font for."""
+    canvas = report_svg.Canvas(40, 20, "", "")
+    canvas.text(2, 15, words)
+    return _png(canvas.svg(css))
+
+
+def _png(svg: str) -> bytes:
+    import resvg_py
+
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=2.0, background="#ffffff"))
 
 
 def _asset(name: str) -> str:
@@ -111,7 +129,7 @@ def _asset(name: str) -> str:
 
 
 def _style() -> str:
-    names = ("ink", "soft", "grid", "bad", *(f"s{index}" for index in range(len(report_svg.SERIES))))
+    names = ("ink", "soft", "grid", "bad", "paper", *(f"s{index}" for index in range(len(report_svg.SERIES))))
     drawing = (report_svg.STYLE + report_svg.SERIES_STYLE) % {name: f"var(--{name})" for name in names}
     pairs = enumerate(zip(report_svg.SERIES, report_svg.DARK_SERIES, strict=True))
     series = "".join(f"--s{index}:light-dark({light},{dark});" for index, (light, dark) in pairs)
@@ -131,6 +149,8 @@ def _template() -> Any:
     )
     environment.filters["say"] = text
     environment.filters["figures"] = _figures
+    environment.filters["ms"] = milliseconds
+    environment.filters["ratio"] = ratio_cell
     return environment.get_template("report.html.j2")
 
 
@@ -138,6 +158,8 @@ def _figures(figures: Any) -> str:
     """A check's figures on one line; whatever shape a file gave them."""
     if isinstance(figures, Mapping):
         return ", ".join(f"{name} {_figures(value)}" for name, value in figures.items())
+    if isinstance(figures, list):
+        return ", ".join(map(_figures, figures))
     return f"{figures:.4g}" if isinstance(figures, float) else text(figures)
 
 
@@ -154,6 +176,24 @@ def _counts(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
+def _headlines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Per machine: its fastest proved result, and the proved one that takes the least share of `published`."""
+    made = []
+    for machine in dict.fromkeys(row.run.machine_id for row in rows):
+        here = [row for row in rows if row.run.machine_id == machine and "requested" not in row.run.facts]
+        proved = [row for row in here if row.proved and row.median_s is not None and row.failure is None]
+        held = [row for row in proved if row.ratio is not None and row.kind != row.ratio.base]
+        if here:
+            made.append(
+                {
+                    "machine": here[0].run.machine,
+                    "fastest": min(proved, key=lambda row: row.median_s or 0.0, default=None),
+                    "least": min(held, key=lambda row: row.ratio.middle if row.ratio else 0.0, default=None),
+                }
+            )
+    return made
+
+
 def _machines(rows: Sequence[Row]) -> list[dict[str, Any]]:
     machines: dict[int, dict[str, Any]] = {}
     for run in (row.run for row in rows):
@@ -168,6 +208,8 @@ def _machines(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _columns_to_hide(rows: Sequence[Row]) -> tuple[set[str], list[tuple[str, str]]]:
     """Columns hidden at first, and what those say that say the same in all rows."""
     hidden, same = set(SECONDARY), []
+    # A form says more than the attention in it.
+    hidden |= {"attention"} if all(row.form != NOT_SAID for row in rows) else set()
     for column in COLUMNS[1:]:
         said = {column.cell(row) for row in rows}
         if len(said) == 1 and column.key not in ("median", "proof") and (len(rows) > 1 or said == {NOT_SAID}):
@@ -201,9 +243,17 @@ def _table(rows: Sequence[Row], hidden: set[str]) -> list[dict[str, Any]]:
 
 def _cell(column: Column, row: Row, hidden: set[str]) -> dict[str, Any]:
     css = [name for name, on in (("num", column.order), ("off", column.key in hidden)) if on]
-    if column.key == "proof":
-        css.append({"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad"))
-    return {"words": column.cell(row), "css": " ".join(css), "order": column.order(row) if column.order else None}
+    css += ["median"] if column.key == "median" else []
+    return {
+        "words": column.cell(row),
+        "css": " ".join(css),
+        "order": column.order(row) if column.order else None,
+        "pill": _verdict_css(row) if column.key == "proof" else "",
+    }
+
+
+def _verdict_css(row: Row) -> str:
+    return {"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad")
 
 
 def _scatters(
@@ -263,7 +313,7 @@ def _detail(row: Row, colours: dict[str, int]) -> dict[str, Any]:
     keys = ("artifact", "runtime", "model", "accuracy", "end_to_end")
     return {
         "row": row,
-        "css": {"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad"),
+        "css": _verdict_css(row),
         "median": median_cell(row) if row.median_s is None else f"{digits(row.median_s * 1e3)} ms",
         "proof": proof_cell(row),
         "reported": published_cell(row) if row.published else "",

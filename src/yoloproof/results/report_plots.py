@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.results.published import same_gpu
-from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front
+from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front, setting
 from yoloproof.results.report_svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
 from yoloproof.results.report_text import digits, milliseconds
 
@@ -39,9 +39,9 @@ def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css:
     """Median latency (log) against AP of one machine's rows, with the Pareto front of the proved ones.
 
     Reported figures stand beside as plus signs at the AP reported with them; where they were taken on another GPU the
-    legend says so. None where no row has an AP.
+    legend says so. Random weights have no AP worth a point. None where no row has one.
     """
-    measured = [row for row in rows if row.median_s is not None and row.ap is not None]
+    measured = [row for row in rows if row.median_s is not None and row.ap is not None and row.weights != "random"]
     if not measured:
         return None
     machine = measured[0].run.machine
@@ -78,8 +78,20 @@ def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css:
     for row in [*front, *rest]:
         _label(canvas, row.model, x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0)), taken, width - 8, top)
     _draw_legend(canvas, legend, legend_lines)
-    caption = f"{machine}: latency against AP. The dashed line is the Pareto front of the proved results."
+    caption = f"{machine}: latency against AP{_sets(measured, bool(reported))}. The dashed line is the Pareto front of the proved."
     return Chart("latency-ap", caption, canvas.svg(css, caption))
+
+
+def _sets(rows: Sequence[Row], reported: bool) -> str:
+    """On how many images the APs were measured; reported ones were on a set of their own."""
+    counts = sorted({int(images) for row in rows if (images := finite(_accuracy(row).get("images")))})
+    said = f" on {' and '.join(map(str, counts))} images" if counts else ""
+    return said + (" (reported ones: as their source says)" if said and reported else "")
+
+
+def _accuracy(row: Row) -> Mapping[str, object]:
+    accuracy = row.entry.get("accuracy")
+    return accuracy if isinstance(accuracy, Mapping) else {}
 
 
 def _scatter_axes(canvas: Canvas, points: Sequence[tuple[float, float]], top: float) -> tuple[Scale, Scale]:
@@ -169,60 +181,39 @@ def _label(
 
 
 def forensic_groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of one model, runtime and machine that was timed with at least two attentions; the usual order."""
+    """The rows of one model, runtime and machine that was timed with at least two attentions or forms; the usual order."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row.median_s and row.attention != NOT_SAID:
-            groups[_setting(row, "batch")].append(row)
+            groups[setting(row, "batch")].append(row)
 
-    def rank(row: Row) -> tuple[int, float]:
-        return ATTENTIONS.index(row.attention) if row.attention in ATTENTIONS else len(ATTENTIONS), row.median_s or 0.0
+    def rank(row: Row) -> tuple[bool, int, float]:
+        place = ATTENTIONS.index(row.attention) if row.attention in ATTENTIONS else len(ATTENTIONS)
+        return row.form.endswith(" compiled"), place, -(row.median_s or 0.0)
 
-    return [sorted(group, key=rank) for group in groups.values() if len({row.attention for row in group}) > 1]
-
-
-def _setting(row: Row, *extra: str) -> tuple[object, ...]:
-    """What two rows must share to stand in one chart."""
-    shared = (row.run.machine_id, row.model, row.weights, row.runtime, row.device, row.precision, row.imgsz)
-    return (*shared, row.run.protocol.get("name"), *(getattr(row, name) for name in extra))
+    return [sorted(group, key=rank) for group in groups.values() if len({row.kind for row in group}) > 1]
 
 
 def forensic(group: Sequence[Row], colours: dict[str, int], css: str = "") -> Chart:
-    """The attentions of one group side by side, with the figure that was reported for the model."""
+    """The attentions (or forms) of one group side by side, with the figure that was reported for the model."""
     first = group[0]
-    base = next((row.median_s for row in group if row.attention == "published"), None)
     figure = next((row.published for row in group if row.published), None)
     here = figure is not None and same_gpu(figure.gpu, gpu_name(first.run.facts))
-    top, step, left, width = 8, 44, 78, 360
+    longest = max(len(row.kind) for row in group)
+    top, step, left, width = 8, 44, int(min(142, max(70, 14 + 6.6 * longest))), 400
     high = max((row.interval_s or (0, row.median_s or 0))[1] for row in group)
     if figure is not None and here:
         high = max(high, figure.latency_s)
     x_of = scale(0.0, high * 1.02, left, width - 12)
     height = top + step * len(group) + (22 if figure else 4)
-    words = "; ".join(f"{row.attention} {milliseconds(row.median_s)} ms, {row.verdict}" for row in group)
+    words = "; ".join(f"{row.kind} {milliseconds(row.median_s)} ms, {row.verdict}" for row in group)
     canvas = Canvas(width, height, f"Attentions of {first.model} on {first.runtime}", words)
+    base = next((row.median_s for row in group if row.kind == "published"), None)
     for index, row in enumerate(group):
-        y = top + step * index
-        median = row.median_s or 0.0
-        canvas.text(left - 8, y + 14, clipped(row.attention, left - 8), "", "end")
-        css_class = f"s{colours[row.family]}" if row.proved else "bad"
-        bar = canvas.add(
-            "rect", css_class, x=float(left), y=float(y + 3), width=max(1.0, x_of(median) - left), height=15.0
-        )
-        bar.set("data-row", row.anchor)
-        if row.interval_s:
-            low_end, high_end = row.interval_s
-            canvas.line(x_of(low_end), y + 10.5, x_of(high_end), y + 10.5, "whisker")
-        ratio = f" · {median / base:.2f} × published" if base and row.attention != "published" else ""
-        canvas.text(left, y + 33, f"{milliseconds(median)} ms{ratio}", "small")
-        canvas.text(width - 12, y + 33, row.verdict, "small soft" if row.proved else "small badtext", "end")
+        _bar(canvas, row, top + step * index, left, x_of, colours, base)
     if figure is not None:
-        canvas.text(
-            left,
-            height - 6,
-            clipped(f"reported: {milliseconds(figure.latency_s)} ms on {figure.gpu}", 270),
-            "soft small",
-        )
+        reported = f"reported: {milliseconds(figure.latency_s)} ms on {figure.gpu}"
+        canvas.text(left, height - 6, clipped(reported, 270), "soft small")
         if here:
             canvas.line(x_of(figure.latency_s), top, x_of(figure.latency_s), height - 20, "front")
     batch = "" if first.batch in (None, 1) else f", batch {first.batch}"
@@ -230,12 +221,34 @@ def forensic(group: Sequence[Row], colours: dict[str, int], css: str = "") -> Ch
     return Chart("forensics", caption, canvas.svg(css, caption))
 
 
+def _bar(
+    canvas: Canvas, row: Row, y: float, left: float, x_of: Scale, colours: dict[str, int], base: float | None
+) -> None:
+    """A row's bar with its interval; below it median, share of `published`, verdict."""
+    median = row.median_s or 0.0
+    canvas.text(left - 8, y + 14, clipped(row.kind, left - 8), "", "end")
+    css_class = f"s{colours[row.family]}" if row.proved else "bad" if row.proved is False else "reported"
+    bar = canvas.add(
+        "rect", css_class, x=float(left), y=float(y + 3), width=max(1.0, x_of(median) - left), height=15.0, rx=2.0
+    )
+    bar.set("data-row", row.anchor)
+    if row.interval_s:
+        low_end, high_end = row.interval_s
+        canvas.line(x_of(low_end), y + 10.5, x_of(high_end), y + 10.5, "whisker")
+    share = f" · {median / base:.2f}×" if base and row.kind != "published" else ""
+    if row.ratio is not None:
+        spread = f" · {row.ratio.middle:.3f}× ({row.ratio.low:.3f}–{row.ratio.high:.3f})"
+        share = spread if row.kind != row.ratio.base else ""
+    canvas.text(left, y + 33, f"{milliseconds(median)} ms{share}", "small")
+    canvas.text(canvas.width - 12, y + 33, row.verdict, "small badtext" if row.proved is False else "small soft", "end")
+
+
 def batch_scaling(rows: Sequence[Row], colours: dict[str, int], css: str = "") -> list[Chart]:
     """Images per second against batch, one chart per setting that was timed with at least two batches."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row.median_s and row.batch:
-            groups[_setting(row, "attention")].append(row)
+            groups[setting(row, "attention")].append(row)
     return [_batch(group, colours, css) for group in groups.values() if len({row.batch for row in group}) > 1]
 
 
@@ -269,7 +282,7 @@ def distribution(row: Row, colours: dict[str, int], css: str = "") -> Chart | No
 
     None where the entry holds no samples.
     """
-    processes = [samples for samples in map(_samples, row.entry.get("processes") or []) if samples.size]
+    processes = [samples for samples in map(_samples, _processes(row)) if samples.size]
     if not processes:
         return None
     shown = processes[:PROCESSES_SHOWN]
@@ -302,11 +315,19 @@ def distribution(row: Row, colours: dict[str, int], css: str = "") -> Chart | No
         canvas.line(x_of(tick), base, x_of(tick), base + 5)
         canvas.text(x_of(tick), base + 17, f"{tick * 1e3:g}", "soft small", "middle")
     more = f"; {len(processes) - len(shown)} more processes not drawn" if len(processes) > len(shown) else ""
-    caption = f"Latency per process, ms; right: median, and after + the samples beyond the drawn range{more}"
+    what = (
+        "Latency per process" if any("samples_s" in process for process in _processes(row)) else "Medians of the rounds"
+    )
+    caption = f"{what}, ms; right: median, and after + the samples beyond the drawn range{more}"
     return Chart("distribution", caption, canvas.svg(css, caption))
 
 
-def _samples(process: object) -> NDArray[np.float64]:
-    values = process.get("samples_s") if isinstance(process, dict) else None
+def _processes(row: Row) -> list[Mapping[str, object]]:
+    processes = row.entry.get("processes")
+    return [one for one in processes if isinstance(one, dict)] if isinstance(processes, list) else []
+
+
+def _samples(process: Mapping[str, object]) -> NDArray[np.float64]:
+    values = process.get("samples_s") or process.get("round_medians_s")
     numbers = [number for number in map(finite, values if isinstance(values, list) else []) if number is not None]
     return np.array(numbers, dtype=np.float64)

@@ -12,8 +12,10 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from yoloproof.errors import YoloproofError
 
@@ -32,6 +34,17 @@ class Published:
     imgsz: int
     batch: int
     source: str
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Time over that of `base`, timed side by side: the 5th, 50th and 95th percentile of the ratios of each round, of each
+    process where the protocol has no rounds."""
+
+    base: str
+    low: float
+    middle: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class Row:
     device: str
     precision: str
     attention: str
+    form: str
     imgsz: str
     batch: int | None
     parameters: float | None
@@ -77,6 +91,10 @@ class Row:
     ap: float | None
     proved: bool | None
     failure: str | None
+    launches: int | None
+    nodes: int | None
+    ratio: Ratio | None
+    ratio_stripped: Ratio | None
     published: Published | None
     warnings: tuple[Mapping[str, Any], ...]
 
@@ -87,11 +105,17 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Model, attention, precision and runtime on one line; batch and size where they are not the usual ones."""
-        parts = [self.model, self.attention, self.precision, self.runtime]
+        """Model, form, precision and runtime on one line; batch and size where they are not the usual ones."""
+        model = f"{self.model} (random weights)" if self.weights == "random" else self.model
+        parts = [model, self.kind, self.precision, self.runtime]
         parts += [self.imgsz] if self.imgsz != "640×640" else []
         parts += [f"batch {self.batch}"] if self.batch not in (None, 1) else []
         return " · ".join(part for part in parts if part != NOT_SAID)
+
+    @property
+    def kind(self) -> str:
+        """The form the attention was timed in where the file names one (`gpu`, `published compiled`), else the attention."""
+        return self.attention if self.form == NOT_SAID else self.form
 
     @property
     def verdict(self) -> str:
@@ -114,7 +138,46 @@ def rows_from_results(results: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
             if not isinstance(index, int) or not 0 <= index < len(runs):
                 raise YoloproofError(f"{name}: an entry names run {index!r} of {len(runs)}; the file is damaged")
             rows.append(_row_from_entry(entry, runs[index], len(rows) + 1))
-    return rows
+    return _with_ratios(rows)
+
+
+def setting(row: Row, *extra: str) -> tuple[object, ...]:
+    """What two rows must share to be held against each other."""
+    runtime = _dict(row.entry.get("runtime"))
+    shared = (row.run.machine_id, row.model, row.weights, row.runtime, row.device, row.precision, row.imgsz)
+    switches = (row.run.protocol.get("name"), runtime.get("threads"), runtime.get("flush_to_zero"))
+    return (*shared, *map(str, switches), *(getattr(row, name) for name in extra))
+
+
+def _with_ratios(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each held against the `published` and the `stripped` one that were timed side by side with it."""
+    bases = {(id(row.run), setting(row, "batch"), row.kind): row for row in rows}
+    made = []
+    for row in rows:
+        compiled = " compiled" if row.form.endswith(" compiled") else ""
+        ratios = {}
+        for name in ("published", "stripped"):
+            base = bases.get((id(row.run), setting(row, "batch"), name + compiled))
+            ratios[name] = _side_by_side(row, base) if base is not None else None
+        made.append(replace(row, ratio=ratios["published"], ratio_stripped=ratios["stripped"]))
+    return made
+
+
+def _side_by_side(row: Row, base: Row) -> Ratio | None:
+    own, other = _turns(row.entry), _turns(base.entry)
+    if not own or len(own) != len(other):
+        return None
+    ratios = [a / b for a, b in zip(own, other, strict=True)]
+    low, middle, high = (float(value) for value in np.percentile(ratios, (5, 50, 95)))
+    return Ratio(base.kind, low, middle, high)
+
+
+def _turns(entry: Mapping[str, Any]) -> list[float]:
+    """Medians that were taken in turns with the other rows' in the same places: of rounds, else of processes."""
+    rounds = [value for process in _dicts(entry.get("processes")) for value in _list(process.get("round_medians_s"))]
+    turns = [finite(value) for value in rounds or _list(_dict(entry.get("summary")).get("process_medians_s"))]
+    kept = [value for value in turns if value is not None and value > 0]
+    return kept if len(kept) == len(turns) else []
 
 
 def _run_from_dict(run: Mapping[str, Any], result: Mapping[str, Any], name: str, machine_ids: dict[str, int]) -> Run:
@@ -143,7 +206,9 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
     proved = _dict(entry.get("proof")).get("passed")
     interval = [finite(value) for value in _list(summary.get("interval_s"))]
     imgsz = [finite(value) for value in _list(artifact.get("imgsz"))]
-    batch = finite(artifact.get("batch"))
+    batch = _positive(artifact.get("batch"))
+    launches = finite(_dict(entry.get("kernels")).get("launches"))
+    nodes = finite(artifact.get("nodes"))
     failure = entry.get("failure") or entry.get("error")
     return Row(
         number=number,
@@ -156,11 +221,12 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         device=text(runtime.get("device")),
         precision=text(artifact.get("precision") or runtime.get("precision")),
         attention=text(artifact.get("attention")),
+        form=text(artifact.get("form") or runtime.get("form")),
         imgsz="×".join(f"{side:g}" for side in imgsz if side is not None) or NOT_SAID,
         batch=None if batch is None else int(batch),
         parameters=finite(model.get("parameters")),
         flops=finite(model.get("flops")),
-        median_s=finite(summary.get("median_s")),
+        median_s=_positive(summary.get("median_s")),
         interval_s=(interval[0], interval[1]) if len(interval) == 2 and interval[0] and interval[1] else None,
         p90_s=finite(summary.get("p90_s")),
         p99_s=finite(summary.get("p99_s")),
@@ -168,6 +234,10 @@ def _row_from_entry(entry: Mapping[str, Any], run: Run, number: int) -> Row:
         ap=finite(accuracy.get("AP")),
         proved=proved if isinstance(proved, bool) else None,
         failure=None if failure is None else text(failure),
+        launches=None if launches is None else int(launches),
+        nodes=None if nodes is None else int(nodes),
+        ratio=None,
+        ratio_stripped=None,
         published=_published(_dict(entry.get("published"))),
         warnings=tuple(_dicts(entry.get("warnings"))),
     )
@@ -240,8 +310,11 @@ def machine_identity(facts: Mapping[str, Any]) -> str:
 def repeat_command(row: Row) -> str:
     """The command that repeats this one row, from what the entry says of itself.
 
-    The model is named by the path or name it was read from, so that it can be pasted where the file lies.
+    The model is named by the path or name it was read from, so that it can be pasted where the file lies. A form is
+    timed by a benchmark, whose own command repeats it.
     """
+    if row.form != NOT_SAID:
+        return f"python {row.run.command}"
     entry = row.entry
     model, artifact, runtime = (_dict(entry.get(key)) for key in ("model", "artifact", "runtime"))
     words = ["yoloproof", "profile", str(model.get("source") or model.get("name") or "MODEL")]
@@ -277,14 +350,28 @@ def pareto_front(rows: Sequence[Row]) -> list[Row]:
 
 def finite(value: Any) -> float | None:
     """The value as a float if it is a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _positive(value: Any) -> float | None:
+    number = finite(value)
+    return number if number is not None and number > 0 else None
 
 
 def text(value: Any) -> str:
-    """The value as one line of text; a dash for what is not said."""
-    return NOT_SAID if value is None or value == "" else " ".join(str(value).split())
+    """The value as one line of text that can be written as UTF-8; a dash for what is not said."""
+    return NOT_SAID if value is None or value == "" else writable(" ".join(str(value).split()))
+
+
+def writable(words: str) -> str:
+    """The words with a question mark for each half of a character, which JSON can hold and no file of text."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 # Okabe and Ito, "Color Universal Design" (2008): told apart with the common colour-vision deficiencies.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 DARK_SERIES = ("#56b4e9", "#ff8c42", "#2ec4a0", "#e7a1c9", "#f0d34a", "#9fd3f5")
-LIGHT = {"ink": "#1c2330", "soft": "#5b6472", "grid": "#d9dde4", "bad": "#b3261e"}
+LIGHT = {"ink": "#1c2330", "soft": "#5b6472", "grid": "#d9dde4", "bad": "#b3261e", "paper": "#ffffff"}
 
 STYLE = """
-text{font-family:system-ui,-apple-system,"Segoe UI","DejaVu Sans","Liberation Sans",sans-serif}
+text{font-family:system-ui,-apple-system,"Segoe UI","Helvetica Neue",Arial,"DejaVu Sans","Liberation Sans","Noto Sans",sans-serif}
 text{font-size:12px;fill:%(ink)s}
 .soft{fill:%(soft)s}.small{font-size:11px}.strong{font-weight:600}
 .grid{stroke:%(grid)s;stroke-width:1;fill:none}.axis{stroke:%(soft)s;stroke-width:1;fill:none}
@@ -24,6 +24,7 @@ text{font-size:12px;fill:%(ink)s}
 .front{stroke:%(soft)s;stroke-width:1.5;stroke-dasharray:5 4;fill:none}
 .reported{fill:none;stroke:%(soft)s;stroke-width:1.5}.bad{fill:none;stroke:%(bad)s;stroke-width:1.8}.badtext{fill:%(bad)s}
 .median{stroke:%(ink)s;stroke-width:2}
+path.dot{stroke:%(paper)s;stroke-width:1}
 """
 SERIES_STYLE = "".join(
     f".s{index}{{fill:%(s{index})s;stroke:%(s{index})s}}.l{index}{{fill:none;stroke:%(s{index})s;stroke-width:2}}"
@@ -75,6 +76,8 @@ class Canvas:
 
     def mark(self, x: float, y: float, shape: str, css: str, tooltip: str = "", key: str = "") -> None:
         """A data point: `circle`, `square`, `triangle`, `diamond`, `cross`, `plus` or `star`; `key` names its row."""
+        # A rim of the paper's colour keeps marks apart that lie on one another.
+        css += " dot" if css[:1] == "s" else ""
         element = self.add("path", css, d=_SHAPES[shape], transform=f"translate({x:.1f} {y:.1f})")
         if key:
             element.set("data-row", key)

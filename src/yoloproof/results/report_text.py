@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from yoloproof.errors import YoloproofError
-from yoloproof.results.report_rows import NOT_SAID, Row
+from yoloproof.results.report_rows import NOT_SAID, Ratio, Row
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -53,6 +53,23 @@ def interval_cell(row: Row) -> str:
     return "–".join(milliseconds(end) for end in row.interval_s) if row.interval_s else NOT_SAID
 
 
+def ratio_cell(ratio: Ratio | None) -> str:
+    """The time as a share of another's, with its spread: `0.392 (0.388–0.393)`; 1 for the other itself."""
+    if ratio is None:
+        return NOT_SAID
+    compiled = " of compiled" if ratio.base.endswith(" compiled") else ""
+    if ratio.low == ratio.high == 1.0:
+        return f"1{compiled}"
+    return f"{ratio.middle:.3f} ({ratio.low:.3f}–{ratio.high:.3f}){compiled}"
+
+
+def flush_cell(row: Row) -> str:
+    """Whether subnormal numbers were taken for zero."""
+    runtime = row.entry.get("runtime")
+    said = runtime.get("flush_to_zero") if isinstance(runtime, Mapping) else None
+    return {True: "yes", False: "no"}[said] if isinstance(said, bool) else NOT_SAID
+
+
 def proof_cell(row: Row) -> str:
     """A sign and a word, so that neither colour nor sign stands alone."""
     signs = {"proved": "✓", "not proved": "✗", "unchecked": "?", "not measured": "!"}
@@ -70,10 +87,28 @@ def model_cell(row: Row) -> str:
     return row.model if row.weights in ("trained", NOT_SAID) else f"{row.model} ({row.weights} weights)"
 
 
+def _ap(row: Row) -> float | None:
+    """An AP of random weights says nothing."""
+    return None if row.weights == "random" else row.ap
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("model", "Model", model_cell),
     Column("attention", "Attention", lambda row: row.attention),
+    Column("form", "Form", lambda row: row.form),
     Column("median", "Median ms", median_cell, lambda row: row.median_s),
+    Column(
+        "ratio",
+        "Of published",
+        lambda row: ratio_cell(row.ratio),
+        lambda row: row.ratio.middle if row.ratio else None,
+    ),
+    Column(
+        "of_stripped",
+        "Of stripped",
+        lambda row: ratio_cell(row.ratio_stripped),
+        lambda row: row.ratio_stripped.middle if row.ratio_stripped else None,
+    ),
     Column("proof", "Proof", proof_cell),
     Column("runtime", "Runtime", lambda row: row.runtime),
     Column("precision", "Precision", lambda row: row.precision),
@@ -83,10 +118,18 @@ COLUMNS: tuple[Column, ...] = (
     Column("p90", "p90 ms", lambda row: milliseconds(row.p90_s), lambda row: row.p90_s),
     Column("p99", "p99 ms", lambda row: milliseconds(row.p99_s), lambda row: row.p99_s),
     Column("fps", "FPS", lambda row: digits(row.fps), lambda row: row.fps),
-    Column("ap", "AP", lambda row: digits(row.ap, 0.01), lambda row: row.ap),
+    Column("ap", "AP", lambda row: digits(_ap(row), 0.01), _ap),
+    Column(
+        "launches",
+        "Kernels",
+        lambda row: NOT_SAID if row.launches is None else str(row.launches),
+        lambda row: row.launches,
+    ),
     Column("published", "Reported ms", published_cell, lambda row: row.published.latency_s if row.published else None),
     Column("parameters", "Params M", lambda row: digits(row.parameters, 1e6), lambda row: row.parameters),
     Column("flops", "GFLOPs", lambda row: digits(row.flops, 1e9), lambda row: row.flops),
+    Column("nodes", "Nodes", lambda row: NOT_SAID if row.nodes is None else str(row.nodes), lambda row: row.nodes),
+    Column("flush", "Flush to zero", flush_cell),
     Column("device", "Device", lambda row: row.device),
     Column("machine", "Machine", lambda row: row.run.machine),
     Column("protocol", "Protocol", lambda row: protocol_cell(row)),
@@ -132,6 +175,29 @@ def markdown_from_rows(rows: Sequence[Row], keys: Sequence[str] = DEFAULT_COLUMN
         cells = [markdown_escape(column.cell(row)) for column in columns]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def markdown_across(rows: Sequence[Row], keys: Sequence[str], across: str) -> str:
+    """A Markdown table with a row per distinct cells of `keys` and a column, medians and ratios, per cell of `across`.
+
+    Raises YoloproofError where two rows would share a cell.
+    """
+    columns, (spread,) = columns_from_keys(keys), columns_from_keys([across])
+    heads = list(dict.fromkeys(spread.cell(row) for row in rows))
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in sorted(rows, key=lambda row: (row.family, row.parameters or 0.0, row.batch or 0)):
+        line = lines.setdefault(tuple(column.cell(row) for column in columns), {})
+        if spread.cell(row) in line:
+            raise YoloproofError(f"two rows are {row.label}; name a column that tells them apart, or leave one out")
+        ratio = ratio_cell(row.ratio)
+        line[spread.cell(row)] = median_cell(row) + (
+            "" if ratio == NOT_SAID or ratio[:2] in ("1", "1 ") else f" · {ratio}"
+        )
+    titles = [column.heading for column in columns] + [f"{head}, ms" for head in heads]
+    marks = ["---:" if column.order else "---" for column in columns] + ["---:"] * len(heads)
+    body = [[*fixed, *(cells.get(head, NOT_SAID) for head in heads)] for fixed, cells in lines.items()]
+    made = ["| " + " | ".join(map(markdown_escape, titles)) + " |", "|" + "|".join(marks) + "|"]
+    return "\n".join(made + ["| " + " | ".join(map(markdown_escape, cells)) + " |" for cells in body]) + "\n"
 
 
 def csv_from_rows(rows: Sequence[Row], keys: Sequence[str] = DEFAULT_COLUMNS) -> str:

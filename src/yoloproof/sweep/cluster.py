@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from yoloproof.sweep import worker
 from yoloproof.sweep.plan import Cell
 
 OBJECT_STORE_BYTES = 200 * 2**20
+CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,35 @@ def connected(address: str | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address:
+            _check_answers(address)
             ray.init(address=address, **quiet)
         else:
             # Ray gives its workers niceness 15: a measurement would stand behind everything else on the machine.
             os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise YoloproofError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+        # Something listens there (`_check_answers`): what is left is mostly one of these two.
+        hint = "; it must be of the same version, and of the same token (RAY_AUTH_TOKEN) if it asks for one"
+        refused = address and "Failed to connect" in str(error)
+        raise YoloproofError(
+            f"no Ray cluster at {address or 'this machine'}: {error}{hint if refused else ''}"
+        ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise ConnectionError where nothing listens at HOST:PORT: Ray itself would try for minutes before it says so."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not host or not port.isdigit():
+        # `auto`, or a name that is for Ray to know.
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"{error}; is `ray start --head` running there, and this its port?") from error
 
 
 def alive_nodes() -> list[Node]:

@@ -130,7 +130,9 @@ class Dispatch:
             if answer.kind == "done":
                 first = ray.get(task.rest[0])
         except RayError as error:
-            answer = worker.Answer("lost", f"{type(error).__name__} on node {task.node.host}")
+            # A full disk, say, is the cause of what Ray wraps as its own; a dead worker has none.
+            said = getattr(error, "cause", None) or type(error).__name__
+            answer = worker.Answer("lost", f"{said} on node {task.node.host}")
         if task.export is not None:
             if answer.kind == "done":
                 name, digest = first

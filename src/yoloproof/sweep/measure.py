@@ -9,32 +9,67 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
-from yoloproof.sweep.plan import Plan
+from yoloproof.sweep.plan import Cell, Plan
 
-# What a plan's [options] may say; each is a field of profiling.Settings, or `quick`.
-OPTIONS = ("threads", "flush_to_zero", "random_weights", "images", "quick")
+# What a plan's [options] may say; each is a field of profiling.Settings, or `quick`. Random weights are for models that
+# are named; a model that is a file has its own. `data` is a folder of annotated images whose AP every row gets, or `demo`.
+OPTIONS = ("threads", "flush_to_zero", "random_weights", "images", "data", "quick")
 ATTENTIONS = ("fused", "explicit", "published", "stripped")
 FLAGS = ("quick", "random_weights", "flush_to_zero")
+FILES = (".pt", ".safetensors", ".onnx", ".engine")
 
 
 def check(plan: Plan) -> None:
     """Refuse a plan with words that `profile` would refuse, before anything is begun. Raises YoloproofError."""
+    try:
+        _check_options(plan.options)
+        for cell in plan.cells:
+            _check_cell(cell, bool(plan.options.get("random_weights")))
+    except YoloproofError as error:
+        raise YoloproofError(f"{plan.path}: {error}") from None
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise YoloproofError(f"[options] hold {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
+    for flag in FLAGS:
+        if not isinstance(options.get(flag, False), bool):
+            raise YoloproofError(f"[options] {flag} is {options[flag]!r}; true or false")
+    threads = options.get("threads", 1)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise YoloproofError(f"[options] threads is {threads!r}; a whole number above 0")
+    images = options.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(path, str) and Path(path).is_absolute() for path in images):
+        raise YoloproofError("[options] images must be a list of absolute paths, the same on every node")
+    data = options.get("data", "demo")
+    if not isinstance(data, str) or not (data == "demo" or Path(data).is_absolute()):
+        raise YoloproofError(f"[options] data is {data!r}; demo, or a folder's absolute path, the same on every node")
+
+
+def _check_cell(cell: Cell, random_weights: bool) -> None:
     from yoloproof.measurement.protocol import PROTOCOLS
+    from yoloproof.network import VARIANTS
     from yoloproof.runtime import PRECISIONS, RUNTIMES
 
-    if unknown := sorted(set(plan.options) - set(OPTIONS)):
-        raise YoloproofError(f"{plan.path}: [options] hold {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
-    if not all(Path(path).is_absolute() for path in plan.options.get("images", ())):
-        raise YoloproofError(f"{plan.path}: images must be absolute paths, the same on every node")
     allowed = {"attention": ATTENTIONS, "precision": PRECISIONS, "runtime": RUNTIMES}
-    for axis, words in allowed.items():
-        for cell in plan.cells:
-            for one in cell.measurements:
-                if getattr(one, axis) not in words:
-                    raise YoloproofError(f"{plan.path}: {axis} {getattr(one, axis)}: there are {', '.join(words)}")
-    for protocol in dict.fromkeys(cell.protocol for cell in plan.cells):
-        if protocol not in PROTOCOLS:
-            raise YoloproofError(f"{plan.path}: protocol {protocol}: there are {', '.join(PROTOCOLS)}")
+    if cell.protocol not in PROTOCOLS:
+        raise YoloproofError(f"protocol {cell.protocol}: there are {', '.join(PROTOCOLS)}")
+    for one in cell.measurements:
+        for axis, words in allowed.items():
+            if getattr(one, axis) not in words:
+                raise YoloproofError(f"{axis} {getattr(one, axis)}: there are {', '.join(words)}")
+        if one.model not in VARIANTS and Path(one.model).suffix not in FILES:
+            raise YoloproofError(f"model {one.model}: a file ({', '.join(FILES)}) or one of {', '.join(VARIANTS)}")
+        if any(side < 64 or side % 32 or side > 4096 for side in one.imgsz):
+            raise YoloproofError(f"imgsz {list(one.imgsz)}: both sides must be multiples of 32 from 64 to 4096")
+        if one.runtime.startswith("tensorrt") and cell.accelerator == "cpu":
+            raise YoloproofError(f"runtime {one.runtime} needs a GPU: name its accelerator, or exclude it on cpu")
+    if random_weights and len({_is_file(one.model) for one in cell.measurements}) > 1:
+        raise YoloproofError("random_weights are for named models: do not interleave these with files")
+
+
+def _is_file(model: str) -> bool:
+    return bool(Path(model).suffix)
 
 
 def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
@@ -104,7 +139,10 @@ def profile_command(argument: Mapping[str, Any]) -> list[str]:
     words += ["--imgsz", "x".join(map(str, dict.fromkeys(first["imgsz"]))), "--batch", str(first["batch"])]
     words += ["--device", _device(argument["accelerator"]), "--protocol", argument["protocol"]]
     words += ["--threads", str(options["threads"])] if options.get("threads") else []
-    return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag)]
+    if data := _data(options):
+        words += ["--data", str(data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data)]
+    own = {"random_weights"} if _is_file(first["model"]) else set()
+    return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag) and flag not in own]
 
 
 def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]], folder: Path) -> Any:
@@ -114,12 +152,21 @@ def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]]
     options = {name: value for name, value in argument["options"].items() if name != "quick"}
     options["images"] = tuple(Path(path) for path in options.get("images", ())) or tuple(demo_images())
     first = measurements[0]
+    options["data"] = _data(options)
+    options["random_weights"] = bool(options.get("random_weights")) and not _is_file(first["model"])
     return profiling.Settings(
         imgsz=tuple(first["imgsz"]),
         device=_device(argument["accelerator"]),
         folder=folder,
         **options,
     )
+
+
+def _data(options: Mapping[str, Any]) -> Path | None:
+    from yoloproof.demo import FOLDER
+
+    named = options.get("data")
+    return FOLDER if named == "demo" else Path(named) if named else None
 
 
 def _device(accelerator: str) -> str:

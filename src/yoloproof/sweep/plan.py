@@ -111,7 +111,8 @@ def read_plan(path: Path) -> Plan:
     settings = {key: written.get(key, default) for key, default in SETTINGS.items()}
     _check_settings(path, settings)
     combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    kept = [one for one in combinations if not any(_matches(path, one, rule) for rule in settings["exclude"])]
+    rules = [_rule(path, rule, axes) for rule in settings["exclude"]]
+    kept = [one for one in combinations if not any(_matches(one, rule) for rule in rules)]
     if not kept:
         raise YoloproofError(f"{path}: every combination is excluded; nothing is left to measure")
     digests = {model: _model_digest(path, model) for model in axes["model"]}
@@ -146,8 +147,8 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     interleave, timeout_s, retries = (settings[key] for key in ("interleave", "timeout_s", "retries"))
     if not isinstance(interleave, list) or not set(map(str, interleave)) <= set(INTERLEAVED):
         raise YoloproofError(f"{path}: interleave is {interleave!r}; a list of {', '.join(INTERLEAVED)}")
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:
-        raise YoloproofError(f"{path}: timeout_s is {timeout_s!r}; seconds above 0")
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < 1e6:
+        raise YoloproofError(f"{path}: timeout_s is {timeout_s!r}; seconds above 0 and below a million")
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
         raise YoloproofError(f"{path}: retries is {retries!r}; 0 or more")
     if not isinstance(settings["options"], dict):
@@ -157,15 +158,23 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
         raise YoloproofError(f'{path}: exclude must be tables, such as [[exclude]] runtime = "tensorrt"')
 
 
-def _matches(path: Path, one: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+def _rule(path: Path, rule: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """An exclusion as axis → values. One that could match nothing is a slip of the pen, and refused."""
     if unknown := sorted(set(rule) - set(AXES)):
         raise YoloproofError(f"{path}: exclude names {', '.join(unknown)}; axes are {', '.join(AXES)}")
-    return all(one[axis] in _excluded(axis, wanted) for axis, wanted in rule.items())
+    made = {}
+    for axis, wanted in rule.items():
+        values = wanted if isinstance(wanted, list) and axis != "imgsz" else [wanted]
+        made[axis] = [_values(path, AXES[axis], [value])[0] for value in values]
+        if absent := [value for value in made[axis] if value not in axes[axis]]:
+            raise YoloproofError(
+                f"{path}: exclude {axis} {_written(absent[0])}: the plan's {AXES[axis]} have no such value"
+            )
+    return made
 
 
-def _excluded(axis: str, wanted: Any) -> list[Any]:
-    values = wanted if isinstance(wanted, list) and axis != "imgsz" else [wanted]
-    return [_values(Path("exclude"), AXES[axis], [value])[0] for value in values]
+def _matches(one: Mapping[str, Any], rule: Mapping[str, list[Any]]) -> bool:
+    return all(one[axis] in values for axis, values in rule.items())
 
 
 def _model_digest(path: Path, model: str) -> str:

@@ -29,9 +29,13 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second sweep out of the folder. Raises YoloproofError where one is at work."""
-        self.cells.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as lock:
+        """Keep a second sweep out of the folder. Raises YoloproofError where one is at work, or it cannot be made."""
+        try:
+            self.cells.mkdir(parents=True, exist_ok=True)
+            lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held below
+        except OSError as error:
+            raise YoloproofError(f"{self.folder}: {error.strerror}; give another folder with -o") from error
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -153,11 +157,16 @@ def _failed_entry(one: Any, reason: str, run: int) -> dict[str, Any]:
 def _write(path: Path, content: bytes) -> None:
     """All of it or nothing, whenever the power goes."""
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(scratch, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with open(scratch, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise YoloproofError(
+            f"{path} was not written: {error.strerror}; what is finished is kept: make room and run again"
+        ) from error
 
 
 def proved_throughout(result: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@
   const table = $("#table"), body = $("tbody", table), rows = [...body.rows];
   const heads = all("thead th", table);
   const position = new Map(heads.map((head, index) => [head.dataset.column, index]));
-  const words = (cell) => (cell.firstElementChild?.matches("a") ? cell.firstElementChild : cell.firstChild)?.textContent.trim() ?? "";
+  const words = (cell) => (cell.firstElementChild?.matches("a, .pill") ? cell.firstElementChild : cell.firstChild)?.textContent.trim() ?? "";
   const haystacks = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
   const marks = new Map();
   for (const mark of all("svg [data-row], details.result")) {
@@ -57,6 +57,7 @@
       for (const mark of marks.get(row.dataset.row) ?? [])
         if (mark.matches("details")) mark.hidden = !keep; else mark.classList.toggle("dim", !keep);
     }
+    $("#none").hidden = shown > 0;
     $("#status").textContent = `${shown} of ${rows.length} shown`;
   }
   $("#search").addEventListener("input", filter);
