@@ -26,7 +26,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.network import network_from_checkpoint, read_checkpoint
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "ICO", "TGA")
-SLOW_S = 20  # a small file that keeps a reader busy that long is a fault, too
+SLOW_S = 60  # a small file that keeps a reader busy that long is a fault, too
 MODES = ("RGB", "L", "RGBA", "CMYK", "P", "1", "I;16", "LA")
 
 

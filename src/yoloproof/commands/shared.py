@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,22 +39,32 @@ def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
 
 
 def check_new(path: Path | None) -> None:
-    """Refuse an output that exists before any work is done."""
-    if path is not None and path.exists():
+    """Refuse an output that exists or has nowhere to go, before any work is done."""
+    if path is None:
+        return
+    if os.path.lexists(path):
         raise YoloproofError(f"{path} exists; nothing was overwritten. Name another file or remove it")
-    if path is not None and not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise YoloproofError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise YoloproofError(f"{path}: the folder {path.parent} may not be written; name another place")
+
+
+def new_folder(path: Path) -> Path:
+    """The folder, made where it is not there yet. YoloproofError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise YoloproofError(f"{path}: cannot be a folder ({error.strerror}); name another") from None
+    return path
 
 
 def write_json(document: Any, path: Path) -> None:
-    """Write a new JSON file. YoloproofError when it exists or cannot be written."""
-    check_new(path)
-    try:
-        with path.open("x") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
-    except OSError as error:
-        raise YoloproofError(f"{path}: cannot be written ({error.strerror})") from None
+    """Write a new JSON file, whole or not at all. YoloproofError when it exists or cannot be written."""
+    from yoloproof.results.file import write_new
+
+    write_new(json.dumps(document, indent=1, default=str) + "\n", path)
 
 
 @contextmanager

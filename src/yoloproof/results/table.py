@@ -12,14 +12,15 @@ from rich.text import Text
 from yoloproof.results.file import run_of
 from yoloproof.results.published import model_ratios, verdict
 
-ACCURACY = {"AP": "AP", "AP50": "AP50"}
-SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16"}
+ACCURACY = {"AP": "AP", "AP50": "AP50", "AP_lost": "AP lost"}
+SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16", "unknown": "?"}
 
 
 def latency_table(result: Mapping[str, Any]) -> Table:
     """One row per entry, fit for 80 columns. An unproved row's figures stand in brackets: they are no result.
 
     ± is half of the 95 % interval over processes; ~ the median absolute deviation, where there is no interval.
+    AP columns, in percent points, stand where an AP was measured; "AP lost" is against the float32 network.
     """
     entries = result["entries"]
     table = Table(box=None, padding=(0, 1, 0, 0), title=_title(result), title_justify="left", title_style="bold")
@@ -30,7 +31,8 @@ def latency_table(result: Mapping[str, Any]) -> Table:
     for key in accuracy:
         table.add_column(ACCURACY[key], justify="right", no_wrap=True)
     for entry in entries:
-        table.add_row(*_cells(entry), *(_percent((entry.get("accuracy") or {}).get(key)) for key in accuracy))
+        figures = entry.get("accuracy") or {}
+        table.add_row(*_cells(entry), *(_percent(figures.get(key), 2 if key == "AP_lost" else 1) for key in accuracy))
     return table
 
 
@@ -65,13 +67,14 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     passed = entry["proof"].get("passed")
     name = str(model["name"]) + (" (random weights)" if model.get("weights") == "random" else "")
     batch = artifact.get("batch")
-    precision = artifact.get("precision") or entry["runtime"].get("precision") or "?"
+    precision = artifact.get("precision") or entry["runtime"].get("precision") or "unknown"
+    attention = artifact.get("attention") or "unknown"
     return [
         name if batch in (None, 1) else f"{name} ×{batch}",
         _scaled(model.get("parameters"), 1e6),
         _scaled(model.get("flops"), 1e9),
         SHORT.get(precision, precision),
-        str(artifact.get("attention") or "?"),
+        SHORT.get(attention, attention),
         str(entry["runtime"].get("name", "?")),
         *_figures(summary, passed),
         {True: "✓", False: "✗", None: "?"}[passed],
@@ -106,8 +109,8 @@ def _scaled(value: float | None, unit: float) -> str:
     return "–" if value is None else f"{value / unit:.{2 if value / unit < 10 else 1}f}"
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.1f}"
+def _percent(share: float | None, places: int) -> str:
+    return "–" if share is None else f"{round(share * 100, places) + 0.0:.{places}f}"  # + 0.0: never "-0.0"
 
 
 def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
