@@ -150,3 +150,27 @@ def test_profile_models_refuses_nothing_at_all() -> None:
 
     with pytest.raises(YoloproofError, match="at least one model"):
         ProfileModels([])
+
+
+def test_profile_models_finds_what_users_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders, patterns, official file names; on a GPU machine without onnxruntime-gpu the ONNX row is the CPU's."""
+    import torch
+
+    from yoloproof import ProfileModels, profile_models
+
+    for name in ("b.pt", "a.safetensors", "c.onnx", "c.engine", "notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    asked = ProfileModels([tmp_path, "*.pt", "yolov13n.pt", "yolov12s"], device="cpu")._requests()
+    models = ["a.safetensors", "b.pt", "c.onnx"]
+    expected = [*(str(tmp_path / name) for name in models), "b.pt", "yolov13n", "yolov12s"]
+    assert [request.model for request in asked["cpu"]] == expected
+    assert {request.precision for request in asked["cpu"]} == {"fp32"}
+
+    monkeypatch.setattr(profile_models, "_onnx_runs_on_gpu", lambda: False)
+    monkeypatch.setattr(profile_models, "_tensorrt", lambda: "tensorrt-rtx")
+    asked = ProfileModels(["yolov13n.pt", "c.onnx"], device=torch.device("cuda:1"))._requests()
+    assert [(r.model, r.runtime, r.precision) for r in asked["cpu"]] == [
+        ("yolov13n", "onnxruntime", "fp32"), ("c.onnx", "onnxruntime", "fp32"),
+    ]  # fmt: skip
+    assert [(r.model, r.runtime, r.precision) for r in asked["cuda:1"]] == [("yolov13n", "tensorrt-rtx", "fp16")]

@@ -287,6 +287,9 @@ def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(YoloproofError, match="SHA-256 is not"):
         load_network("yolov12n")
+    (download.cache_folder() / "sha256.json").write_text("[")
+    with pytest.raises(YoloproofError, match="record of downloads"):
+        load_network("yolov12n")
 
 
 def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
