@@ -50,7 +50,13 @@ def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None,
     assert "(70.40 ± 1.76)" in row
     assert sign in row
     assert "the figure is no result" in text
-    assert ("graph: all reach the output" in text) is (proved is False)
+    assert f"{sign} yolov13n fused onnxruntime: graph: all reach the output" in " ".join(text.split())
+
+
+def test_a_check_that_could_not_be_made_says_why() -> None:
+    entry = made_entry(proved=None)
+    entry["proof"]["checks"] = [{"name": "sensitivity", "passed": None, "detail": "rounding hides the change"}]
+    assert "? yolov13n fused onnxruntime: sensitivity: rounding hides the change" in printed(made_result([entry]))
 
 
 def test_a_figure_without_an_interval_shows_another_sign() -> None:

@@ -126,8 +126,9 @@ def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
 def _failures(result: Mapping[str, Any]) -> Iterator[Text]:
     for entry in result["entries"]:
         for check in entry["proof"].get("checks", ()):
-            if check.get("passed") is False:
-                yield Text(f"✗ {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", "red")
+            sign, colour = {False: ("✗", "red"), None: ("?", "yellow")}.get(check.get("passed"), ("", ""))
+            if sign:
+                yield Text(f"{sign} {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", colour)
         reason = entry.get("error") or entry.get("failure")
         if reason:
             yield Text(f"! {_label(entry)}: {reason}", "red")
