@@ -66,6 +66,7 @@ def _opened(source: str) -> cv2.VideoCapture:
     camera = source.isdecimal() and is_live(source)
     if not is_live(source) and not Path(source).is_file():
         raise YoloproofError(f"{source}: no such file")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it warns of is in the errors raised here
     try:
         capture = cv2.VideoCapture(int(source)) if camera else cv2.VideoCapture(source)
     except (cv2.error, OverflowError) as error:
