@@ -37,7 +37,8 @@ def main(folder: Path) -> None:
                 height = round(drawn.height * WIDTH / drawn.width)
                 tile = Image.new("RGB", (WIDTH, height + HEADING), "white")
                 tile.paste(drawn.resize((WIDTH, height), Image.Resampling.LANCZOS), (0, HEADING))
-                text = f"{title}: {len(found.detections)} boxes"
+                count = len(found.detections)
+                text = f"{title}: {count} box{'es' if count != 1 else ''}"
                 ImageDraw.Draw(tile).text((2, 4), text, fill="black", font=ImageFont.load_default(15))
                 columns[found.item.stem].append(tile)
                 print(

@@ -70,5 +70,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"yoloproof: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())  # a file's names may hold line ends, or codes that a terminal would obey
+    print(f"yoloproof: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
     sys.exit(2)

@@ -121,9 +121,7 @@ def _open_onnx(
     metadata = read_onnx_file(path).metadata
     with open_session(SessionSpec(runtime, path, device, threads)) as session:
         stated = _size_in(metadata)
-        yield OpenModel(
-            session, _all_names(names_in(metadata), session), _size(session, imgsz, stated, path), file_sha256(path)
-        )
+        yield OpenModel(session, class_names(metadata, session), _size(session, imgsz, stated, path), file_sha256(path))
 
 
 @contextmanager
@@ -133,7 +131,7 @@ def _open_engine(path: Path, runtime: str, device: str, imgsz: tuple[int, int] |
     _demand(name)
     with open_session(SessionSpec(name, path, "cuda" if device == "cpu" else device)) as session:
         size = _size(session, imgsz, _size_in(identity.onnx_metadata), path)
-        yield OpenModel(session, _all_names(names_in(identity.onnx_metadata), session), size, identity.engine_sha256)
+        yield OpenModel(session, class_names(identity.onnx_metadata, session), size, identity.engine_sha256)
 
 
 def names_in(metadata: Mapping[str, str]) -> dict[int, str]:
@@ -167,8 +165,9 @@ def _size(
     return height, width
 
 
-def _all_names(names: Mapping[int, str], session: Session) -> dict[int, str]:
-    """A name for every class of the output: `class7` where the file states none."""
+def class_names(metadata: Mapping[str, str], session: Session) -> dict[int, str]:
+    """A name for every class of an opened artifact's output: from its metadata, `class7` where these state none."""
+    names = names_in(metadata)
     shape = session.outputs[0].shape
     rows = shape[1] if len(shape) == 3 else None
     count = max(rows - 4 if isinstance(rows, int) else 0, max(names, default=-1) + 1)

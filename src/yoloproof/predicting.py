@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,23 @@ from yoloproof.detection.draw import draw
 from yoloproof.detection.images import find_images, read_image
 from yoloproof.detection.pipeline import Found, Suppression, detect
 from yoloproof.detection.records import CSV_HEADER, counted, csv_rows, json_records, yolo_lines
-from yoloproof.detection.video import Frame, frame_rate, frames, is_video
+from yoloproof.detection.video import Frame, frame_rate, frames, is_live, is_video
 from yoloproof.errors import YoloproofError
 from yoloproof.models import OpenModel
 
-Source = Path | Frame
+# A side longer than this is more than JPEG can hold.
+MOST_JPEG = 65_500
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A video that could not be read: reported in its place among the other sources."""
+
+    source: str
+    error: YoloproofError
+
+
+Source = Path | Frame | Broken
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,18 @@ class Prediction:
 
     records: list[dict[str, Any]] = field(default_factory=list)
     broken: int = 0
+    interrupted: bool = False
 
 
-def sources_of(arguments: Sequence[str], most_frames: int | None = None) -> list[Path | str]:
+def sources_of(arguments: Sequence[str]) -> list[Path | str]:
     """Image files, and videos by their argument, in the order given. YoloproofError for what names nothing."""
     found: list[Path | str] = []
     for argument in arguments:
-        found += [argument] if is_video(argument) else find_images([argument])
+        if is_video(argument) and (is_live(argument) or Path(argument).is_file()):
+            found.append(argument)
+        else:
+            files = find_images([argument])
+            found += [str(file) if is_video(str(file)) else file for file in files]
     return list(dict.fromkeys(found))
 
 
@@ -71,11 +88,13 @@ def predict(
 ) -> Prediction:
     """Run every source through `model` and write what `outputs` asks for; `say` gets a line per image or frame.
 
-    keep -- collect the JSON records. A broken image is complained of and counted, and the rest goes on.
+    keep -- collect the JSON records. A broken image or video is complained of and counted, and the rest goes on.
+    Ctrl-C ends it, as it ends a camera, with what there is until then. Raises YoloproofError where nothing can be written.
     """
     outputs.check()
     result = Prediction()
-    with ExitStack() as stack:
+    with ExitStack() as stack, suppress(KeyboardInterrupt):
+        result.interrupted = True
         writer = _Writer(outputs, model, stack)
         for found in detect(model.session, _items(sources, most_frames), _pixels, model.imgsz, rule):
             name, frame = _named(found.item)
@@ -92,6 +111,7 @@ def predict(
                 say(f"{place} ({width}x{height}): {counted(found.detections, model.names)}")
             if keep:
                 result.records.append(record)
+        result.interrupted = False
     return result
 
 
@@ -100,15 +120,33 @@ def _items(sources: Sequence[Path | str], most_frames: int | None) -> Iterator[S
         if isinstance(source, Path):
             yield source
         else:
-            yield from frames(source, most_frames)
+            try:
+                yield from frames(source, most_frames)
+            except YoloproofError as error:
+                yield Broken(source, error)
 
 
 def _pixels(item: Source) -> NDArray[np.uint8]:
+    if isinstance(item, Broken):
+        raise item.error
     return item.image if isinstance(item, Frame) else read_image(item)
 
 
 def _named(item: Source) -> tuple[str, int | None]:
-    return (item.source, item.number) if isinstance(item, Frame) else (str(item), None)
+    if isinstance(item, Path):
+        return str(item), None
+    return item.source, item.number if isinstance(item, Frame) else None
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """YoloproofError where writing to `path` fails."""
+    try:
+        yield path
+    except OSError as error:
+        raise YoloproofError(
+            f"{path}: cannot be written ({error.strerror or error}); make room or name another"
+        ) from None
 
 
 class _Writer:
@@ -121,12 +159,13 @@ class _Writer:
         self._rows = None
         for folder in (outputs.pictures, outputs.labels):
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+                with _written(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
         if outputs.csv is not None:
-            try:
-                file = stack.enter_context(outputs.csv.open("x", newline="", encoding="utf-8"))
-            except OSError as error:
-                raise YoloproofError(f"{outputs.csv}: cannot be written ({error.strerror})") from None
+            with _written(outputs.csv):
+                file = stack.enter_context(
+                    outputs.csv.open("x", newline="", encoding="utf-8", errors="backslashreplace")
+                )
             self._rows = csv.writer(file)
             self._rows.writerow(CSV_HEADER)
 
@@ -139,11 +178,14 @@ class _Writer:
         stem = self._stem(name, frame)
         if self._outputs.labels is not None:
             lines = yolo_lines(found.detections, *image.shape[:2])
-            (self._outputs.labels / f"{stem}.txt").write_text(lines, encoding="utf-8")
+            with _written(self._outputs.labels / f"{stem}.txt") as path:
+                path.write_text(lines, encoding="utf-8")
         if self._outputs.pictures is not None:
             drawn = draw(image, found.detections, self._model.names)
             if frame is None:
-                Image.fromarray(drawn).save(self._outputs.pictures / f"{stem}.jpg", quality=90)
+                suffix = "jpg" if max(drawn.shape) <= MOST_JPEG else "png"
+                with _written(self._outputs.pictures / f"{stem}.{suffix}") as path:
+                    Image.fromarray(drawn).save(path, quality=90)
             else:
                 self._video(name, drawn, self._outputs.pictures).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.network.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from yoloproof.profiling import Request
 
 SUFFIXES = (".pt", ".safetensors", ".onnx", ".engine")
 
@@ -16,10 +21,11 @@ SUFFIXES = (".pt", ".safetensors", ".onnx", ".engine")
 class ProfileModels:
     """Profile models by path, with the arguments of `ultralytics.utils.benchmarks.ProfileModels`.
 
-    paths -- files, official names or folders of files
+    paths -- files, folders of files, patterns (`*.pt`) or official names; `yolov13n.pt` that is not here is the official one
     num_timed_runs, num_warmup_runs, min_time -- inferences, warm-ups and seconds (at least) of the timed part
     imgsz -- side of the square image; half -- float16 where the device is a GPU; trt -- time TensorRT where it is there
-    device -- None (a GPU if there is one), "cpu", "cuda:0" or a GPU's number
+    device -- None (a GPU if there is one), "cpu", "cuda:0", a torch.device or a GPU's number
+    ONNX Runtime is timed on the GPU where its package can use it, else on the CPU.
     """
 
     def __init__(
@@ -31,7 +37,7 @@ class ProfileModels:
         imgsz: int = 640,
         half: bool = True,
         trt: bool = True,
-        device: str | int | None = None,
+        device: Any = None,
     ) -> None:
         if not paths:
             raise YoloproofError('name at least one model: ProfileModels(["yolov13n.pt"])')
@@ -50,43 +56,76 @@ class ProfileModels:
 
         from yoloproof.demo import demo_images
         from yoloproof.measurement.protocol import PROTOCOLS
-        from yoloproof.profiling import Request, Settings, timed
+        from yoloproof.profiling import Settings, timed
         from yoloproof.results.table import print_result
-        from yoloproof.runtime import missing_part
 
-        runtimes = ["onnxruntime"]
-        if self.trt and self.device != "cpu":
-            runtimes += [name for name in ("tensorrt", "tensorrt-rtx") if missing_part(name) is None][:1]
-        precision = "fp16" if self.half and self.device != "cpu" else "fp32"
         protocol = replace(
             PROTOCOLS["latency"], runs=self.num_timed_runs, warmup_runs=self.num_warmup_runs,
             seconds=self.min_time / PROTOCOLS["latency"].processes,
         )  # fmt: skip
-        requests = [Request(str(path), name, precision, "fused") for path in self._files() for name in runtimes]
+        size = (self.imgsz, self.imgsz)
+        entries: dict[str, list[dict[str, Any]]] = {}
         with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
-            settings = Settings((self.imgsz, self.imgsz), self.device, images=tuple(demo_images()), folder=Path(folder))
-            result = timed(requests, settings, protocol)
-        print_result(result, Console())
-        entries = result["entries"]
-        return [
-            _as_their_dict(entries[i : i + len(runtimes)]) for i in range(0, len(entries), len(runtimes))
-        ]  # fmt: skip
+            for device, requests in self._requests().items():
+                settings = Settings(size, device, images=tuple(demo_images()), folder=Path(folder))
+                result = timed(requests, settings, protocol)
+                print_result(result, Console())
+                for request, entry in zip(requests, result["entries"], strict=True):
+                    entries.setdefault(request.model, []).append(entry)
+        return [_as_their_dict(rows) for rows in entries.values()]
+
+    def _requests(self) -> dict[str, list[Request]]:
+        """What is timed, by the device it runs on: every model by ONNX Runtime, weights by TensorRT where it can be."""
+        from yoloproof.engine_file import read_identity
+        from yoloproof.profiling import Request
+
+        onnx_device = self.device if self.device == "cpu" or _onnx_runs_on_gpu() else "cpu"
+        trt = _tensorrt() if self.trt and self.device != "cpu" else None
+        asked: dict[str, list[Request]] = {}
+        for file in self._files():
+            suffix = Path(file).suffix
+            runs = [] if suffix == ".engine" else [("onnxruntime", onnx_device)]
+            if suffix == ".engine":
+                runs.append((read_identity(Path(file)).runtime, self.device))
+            elif trt is not None and suffix != ".onnx":
+                runs.append((trt, self.device))
+            for runtime, device in runs:
+                precision = "fp16" if self.half and device != "cpu" else "fp32"
+                asked.setdefault(device, []).append(Request(file, runtime, precision, "fused"))
+        return asked
 
     def _files(self) -> list[str]:
         found: list[str] = []
-        for path in self.paths:
-            folder = Path(path)
-            if folder.is_dir():
-                found += sorted(str(p) for p in folder.iterdir() if p.suffix in SUFFIXES)
+        for path in map(str, self.paths):
+            given = Path(path)
+            if given.is_dir():
+                # an engine beside its weights is made anew from them, never taken for theirs
+                found += sorted(str(p) for p in given.iterdir() if p.suffix in SUFFIXES and p.suffix != ".engine")
+            elif not given.exists() and any(sign in path for sign in "*?["):
+                found += sorted(p for p in glob.glob(path, recursive=True) if Path(p).suffix in SUFFIXES)
+            elif not given.exists() and path.removesuffix(".pt") in VARIANTS:
+                found.append(path.removesuffix(".pt"))
             else:
-                found.append(str(path))
+                found.append(path)
         if not found:
             raise YoloproofError(f"no model in {', '.join(map(str, self.paths))}; models end in {', '.join(SUFFIXES)}")
-        return found
+        return list(dict.fromkeys(found))
 
 
-def _device(device: str | int | None) -> str:
-    if device is None:
+def _onnx_runs_on_gpu() -> bool:
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _tensorrt() -> str | None:
+    from yoloproof.runtime import missing_part
+
+    return next((name for name in ("tensorrt", "tensorrt-rtx") if missing_part(name) is None), None)
+
+
+def _device(device: Any) -> str:
+    if device in (None, ""):
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"

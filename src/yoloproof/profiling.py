@@ -6,9 +6,9 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from yoloproof.errors import YoloproofError
 from yoloproof.measurement.measure import measure
 from yoloproof.measurement.protocol import PROTOCOLS, Protocol, quick
 from yoloproof.measurement.records import Measurement, Subject
+from yoloproof.models import class_names
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.network.gpu import gpu_form_missing, gpu_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
+from yoloproof.onnx_file import read_onnx_file
 from yoloproof.proof import Verdict, verify
 from yoloproof.results.published import published_for
 from yoloproof.runtime import Session, SessionSpec, open_session
@@ -57,7 +59,7 @@ class Request:
 
 @dataclass
 class Row:
-    """One row on its way: what was made, what was proved, how it opens."""
+    """One row on its way: what was made, what was proved, how it opens; `metadata` are those of a file taken as it is."""
 
     request: Request
     spec: SessionSpec
@@ -65,6 +67,7 @@ class Row:
     artifact: dict[str, Any]
     verdict: Verdict | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
     accuracy: dict[str, Any] | None = None
     end_to_end: dict[str, Any] | None = None
 
@@ -109,6 +112,8 @@ def timed(
 ) -> dict[str, Any]:  # fmt: skip
     """`profile` under any protocol: weights → artifact → proof, row by row; then all rows side by side against the clock."""
     say = progress or (lambda step: None)
+    if settings.data is not None and not settings.data.is_dir():
+        raise YoloproofError(f"{settings.data}: no such folder; --data names one with images and their annotations")
     settings = replace(settings, bar=bar)
     for request in requests:
         runtimes_for(request.model, request.runtime, settings.device)
@@ -156,11 +161,12 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     path = Path(request.model)
     if path.suffix == ".onnx" and request.runtime.startswith("tensorrt"):
         say(f"{request.model}: building for {request.runtime}")
-        return _row_of_file(request, settings, engine_of(path, request, settings))
+        engine = engine_of(path, request, settings)
+        return _row_of_file(request, settings, engine, read_identity(engine.path).onnx_metadata)
     if path.suffix == ".onnx":
-        return _row_of_file(request, settings, read_artifact(path))
+        return _row_of_file(request, settings, read_artifact(path), read_onnx_file(path).metadata)
     if path.suffix == ".engine":
-        return _row_of_file(request, settings, engine_artifact(path))
+        return _row_of_file(request, settings, engine_artifact(path), read_identity(path).onnx_metadata)
     say(f"{request.model}: loading")
     load = partial(load_network, request.model, random_weights=settings.random_weights)
     network = load("fused")
@@ -212,12 +218,16 @@ def simplified_network(load: Callable[[str], Network], attention: str, device: s
 
 
 def exported(network: Network, request: Request, settings: Settings) -> Artifact:
-    """The ONNX file, and from it the engine where the runtime needs one; made once per folder."""
+    """The ONNX file, and from it the engine where the runtime needs one; made once per folder.
+
+    Its name holds all that it depends on, so that what lies in a kept folder is never taken for something else.
+    """
     rewrites = rewrites_for(request.runtime, settings.device, request.attention)
     target = "cpu" if "halves" in rewrites else "any"
     precision = "fp32" if request.precision == "bf16" else request.precision  # bf16 is the runtime's doing
-    stem = f"{network.variant.name}-{request.attention}-{precision}-{target}-b{request.batch}"
-    path = settings.folder / f"{stem}-{Path(request.model).stem}.onnx"
+    weights = f"{Path(request.model).stem}-{network.sha256[:12] if network.sha256 else 'random'}"
+    size = f"{settings.imgsz[0]}x{settings.imgsz[1]}-b{request.batch}"
+    path = settings.folder / f"{weights}-{request.attention}-{precision}-{target}-{size}.onnx"
     if not path.exists():
         network = _with_attention(network, request.attention)
         export_onnx(simplify(network, rewrites), path, imgsz=settings.imgsz, batch=request.batch, precision=precision)
@@ -272,53 +282,60 @@ def described_artifact(artifact: Artifact) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row_of_file(request: Request, settings: Settings, artifact: Artifact) -> Row:
-    metadata = artifact.metadata
+def _row_of_file(request: Request, settings: Settings, artifact: Artifact, metadata: Mapping[str, str]) -> Row:
+    stated = artifact.metadata
     described = described_artifact(artifact) | {
-        "precision": metadata.get("precision", "unknown"), "attention": metadata.get("attention", "unknown"),
-        "simplified": metadata.get("rewrites", []), "imgsz": metadata.get("imgsz", list(settings.imgsz)),
-        "batch": request.batch, "checkpoint_sha256": metadata.get("checkpoint_sha256"),
+        "precision": stated.get("precision", "unknown"), "attention": stated.get("attention", "unknown"),
+        "simplified": stated.get("rewrites", []), "imgsz": stated.get("imgsz", list(settings.imgsz)),
+        "batch": request.batch, "checkpoint_sha256": stated.get("checkpoint_sha256"),
     }  # fmt: skip
-    return Row(request, session_spec(request, settings, artifact.path), None, described)
+    return Row(request, session_spec(request, settings, artifact.path), None, described, metadata=metadata)
 
 
 def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progress) -> Row:
     """The row with its verdict, and on demand its AP and its stages: all from one opening of the artifact."""
     with open_session(row.spec) as session:
         row.facts = dict(session.facts)
-        if row.network is None:
-            session.infer(
-                images[: row.request.batch]
-            )  # a foreign file is shown to run; there is nothing to prove it by
-            return row
         what = f"{row.request.model}, {row.request.runtime} {row.request.precision} {row.request.attention}"
-        say(f"{what}: proving")
-        network = _with_attention(row.network, "fused")
-        row.verdict = verify(row.spec.path, network, images, session=session, precision=row.request.precision)
+        if row.network is None:
+            # a foreign file is shown to run; there is nothing to prove it by
+            session.infer(images[: row.request.batch])
+        else:
+            say(f"{what}: proving")
+            network = _with_attention(row.network, "fused")
+            row.verdict = verify(row.spec.path, network, images, session=session, precision=row.request.precision)
         if settings.data is not None:
             say(f"{what}: AP")
-            row.accuracy = accuracy_against_float32(session, row, settings)
+            row.accuracy = row_accuracy(session, row, settings.data, settings)
         if settings.stages:
             say(f"{what}: stages")
             row.end_to_end = stage_figures(session, settings)
     return row
 
 
-def accuracy_against_float32(session: Session, row: Row, settings: Settings) -> dict[str, Any]:
-    """AP of exactly this artifact on `settings.data`, and what it lost against the float32 network (AP_lost)."""
-    assert row.network is not None
-    assert settings.data is not None
-    names = row.network.names
-    data = set_of_folder(settings.data, [names[i] for i in sorted(names)])
+def row_accuracy(session: Session, row: Row, folder: Path, settings: Settings) -> dict[str, Any]:
+    """AP of exactly this artifact on the set in `folder`, and what it lost against the float32 network (AP_lost; None for
+    a foreign file, which has no network to lose against)."""
+    names = row.network.names if row.network else class_names(row.metadata, session)
+    data = set_of_folder(folder, [names[i] for i in sorted(names)])
     found = accuracy_of(session, names, data, imgsz=settings.imgsz, identity=str(row.artifact["sha256"]))
-    load = partial(load_network, row.request.model, random_weights=settings.random_weights)
+    wanted = None if row.network is None else float32_ap(row.request.model, folder, settings)
+    lost = None if found["AP"] is None or wanted is None else wanted - found["AP"]
+    return {**found, "AP_float32": wanted, "AP_lost": lost}
+
+
+@cache
+def float32_ap(model: str, folder: Path, settings: Settings) -> float | None:
+    """AP of the network itself, in float32 on the CPU: once per model, however many rows are held against it."""
+    load = partial(load_network, model, random_weights=settings.random_weights)
     plain = SessionSpec(
         "pytorch", None, "cpu", settings.threads, "float32", network=partial(simplified_network, load, "fused", "cpu")
     )
-    with open_session(plain) as reference:
-        wanted = accuracy_of(reference, names, data, imgsz=settings.imgsz)
-    lost = None if found["AP"] is None or wanted["AP"] is None else wanted["AP"] - found["AP"]
-    return {**found, "AP_float32": wanted["AP"], "AP_lost": lost}
+    names = load().names
+    with open_session(plain) as session:
+        data = set_of_folder(folder, [names[i] for i in sorted(names)])
+        ap: float | None = accuracy_of(session, names, data, imgsz=settings.imgsz)["AP"]
+    return ap
 
 
 def stage_figures(session: Session, settings: Settings) -> dict[str, Any]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from yoloproof import predicting
 from yoloproof.cli import app
 from yoloproof.demo import demo_checkpoint, demo_images
+from yoloproof.detection.video import Frame
 from yoloproof.errors import YoloproofError
 from yoloproof.network import load_network, network_from_variant, save_safetensors, variant_from_name
 
@@ -58,6 +62,39 @@ def test_a_broken_image_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None
     assert images[1]["detections"]
 
 
+def test_a_broken_video_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"no video")
+    document = tmp_path / "out.json"
+    result = run(MODEL, tmp_path / "empty.mp4", CAT, "--json", document)
+    assert result.exit_code == 1
+    assert "empty.mp4" in result.stderr
+    broken, cat = json.loads(document.read_text())["images"]
+    assert "OpenCV" in broken["error"]
+    assert cat["detections"]
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_and_then_the_user_has_enough(source: str, most: int | None) -> Iterator[Frame]:
+        pixels = np.asarray(Image.open(CAT))
+        yield Frame(source, 0, pixels)
+        yield from (Frame(source, number, pixels) for number in range(1, 12))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predicting, "frames", two_and_then_the_user_has_enough)
+    result = run(MODEL, "0", "--json", tmp_path / "a.json")
+    assert isinstance(result.exception, typer.Abort) or result.exit_code == 1
+    images = json.loads((tmp_path / "a.json").read_text())["images"]
+    assert images
+    assert all(image["detections"] for image in images)
+
+
+def test_a_picture_longer_than_jpeg_allows_is_kept_as_png(tmp_path: Path) -> None:
+    Image.new("RGB", (70_000, 2)).save(tmp_path / "a.png")
+    result = run(MODEL, tmp_path / "a.png", "--save", tmp_path / "drawn")
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "drawn" / "a.png").size == (70_000, 2)
+
+
 def test_video_frames(tmp_path: Path) -> None:
     video = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 407))
@@ -85,7 +122,6 @@ def test_video_frames(tmp_path: Path) -> None:
         (("{cat}", "--save", "{full}"), "not empty"),
         (("{cat}", "--csv", "{full}/a.csv"), "exists"),
         (("{cat}", "--runtime", "tensorrt"), "engine"),
-        (("{full}/empty.mp4",), "OpenCV"),
     ],
 )
 def test_wrong_use_is_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ def test_profile_proves_times_and_records(tmp_path: Path) -> None:
         "--imgsz",
         "320",
         "--stages",
+        "--artifacts",
+        "kept",
+        "--data",
+        str(demo_checkpoint().parent),
         "--json",
         "r.json",
         folder=tmp_path,
@@ -43,6 +47,11 @@ def test_profile_proves_times_and_records(tmp_path: Path) -> None:
     (entry,) = result["entries"]
     assert result["schema"] == 1
     assert result["quick"] is True
+    assert abs(entry["accuracy"]["AP_lost"]) < 0.002
+    # a kept artifact's name tells it from those of other weights and sizes
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert entry["model"]["sha256"][:12] in kept.name
+    assert "320x320" in kept.name
     assert entry["proof"]["passed"] is True
     assert entry["runtime"]["threads"] >= 1
     assert entry["model"]["parameters"] == 2_494_151
@@ -87,7 +96,7 @@ def test_random_weights_are_said(tmp_path: Path) -> None:
     assert "random" in done.stdout
 
 
-def test_a_foreign_onnx_file_is_timed(tmp_path: Path) -> None:
+def test_a_foreign_onnx_file_is_timed_and_its_ap_measured(tmp_path: Path) -> None:
     from yoloproof.artifact.onnx import export_onnx
     from yoloproof.network import load_network
 
@@ -97,11 +106,25 @@ def test_a_foreign_onnx_file_is_timed(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "foreign.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
-    done = yoloproof(
-        "profile", "foreign.onnx", "--runtime", "onnxruntime", "--quick", "--imgsz", "320", folder=tmp_path
+    more = (
+        "--runtime",
+        "onnxruntime",
+        "--quick",
+        "--imgsz",
+        "320",
+        "--data",
+        str(demo_checkpoint().parent),
+        "--stages",
     )
+    done = yoloproof("profile", "foreign.onnx", *more, "--json", "r.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "foreign" in done.stdout
+    assert "AP50" in done.stdout
+    (entry,) = json.loads((tmp_path / "r.json").read_text())["entries"]
+    assert entry["accuracy"]["AP"] > 0
+    assert entry["accuracy"]["images"] == 4
+    assert entry["accuracy"]["AP_lost"] is None
+    assert entry["end_to_end"]["total_s"] > 0
     assert "✓" not in done.stdout  # nothing to prove it by
 
 
@@ -127,3 +150,27 @@ def test_profile_models_refuses_nothing_at_all() -> None:
 
     with pytest.raises(YoloproofError, match="at least one model"):
         ProfileModels([])
+
+
+def test_profile_models_finds_what_users_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders, patterns, official file names; on a GPU machine without onnxruntime-gpu the ONNX row is the CPU's."""
+    import torch
+
+    from yoloproof import ProfileModels, profile_models
+
+    for name in ("b.pt", "a.safetensors", "c.onnx", "c.engine", "notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    asked = ProfileModels([tmp_path, "*.pt", "yolov13n.pt", "yolov12s"], device="cpu")._requests()
+    models = ["a.safetensors", "b.pt", "c.onnx"]
+    expected = [*(str(tmp_path / name) for name in models), "b.pt", "yolov13n", "yolov12s"]
+    assert [request.model for request in asked["cpu"]] == expected
+    assert {request.precision for request in asked["cpu"]} == {"fp32"}
+
+    monkeypatch.setattr(profile_models, "_onnx_runs_on_gpu", lambda: False)
+    monkeypatch.setattr(profile_models, "_tensorrt", lambda: "tensorrt-rtx")
+    asked = ProfileModels(["yolov13n.pt", "c.onnx"], device=torch.device("cuda:1"))._requests()
+    assert [(r.model, r.runtime, r.precision) for r in asked["cpu"]] == [
+        ("yolov13n", "onnxruntime", "fp32"), ("c.onnx", "onnxruntime", "fp32"),
+    ]  # fmt: skip
+    assert [(r.model, r.runtime, r.precision) for r in asked["cuda:1"]] == [("yolov13n", "tensorrt-rtx", "fp16")]

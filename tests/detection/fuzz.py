@@ -112,6 +112,17 @@ def read_network(path: Path) -> None:
     network_from_checkpoint(read_checkpoint(path))
 
 
+def _outcome(name: str, read: Callable[[Path], object], path: Path) -> str:
+    try:
+        read(path)
+    except YoloproofError:
+        return f"{name} refused"
+    except Exception as error:  # the very thing looked for
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"crash: {name} {type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+    return f"{name} read"
+
+
 def fuzz(seconds: float, seed: int = 0, keep: Path | None = None) -> Counter[str]:
     """Runs by outcome: "image read", "image refused", … and "crash: …" for every exception that is not ours."""
     rng = random.Random(seed)
@@ -129,20 +140,13 @@ def fuzz(seconds: float, seed: int = 0, keep: Path | None = None) -> Counter[str
             zipped = data.startswith(b"PK") and rng.random() < 0.8
             path.write_bytes((rezipped if zipped else mutated)(data, seeds, rng))
             started = time.monotonic()
-            try:
-                read(path)
-                outcomes[f"{name} read"] += 1
-            except YoloproofError:
-                outcomes[f"{name} refused"] += 1
-            except Exception as error:  # the very thing looked for
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                crash = f"crash: {name} {type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
-                if outcomes[crash] == 0 and keep is not None:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{name}-{len(outcomes)}").write_bytes(path.read_bytes())
-                outcomes[crash] += 1
+            outcome = _outcome(name, read, path)
             if time.monotonic() - started > SLOW_S:
-                outcomes[f"crash: {name} took over {SLOW_S} s"] += 1
+                outcome = f"crash: {name} took over {SLOW_S} s"
+            if outcome.startswith("crash") and outcomes[outcome] == 0 and keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{name}-{len(outcomes)}").write_bytes(path.read_bytes())
+            outcomes[outcome] += 1
     return outcomes
 
 

@@ -40,3 +40,4 @@ def test_colours_are_stable_and_apart() -> None:
     colours = [np.array(colour_of(i)) for i in range(80)]
     assert tuple(colour_of(0)) == tuple(colours[0])
     assert min(np.abs(a - b).sum() for i, a in enumerate(colours) for b in colours[:i]) >= 12
+    assert np.abs(colours[15] - colours[57]).sum() > 100  # a cat on a couch

@@ -6,9 +6,14 @@ import io
 import json
 import os
 import pickle
+import struct
 import zipfile
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +60,61 @@ def test_ema_goes_before_model(tmp_path: Path) -> None:
     assert torch.equal(loaded.model[0].conv.weight, average.model[0].conv.weight)
 
 
+def test_what_training_leaves_beside_the_weights_does_not_matter(tmp_path: Path) -> None:
+    """NumPy figures, paths, dates, wrappers, attributes on tensors: as checkpoints of users' own training hold them."""
+    network = load_network("yolov12n", random_weights=True, classes=2)
+    weights = {f"module._orig_mod.{name}": tensor for name, tensor in network.state_dict().items()}
+    marked = torch.nn.Parameter(weights["module._orig_mod.model.0.conv.weight"])
+    marked.mark = "hung on by training code"
+    plain = weights["module._orig_mod.model.1.conv.weight"].clone()
+    plain.mark = "too"
+    weights |= {"module._orig_mod.model.0.conv.weight": marked, "module._orig_mod.model.1.conv.weight": plain}
+    beside = {
+        "best_fitness": np.float64(0.3), "curve": np.ones(3), "where": Path("runs"), "when": datetime.now(timezone.utc),
+        "state": defaultdict(dict), "ema": None, "updates": {1, 2}, "device": torch.device("cpu"),
+    }  # fmt: skip
+    torch.save({**beside, "model": weights, "names": ["bolt", "nut\x1b[31m\ud800"]}, tmp_path / "last.pt")
+    loaded = load_network(tmp_path / "last.pt")
+    assert loaded.names == {0: "bolt", 1: "nut?[31m?"}
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+def tree_of(tensors: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """Module objects that hold these tensors under these names, as an official checkpoint does."""
+    root = torch.nn.Module()
+    for name, tensor in tensors.items():
+        *path, last = name.split(".")
+        module = root
+        for step in path:
+            if step not in module._modules:
+                module.add_module(step, torch.nn.Module())
+            module = module.get_submodule(step)
+        module.register_buffer(last, tensor)
+    return root
+
+
+def test_a_wrapped_module_keeps_its_names_and_its_weights(tmp_path: Path) -> None:
+    network = load_network("yolov12n", random_weights=True, classes=2)
+    wrapper = torch.nn.Module()
+    wrapper.module = tree_of(network.state_dict())  # as DistributedDataParallel does
+    wrapper.module.names = {0: "bolt", 1: "nut"}
+    torch.save({"ema": wrapper, "model": None}, tmp_path / "ddp.pt")
+    loaded = load_network(tmp_path / "ddp.pt")
+    assert loaded.names == {0: "bolt", 1: "nut"}
+    assert torch.equal(loaded.model[5].conv.weight, network.model[5].conv.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_float_type_loads(dtype: torch.dtype, tmp_path: Path) -> None:
+    network = load_network("yolov12n", random_weights=True, classes=2)
+    weights = {n: t.to(dtype) if t.is_floating_point() else t for n, t in network.state_dict().items()}
+    torch.save({"model": weights}, tmp_path / "w.pt")
+    loaded = load_network(tmp_path / "w.pt")
+    assert loaded.model[5].conv.weight.dtype == torch.float32
+    assert torch.equal(loaded.model[5].conv.weight, weights["model.5.conv.weight"].float())
+
+
 class Calls:
     def __init__(self, function: object, *arguments: object) -> None:
         self.call = (function, arguments)
@@ -88,6 +148,51 @@ def test_a_pickle_that_calls_anything_is_refused_by_name(payload, named: str, tm
     assert not mark.exists()
 
 
+MODULE = b"cultralytics.nn\nM\n)\x81"  # an instance of ultralytics.nn.M
+HOSTILE = {
+    "tuples nested until hashing one overflows the stack": (b"\x80\x02})" + b"\x85" * 400_000 + b"K\x01s.", "400000 tuples"),
+    "a memo slot that takes 16 GB": (b"\x80\x02}r" + struct.pack("<I", 2**31 - 5) + b".", "memo slot"),
+    "a module that contains itself": (
+        b"\x80\x02" + MODULE + b"q\x01}X\x08\x00\x00\x00_modules}X\x01\x00\x00\x00ah\x01ssb.", "contains itself",
+    ),
+    "a module table that is none": (b"\x80\x02" + MODULE + b"}X\x08\x00\x00\x00_modulesK\x07sb.", "no network in it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_pickle_against_the_reader_itself_is_refused(case: str, tmp_path: Path) -> None:
+    data, words = HOSTILE[case]
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+    with pytest.raises(YoloproofError, match=words):
+        read_checkpoint(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "offset"),
+    [((2**40,), (0,), 0), ((5,), (2**62,), 0), ((2, 2), (-1, 1), 1), ((8,), (1,), 1), ((2,), (1,), -1)],
+)
+def test_a_tensor_never_leaves_its_storage(
+    size: tuple[int, ...], stride: tuple[int, ...], offset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = torch.zeros(8)
+    torch.save({"model": {"w": tensor}}, tmp_path / "whole.pt")
+    rebuilt = (torch._utils._rebuild_tensor_v2, (tensor._typed_storage(), offset, size, stride, False, {}))
+    monkeypatch.setattr(torch.Tensor, "__reduce_ex__", lambda self, protocol: rebuilt)
+    torch.save({"model": {"w": tensor}}, tmp_path / "w.pt")
+    read_checkpoint(tmp_path / "whole.pt")
+    with pytest.raises(YoloproofError, match="leaves its 8 stored numbers"):
+        read_checkpoint(tmp_path / "w.pt")
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+        archive.writestr("archive/data/0", bytes(10_000_000))
+    with pytest.raises(YoloproofError, match="zip bomb"):
+        read_checkpoint(tmp_path / "bomb.pt")
+
+
 def test_a_reduce_inside_an_allowed_class_runs_nothing(tmp_path: Path) -> None:
     # torch.nn classes are stand-ins: calling one with arguments makes an object and nothing else
     with pytest.raises(YoloproofError, match="no network in it"):
@@ -110,6 +215,10 @@ def test_broken_files_each_have_their_line(trained_path: Path, tmp_path: Path) -
     torch.save({"model": {k: v for k, v in extra.items() if "model.5." not in k}}, tmp_path / "lacks.pt")
     old = {k.replace(".attn.qk.", ".attn.qkv."): v for k, v in extra.items()}
     torch.save({"model": old}, tmp_path / "old.pt")
+    weights = extra["model.5.conv.weight"]
+    torch.save({"model": {**extra, "model.5.conv.weight": weights.to(torch.int8)}}, tmp_path / "int8.pt")
+    torch.save({"model": {**extra, "model.5.conv.weight": weights.double() * 1e300}}, tmp_path / "big.pt")
+    torch.save({"model": {k: v for k, v in extra.items() if ".bn." not in k}}, tmp_path / "fused.pt")
     torch.save({"model": {"fc.weight": torch.ones(3, 3)}}, tmp_path / "other.pt")
     torch.save({"optimizer": {"state": {}}, "epoch": 7}, tmp_path / "training.pt")
     cases = {
@@ -124,6 +233,9 @@ def test_broken_files_each_have_their_line(trained_path: Path, tmp_path: Path) -
         tmp_path / "extra.pt": "model.22.aux.weight",
         tmp_path / "shape.pt": "training-only shape",
         tmp_path / "lacks.pt": "lacks 6 tensors, first model.5.bn.bias",
+        tmp_path / "int8.pt": "torch.int8",
+        tmp_path / "big.pt": "NaN or infinity",
+        tmp_path / "fused.pt": "folded in",
         tmp_path / "old.pt": "older YOLOv12",
         tmp_path / "other.pt": "not a YOLOv13 or YOLOv12",
         tmp_path / "training.pt": "no network in it",
@@ -174,6 +286,9 @@ def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch
     path = download.cache_folder() / "yolov12n.pt"
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(YoloproofError, match="SHA-256 is not"):
+        load_network("yolov12n")
+    (download.cache_folder() / "sha256.json").write_text("[")
+    with pytest.raises(YoloproofError, match="record of downloads"):
         load_network("yolov12n")
 
 

@@ -36,6 +36,13 @@ def test_accuracy_has_columns_only_where_it_was_measured() -> None:
     assert "AP50" not in printed(made_result(entries=[made_entry(accuracy=None)]))
 
 
+@pytest.mark.parametrize(("lost", "shown"), [(0.0971, "9.71"), (-0.00001, " 0.00"), (-0.002, "-0.20"), (None, "AP50")])
+def test_what_an_artifact_lost_against_float32_stands_beside_its_ap(lost: float | None, shown: str) -> None:
+    text = printed(made_result(entries=[made_entry(accuracy={"AP": 0.494, "AP50": 0.65, "AP_lost": lost})]))
+    assert shown in text
+    assert ("AP lost" in text) is (lost is not None)
+
+
 @pytest.mark.parametrize(("proved", "sign"), [(False, "✗"), (None, "?")])
 def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None, sign: str) -> None:
     text = printed(made_result(entries=[made_entry(proved=proved)]))
@@ -43,7 +50,13 @@ def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None,
     assert "(70.40) (69.0–72.5)" in " ".join(row.split())
     assert sign in row
     assert "the figure is no result" in text
-    assert ("graph: all reach the output" in text) is (proved is False)
+    assert f"{sign} yolov13n fused onnxruntime: graph: all reach the output" in " ".join(text.split())
+
+
+def test_a_check_that_could_not_be_made_says_why() -> None:
+    entry = made_entry(proved=None)
+    entry["proof"]["checks"] = [{"name": "sensitivity", "passed": None, "detail": "rounding hides the change"}]
+    assert "? yolov13n fused onnxruntime: sensitivity: rounding hides the change" in printed(made_result([entry]))
 
 
 def test_a_figure_without_an_interval_shows_another_sign() -> None:

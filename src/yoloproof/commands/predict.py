@@ -72,6 +72,8 @@ def predict(
             }  # fmt: skip
     if json_file is not None:
         write_json(document, json_file)
+    if result.interrupted:
+        raise typer.Abort
     if result.broken:
-        typer.echo(f"yoloproof: {result.broken} of the images could not be read", err=True)
+        typer.echo(f"yoloproof: {result.broken} of the images and videos could not be read", err=True)
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yoloproof.commands.shared import check_new, image_files, imgsz_from_text, steps, t4_estimates
+from yoloproof.commands.shared import check_new, image_files, imgsz_from_text, new_folder, steps, t4_estimates
 from yoloproof.errors import YoloproofError
 
 FORENSICS = ("fused", "explicit", "published", "stripped")
@@ -76,14 +76,14 @@ def profile(
         for a in attentions
     ]
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as scratch, steps() as (say, bar):
-        if artifacts is not None:
-            artifacts.mkdir(parents=True, exist_ok=True)
         settings = Settings(
             imgsz_from_text(imgsz), device, threads, flush_to_zero, random_weights, image_files(images),
-            artifacts or Path(scratch), data, stages,
+            new_folder(artifacts or Path(scratch)), data, stages,
         )  # fmt: skip
         result = result_of(requests, settings, protocol, fast=quick, progress=say, bar=bar)
     console = Console()
+    if data is not None and not console.is_terminal:
+        console.width = max(console.width, 110)  # the AP columns have room in a file; a terminal is as wide as it is
     print_result(result, console)
     estimates = [] if result["machine"].get("gpu") else t4_estimates([("this run", result)])
     for line in (*_stage_lines(result), *estimates):

@@ -39,7 +39,7 @@ def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
 
 
 def check_new(path: Path | None) -> None:
-    """Refuse an output that exists before any work is done."""
+    """Refuse an output that exists or has nowhere to go, before any work is done."""
     if path is None:
         return
     folder = path.absolute().parent
@@ -51,11 +51,20 @@ def check_new(path: Path | None) -> None:
         raise YoloproofError(f"{path}: the folder {path.parent} cannot be written to; choose another place")
 
 
+def new_folder(path: Path) -> Path:
+    """The folder, made where it is not there yet. YoloproofError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise YoloproofError(f"{path}: cannot be a folder ({error.strerror}); name another") from None
+    return path
+
+
 def write_json(document: Any, path: Path) -> None:
-    """Write a new JSON file. YoloproofError when it exists or cannot be written."""
+    """Write a new JSON file, whole or not at all. YoloproofError when it exists or cannot be written."""
     from yoloproof.results.file import write_new
 
-    write_new(json.dumps(document, indent=1) + "\n", path)
+    write_new(json.dumps(document, indent=1, default=str) + "\n", path)
 
 
 @contextmanager

@@ -75,12 +75,19 @@ def _digest(data: CocoSet) -> str:
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, separators=(",", ":")) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, separators=(",", ":")) + "\n")
+    except OSError as error:
+        raise YoloproofError(
+            f"{path}: cannot be written ({error.strerror}); name another file to resume from"
+        ) from None
 
 
 def _resumed(path: Path, run: Mapping[str, Any], known: set[int]) -> dict[int, NDArray[np.float32]]:
     """What an earlier run left; a line cut off by its end is cut away and run again."""
+    if path.is_dir():
+        raise YoloproofError(f"{path}: a folder; --resume names a file")
     if not path.exists() or not path.stat().st_size:
         _append(path, run)
         return {}
@@ -95,11 +102,13 @@ def _resumed(path: Path, run: Mapping[str, Any], known: set[int]) -> dict[int, N
         path.write_text(whole, encoding="utf-8")
     found = {}
     for record in records[1:]:
-        if record.get("image") not in known:
-            raise YoloproofError(
-                f"{path}: holds image {record.get('image')}, which the set does not; name another file"
-            )
-        found[record["image"]] = np.array(record["detections"], np.float32).reshape(-1, 6)
+        try:
+            image, rows = record["image"], np.array(record["detections"], np.float32).reshape(-1, 6)
+        except (KeyError, TypeError, ValueError):
+            raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None
+        if image not in known:
+            raise YoloproofError(f"{path}: holds image {image}, which the set does not; name another file")
+        found[image] = rows
     return found
 
 

@@ -142,13 +142,19 @@ def _truth(
 
 
 def set_of_folder(folder: Path, names: Sequence[str]) -> CocoSet:
-    """The set in a folder: COCO's where it holds one annotation file (instances.json, annotations/…), else YOLO's.
+    """The set in a folder: COCO's where it holds one annotation file, else YOLO's.
+
+    An annotation file is instances.json, annotations.json or annotations/instances….json.
 
     names -- the detector's classes, which a YOLO-format folder counts by. Raises YoloproofError where it is neither.
     """
     if not folder.is_dir():
         raise YoloproofError(f"{folder}: no such folder")
-    found = [folder / "instances.json", *sorted(folder.glob("annotations/instances*.json"))]
+    found = [
+        folder / "instances.json",
+        folder / "annotations.json",
+        *sorted(folder.glob("annotations/instances*.json")),
+    ]
     found = [path for path in found if path.is_file()]
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -28,9 +27,14 @@ class Frame:
 
 def is_video(argument: str) -> bool:
     """A webcam's index, a stream's or a video's address, or a file with a video's suffix."""
-    if argument.isdigit():
+    return is_live(argument) or Path(argument).suffix.lower() in SUFFIXES
+
+
+def is_live(argument: str) -> bool:
+    """A webcam's index (no file of that name) or an address: nothing that lies on this disk."""
+    if argument.isdecimal():
         return not Path(argument).exists()
-    return urlsplit(argument).scheme in SCHEMES or Path(argument).suffix.lower() in SUFFIXES
+    return argument.partition("://")[0].lower() in SCHEMES
 
 
 def frame_rate(source: str) -> float:
@@ -59,13 +63,15 @@ def frames(source: str, most: int | None = None) -> Iterator[Frame]:
 
 
 def _opened(source: str) -> cv2.VideoCapture:
-    if not source.isdigit() and urlsplit(source).scheme not in SCHEMES and not Path(source).is_file():
+    camera = source.isdecimal() and is_live(source)
+    if not is_live(source) and not Path(source).is_file():
         raise YoloproofError(f"{source}: no such file")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it warns of is in the errors raised here
     try:
-        capture = cv2.VideoCapture(int(source)) if source.isdigit() else cv2.VideoCapture(source)
-    except cv2.error as error:
-        raise YoloproofError(f"{source}: OpenCV cannot open it ({error.err})") from None
+        capture = cv2.VideoCapture(int(source)) if camera else cv2.VideoCapture(source)
+    except (cv2.error, OverflowError) as error:
+        raise YoloproofError(f"{source}: OpenCV cannot open it ({error})") from None
     if not capture.isOpened():
-        kind = "no camera answers under this index" if source.isdigit() else "OpenCV cannot open it as a video"
+        kind = "no camera answers under this index" if camera else "OpenCV cannot open it as a video"
         raise YoloproofError(f"{source}: {kind}")
     return capture

@@ -22,6 +22,7 @@ from yoloproof.network.variants import VARIANTS, Variant
 from yoloproof.network.wiring import Network, network_from_variant
 
 FORMAT = "yoloproof.weights.1"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Of random weights: residual branches stay small, but attention is sharp enough to be missed when it is lost.
 RANDOM_GAINS = {".attn.qk.": 3.0, ".attn.proj.": 0.4, ".mlp.1.": 0.2}
 
@@ -55,8 +56,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise YoloproofError(f"{path}: no such file")
     if path.is_dir():
         raise YoloproofError(f"{path}: a folder, not a checkpoint; name the .pt or .safetensors file in it")
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise YoloproofError(f"{path}: cannot be read ({error.strerror})") from None
     if not head:
         raise YoloproofError(f"{path}: empty file; fetch it again")
     if head.startswith(b"version https://git-lfs"):
@@ -78,27 +82,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _checkpoint_from_pt(path: Path) -> Checkpoint:
     saved = checkpoint_from_pt(path)
-    model = saved
+    model, names = saved, None
     if isinstance(saved, dict):
         # The published code loads the EMA where training left one, else the model itself.
-        model = saved.get("ema") or saved.get("model") or saved
-    names: Any = None
+        parts = (saved.get(part) for part in ("ema", "model"))
+        model = next((part for part in parts if isinstance(part, Inert | dict) and part), saved)
+        names = saved.get("names")
+    tensors: dict[str, Tensor] = {}
     if isinstance(model, Inert):
-        names = getattr(model, "names", None)
+        names = _names_below(model) or names
         try:
-            tensors = dict(named_tensors(model))
+            tensors = named_tensors(model)
         except ValueError as error:
             raise YoloproofError(f"{path}: damaged checkpoint ({error})") from None
     elif isinstance(model, dict):
-        tensors = {str(key): value for key, value in model.items() if isinstance(value, Tensor)}
-    else:
-        tensors = {}
+        tensors = {key: value for key, value in model.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
-        found = ", ".join(map(str, list(saved)[:6])) if isinstance(saved, dict) else type(saved).__name__
+        keys = [key for key in saved if isinstance(key, str)] if isinstance(saved, dict) else [type(saved).__name__]
         raise YoloproofError(
-            f"{path}: no network in it (found: {found}); a training state without model or ema cannot run"
+            f"{path}: no network in it (found: {', '.join(keys[:6])}); a training state without model or ema cannot run"
         )
     return Checkpoint(tensors, _names(names), str(path), file_sha256(path))
+
+
+def _names_below(module: Inert) -> Any:
+    """A module's class names, or, where training wrapped it (DistributedDataParallel), those of the module inside."""
+    wrapped = getattr(module, "_modules", None)
+    inner = wrapped.get("module") if isinstance(wrapped, dict) else None
+    return getattr(module, "names", None) or (getattr(inner, "names", None) if isinstance(inner, Inert) else None)
 
 
 def _checkpoint_from_safetensors(path: Path) -> Checkpoint:
@@ -107,7 +118,7 @@ def _checkpoint_from_safetensors(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         names = json.loads(metadata.get("names", "null"))
-    except (SafetensorError, json.JSONDecodeError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise YoloproofError(f"{path}: damaged or truncated safetensors ({error}); fetch it again") from None
     if not tensors:
         raise YoloproofError(f"{path}: holds no tensors")
@@ -115,37 +126,44 @@ def _checkpoint_from_safetensors(path: Path) -> Checkpoint:
 
 
 def _names(names: Any) -> dict[int, str]:
+    """Class names by index from a mapping or a list; what cannot be printed (control characters) becomes "?"."""
     pairs = names.items() if isinstance(names, dict) else enumerate(names) if isinstance(names, list | tuple) else ()
-    return {int(index): str(name) for index, name in pairs if str(index).isdigit()}
+    return {
+        int(index): "".join(c if c.isprintable() else "?" for c in str(name))
+        for index, name in pairs
+        if isinstance(index, int | str) and isinstance(name, int | str) and re.fullmatch("[0-9]{1,6}", str(index))
+    }
 
 
 def network_from_checkpoint(checkpoint: Checkpoint, attention: str = "fused") -> Network:
     """The network these tensors are of, strictly loaded in float32. Raises YoloproofError for anything else."""
     source = checkpoint.source
-    prefix = (
-        "module." if all(name.startswith("module.") for name in checkpoint.tensors) else ""
-    )  # DistributedDataParallel
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items()}
+    tensors = _without_wrapper(checkpoint.tensors)
     variant, classes = variant_from_tensors(tensors, source)
+    network = network_from_variant(variant, classes, attention)
+    expected = network.state_dict()
+    difference = _difference(tensors, expected)
+    if difference:
+        raise YoloproofError(f"{source}: looks like {variant.name} but {difference}")
+    tensors = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor).all():
             raise YoloproofError(
                 f"{source}: tensor {name} holds NaN or infinity; the training diverged or the file is damaged"
             )
-    network = network_from_variant(variant, classes, attention)
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if given != expected:
-        raise YoloproofError(f"{source}: looks like {variant.name} but {_difference(given, expected)}")
-    network.load_state_dict({name: tensor.to(expected_type(tensor)) for name, tensor in tensors.items()}, strict=True)
+    network.load_state_dict(tensors, strict=True)
     network.names = {i: checkpoint.names.get(i, f"class{i}") for i in range(classes)}
     network.source, network.sha256 = source, checkpoint.sha256
     return network
 
 
-def expected_type(tensor: Tensor) -> torch.dtype:
-    """float32 for weights; counters stay int64."""
-    return torch.float32 if tensor.is_floating_point() else torch.int64
+def _without_wrapper(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Names without what all of them begin with (`module.` of DistributedDataParallel, `_orig_mod.` of torch.compile)."""
+    stems = (name.removesuffix("model.0.conv.weight") for name in tensors if name.endswith("model.0.conv.weight"))
+    prefix = min(stems, key=len, default="")
+    if not all(name.startswith(prefix) for name in tensors):
+        return tensors
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Variant, int]:
@@ -156,7 +174,9 @@ def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Va
             " this project runs the current 'turbo' weights, from sunsmarterjie/yolov12 release 'turbo'"
         )
     head = {
-        int(m[1]): t for name, t in tensors.items() if (m := re.fullmatch(r"model\.(\d+)\.cv3\.0\.2\.weight", name))
+        int(m[1]): t
+        for name, t in tensors.items()
+        if (m := re.fullmatch(r"model\.([0-9]{1,3})\.cv3\.0\.2\.weight", name))
     }
     stem = tensors.get("model.0.conv.weight")
     if stem is None or not head or "model.6.m.0.0.attn.qk.conv.weight" not in tensors:
@@ -175,14 +195,22 @@ def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Va
     )
 
 
-def _difference(given: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str:
+def _difference(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """How the first tensor that does not fit fails to; empty where all fit."""
     missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing:
-        return f"lacks {len(missing)} tensors, first {missing[0]}"
+        folded = " (its batch norms are folded in: take the weights from before fuse())" if ".bn." in missing[0] else ""
+        return f"lacks {len(missing)} tensors, first {missing[0]}{folded}"
     if extra:
         return f"has {len(extra)} tensors too many (training-only parts?), first {extra[0]}"
-    name = next(n for n in expected if given[n] != expected[n])
-    return f"tensor {name} has shape {list(given[name])} where {list(expected[name])} belongs (a training-only shape?)"
+    for name, wanted in expected.items():
+        found = given[name]
+        if found.shape != wanted.shape:
+            shapes = f"{list(found.shape)} where {list(wanted.shape)} belongs"
+            return f"tensor {name} has shape {shapes} (a training-only shape?)"
+        if wanted.is_floating_point() and found.dtype not in FLOATS:
+            return f"tensor {name} holds {found.dtype} (a quantized network?); weights are float16, bfloat16 or float32"
+    return ""
 
 
 def save_safetensors(network: Network, path: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -33,10 +33,11 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
     file_name = f"{variant.name}.pt"
     folder = cache_folder()
     path, record = folder / file_name, folder / "sha256.json"
-    recorded = json.loads(record.read_text()) if record.exists() else {}
+    recorded = _recorded(record)
     known = KNOWN_SHA256.get(variant.name) or recorded.get(variant.name)
     if path.exists() and known and file_sha256(path) != known:
         raise YoloproofError(f"{path}: SHA-256 is not the {known[:12]}… on record; delete the file to fetch it again")
+    pooch.get_logger().setLevel("WARNING")  # what it says of its own accord is in the errors raised here
     try:
         pooch.retrieve(
             RELEASES[variant.family] + file_name,
@@ -57,3 +58,15 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
     if variant.name not in recorded:
         record.write_text(json.dumps({**recorded, variant.name: file_sha256(path)}, indent=1) + "\n")
     return path
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    try:
+        found = json.loads(record.read_text()) if record.exists() else {}
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise YoloproofError(
+            f"{record}: the record of downloads' SHA-256 is damaged; delete the folder to fetch them again"
+        )
+    return found

@@ -8,9 +8,11 @@ unpickler here builds every module class as an inert stand-in and resolves only 
 from __future__ import annotations
 
 import collections
+import io
 import pickle
+import pickletools
 import zipfile
-from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +33,25 @@ STORAGE_TYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-# Classes whose objects hold a network's parts or a training run's settings; each becomes a stand-in without behaviour.
+# Names that a network's parts or a training run's records need (best fitness is a NumPy number, settings hold paths);
+# whatever they are, class or function, each becomes a stand-in without behaviour.
 INERT_PREFIXES = ("ultralytics.", "torch.nn.", "torch.optim.")
 INERT_NAMES = {
-    ("pathlib", "PosixPath"),
-    ("pathlib", "WindowsPath"),
-    ("pathlib", "PurePosixPath"),
+    *(
+        (module, f"{kind}Path")
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("Posix", "Windows", "PurePosix")
+    ),
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(("builtins", kind) for kind in ("dict", "list", "int", "float", "str", "bool")),
+    *(("datetime", kind) for kind in ("datetime", "timedelta", "timezone")),
     ("argparse", "Namespace"),
     ("types", "SimpleNamespace"),
-    ("datetime", "datetime"),
     ("torch", "device"),
+    ("torch", "Tensor"),
     ("numpy", "dtype"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"),
+    ("_codecs", "encode"),  # how older pickles spell the bytes of a NumPy number
 }
 PLAIN = {
     ("collections", "OrderedDict"): collections.OrderedDict,
@@ -52,6 +60,9 @@ PLAIN = {
     ("builtins", "complex"): complex,
     ("torch", "Size"): tuple,
 }
+# A pickle for a network has some ten thousand tuples; one built to overflow the interpreter's stack has far more.
+MOST_TUPLES = 100_000
+MOST_MODULES = 20_000
 
 
 class Inert:
@@ -94,6 +105,11 @@ def checkpoint_from_pt(path: Path) -> Any:
             pickles = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise YoloproofError(f"{path}: a zip file, but not a PyTorch checkpoint (no data.pkl in it)")
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise YoloproofError(
+                    f"{path}: unpacks to more than its own size, which PyTorch's checkpoints never do (compressed, or a zip"
+                    " bomb); save it again with torch.save"
+                )
             return _Unpickler(path, archive, pickles[0]).load()
     except zipfile.BadZipFile:
         raise YoloproofError(
@@ -101,29 +117,30 @@ def checkpoint_from_pt(path: Path) -> Any:
         ) from None
     except YoloproofError:
         raise
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-        MemoryError,
-        UnicodeDecodeError,
-        RecursionError,
-        NotImplementedError,
-        OSError,
-        AssertionError,
-    ) as error:  # fmt: skip - what a damaged pickle or zip member can make these readers raise
+    except Exception as error:  # a damaged pickle or zip member makes its readers raise anything
         raise YoloproofError(f"{path}: damaged checkpoint ({type(error).__name__}: {error}); fetch it again") from None
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse a pickle that would break the interpreter itself. Raises UnpicklingError.
+
+    A memo slot of a huge number takes memory up to that number; tuples nested a hundred thousand deep overflow the C
+    stack as soon as one is hashed.
+    """
+    tuples = 0
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        tuples += opcode.name.startswith("TUPLE")
+        if opcode.name.endswith("PUT") and int(argument or 0) > count:
+            raise pickle.UnpicklingError(f"memo slot {argument} after {count} steps")
+    if tuples > MOST_TUPLES:
+        raise pickle.UnpicklingError(f"{tuples} tuples, a network has fewer than {MOST_TUPLES}")
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, path: Path, archive: zipfile.ZipFile, pickle_name: str) -> None:
-        super().__init__(archive.open(pickle_name))
+        data = archive.read(pickle_name)
+        _check_opcodes(data)
+        super().__init__(io.BytesIO(data))
         self.path, self.archive, self.folder = path, archive, pickle_name.rsplit("/", 1)[0]
         self.classes: dict[tuple[str, str], type[Inert]] = {}
         self.storages: dict[str, Tensor] = {}
@@ -138,8 +155,10 @@ class _Unpickler(pickle.Unpickler):
             return lambda *_: {}
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return self._tensor
-        if (module, name) in (("torch._utils", "_rebuild_parameter"), ("torch._tensor", "_rebuild_from_type_v2")):
+        if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return lambda data, *_: data
+        if (module, name) == ("torch._tensor", "_rebuild_from_type_v2"):  # a tensor that somebody hung attributes on
+            return lambda rebuild, kind, arguments, state: rebuild(*arguments)
         if module == "torch" and name in STORAGE_TYPES:
             return STORAGE_TYPES[name]
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
@@ -167,17 +186,31 @@ class _Unpickler(pickle.Unpickler):
 
     @staticmethod
     def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-        return storage.as_strided(tuple(size), tuple(stride), offset)  # raises when it would leave the storage
+        reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        elements = prod(size)
+        # Not left to as_strided: a stride of 0 makes a terabyte of one number.
+        if min((offset, *size, *stride)) < 0 or elements > len(storage) or (elements and reach >= len(storage)):
+            raise pickle.UnpicklingError(f"a tensor {list(size)} that leaves its {len(storage)} stored numbers")
+        return storage.as_strided(tuple(size), tuple(stride), offset)
 
 
-def named_tensors(module: Inert, prefix: str = "", seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer below a stand-in module by its attribute path, as `state_dict()` would name it."""
-    if id(module) in seen:
-        raise ValueError(f"module {prefix or '(root)'} contains itself")
-    for kind in ("_parameters", "_buffers"):
-        for name, tensor in (getattr(module, kind, None) or {}).items():
-            if isinstance(tensor, Tensor):
-                yield f"{prefix}{name}", tensor
-    for name, child in (getattr(module, "_modules", None) or {}).items():
-        if isinstance(child, Inert):
-            yield from named_tensors(child, f"{prefix}{name}.", seen | {id(module)})
+def named_tensors(module: Inert) -> dict[str, Tensor]:
+    """Every parameter and buffer below a stand-in module by its attribute path, as `state_dict()` would name it.
+
+    Raises ValueError for modules that are nested without end, in depth or in number.
+    """
+    tensors: dict[str, Tensor] = {}
+    waiting = [("", module)]
+    for _ in range(MOST_MODULES):
+        if not waiting:
+            return tensors
+        prefix, module = waiting.pop()
+        for kind in ("_parameters", "_buffers"):
+            tensors.update((f"{prefix}{n}", t) for n, t in _items(module, kind) if isinstance(t, Tensor))
+        waiting += [(f"{prefix}{n}.", child) for n, child in _items(module, "_modules") if isinstance(child, Inert)]
+    raise ValueError(f"over {MOST_MODULES} modules, or one that contains itself")
+
+
+def _items(module: Inert, kind: str) -> list[tuple[str, Any]]:
+    table = getattr(module, kind, None)
+    return [(n, value) for n, value in table.items() if isinstance(n, str)] if isinstance(table, dict) else []

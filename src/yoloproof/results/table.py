@@ -12,11 +12,11 @@ from rich.text import Text
 from yoloproof.results.file import run_of
 from yoloproof.results.published import model_ratios, verdict
 
-ACCURACY = {"AP": "AP", "AP50": "AP50"}
+ACCURACY = {"AP": "AP", "AP50": "AP50", "AP_lost": "AP\nlost"}
 # Headings of two lines, so that 80 columns hold the table.
 MILLIONS = "M\npar"
 FIGURES = ("median\nms", "95 % over\nprocesses", "p90", "FPS")
-SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16"}
+SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16", "unknown": "?"}
 
 
 def latency_table(result: Mapping[str, Any]) -> Table:
@@ -24,6 +24,7 @@ def latency_table(result: Mapping[str, Any]) -> Table:
 
     Beside the median stand the ends of its 95 % interval over processes, not "±": it is seldom symmetric. Where there
     is none, ~ is the median absolute deviation of the samples.
+    AP columns, in percent points, stand where an AP was measured; "AP lost" is against the float32 network.
     """
     entries = result["entries"]
     table = Table(box=None, padding=(0, 1, 0, 0), title=_title(result), title_justify="left", title_style="bold")
@@ -34,7 +35,8 @@ def latency_table(result: Mapping[str, Any]) -> Table:
     for key in accuracy:
         table.add_column(ACCURACY[key], justify="right", no_wrap=True)
     for entry in entries:
-        table.add_row(*_cells(entry), *(_percent((entry.get("accuracy") or {}).get(key)) for key in accuracy))
+        figures = entry.get("accuracy") or {}
+        table.add_row(*_cells(entry), *(_percent(figures.get(key), 2 if key == "AP_lost" else 1) for key in accuracy))
     return table
 
 
@@ -69,13 +71,14 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     passed = entry["proof"].get("passed")
     name = str(model["name"]) + (" (random weights)" if model.get("weights") == "random" else "")
     batch = artifact.get("batch")
-    precision = artifact.get("precision") or entry["runtime"].get("precision") or "?"
+    precision = artifact.get("precision") or entry["runtime"].get("precision") or "unknown"
+    attention = artifact.get("attention") or "unknown"
     return [
         name if batch in (None, 1) else f"{name} ×{batch}",
         _scaled(model.get("parameters"), 1e6),
         _scaled(model.get("flops"), 1e9),
         SHORT.get(precision, precision),
-        str(artifact.get("attention") or "?"),
+        SHORT.get(attention, attention),
         str(entry["runtime"].get("name", "?")),
         *_figures(summary, passed),
         {True: "✓", False: "✗", None: "?"}[passed],
@@ -110,8 +113,8 @@ def _scaled(value: float | None, unit: float) -> str:
     return "–" if value is None else f"{value / unit:.{2 if value / unit < 10 else 1}f}"
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.1f}"
+def _percent(share: float | None, places: int) -> str:
+    return "–" if share is None else f"{round(share * 100, places) + 0.0:.{places}f}"  # + 0.0: never "-0.0"
 
 
 def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
@@ -125,8 +128,9 @@ def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
 def _failures(result: Mapping[str, Any]) -> Iterator[Text]:
     for entry in result["entries"]:
         for check in entry["proof"].get("checks", ()):
-            if check.get("passed") is False:
-                yield Text(f"✗ {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", "red")
+            sign, colour = {False: ("✗", "red"), None: ("?", "yellow")}.get(check.get("passed"), ("", ""))
+            if sign:
+                yield Text(f"{sign} {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", colour)
         reason = entry.get("error") or entry.get("failure")
         if reason:
             yield Text(f"! {_label(entry)}: {reason}", "red")
