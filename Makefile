@@ -13,10 +13,11 @@ profile: $(VENV)/.runtime ## the main job on the bundled checkpoint and images: 
 test: $(VENV)/.dev ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-lint: $(VENV)/.dev ## style, types, tables in step with the results
+lint: $(VENV)/.dev ## style, types, the documents' tables in step with the results
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python benchmarks/tables.py --check
 
 bench: $(VENV)/.dev ## the export benchmark (minutes): ratios against the published and the stripped graph
 	$(BIN)/python benchmarks/export.py
