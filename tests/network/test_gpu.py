@@ -76,3 +76,33 @@ def test_gpu_form_agrees_with_the_network(name):
         given = form(images.to("cuda", torch.float16).contiguous(memory_format=torch.channels_last)).cpu()
     assert (wanted[:, 4:] - given[:, 4:]).abs().max() < 0.01
     assert (wanted[:, :4] - given[:, :4]).abs().max() < 1.0
+
+
+@pytest.mark.parametrize(
+    ("capability", "missing", "early"),
+    [((7, 5), "Triton after 3.2", False), ((8, 6), None, False), ((9, 0), None, True)],
+)
+def test_what_a_gpu_gets_follows_its_compute_capability(monkeypatch, capability, missing, early):
+    """A stand-in for the card: no Turing, programmatic dependent launch from 9.0 on."""
+    from yoloproof.network.gpu import gpu_form_missing, gpu_network
+    from yoloproof.profiling import Request, gpu_form
+
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    found = gpu_form_missing("cuda")
+    assert (missing in found) if missing else found is None
+    assert gpu_form(Request("yolov13n", "pytorch", "fp16", "fused"), "cuda") is (missing is None)
+    assert not gpu_form(Request("yolov13n", "pytorch", "fp32", "fused"), "cuda")
+    assert not gpu_form(Request("yolov13n", "pytorch", "fp16", "published"), "cuda")
+    form = gpu_network(simplify(load_network("yolov13n", random_weights=True)))
+    assert form.options.early_start is early
+    assert form.options.overlap
+
+
+def test_without_a_gpu_there_is_no_gpu_form():
+    from yoloproof.network.gpu import gpu_form_missing
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert gpu_form_missing("cuda") is not None
