@@ -13,7 +13,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.onnx_file import load_onnx
-from yoloproof.profiling import CPU_REWRITES, PUBLISHED_REWRITES
+from yoloproof.profiling import PUBLISHED_REWRITES, RUNTIME_REWRITES
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def rewrites_of(order: Order) -> tuple[str, ...]:
         return PUBLISHED_REWRITES
     if not order.simplified:
         return ()
-    chosen = CPU_REWRITES if order.runtime in ("onnxruntime", "openvino") else DEFAULT_REWRITES
+    chosen = RUNTIME_REWRITES.get(order.runtime, DEFAULT_REWRITES)
     return (*chosen, "pixels") if order.input_type == "uint8" else chosen
 
 

@@ -113,5 +113,5 @@ class A2C2f(nn.Module):
         outputs = [self.cv1(*x)]
         for stage in self.m:
             outputs.append(stage(outputs[-1]))
-        y = self.cv2(torch.cat(outputs, 1))
+        y = self.cv2(*outputs)
         return y if self.gamma is None else x[0] + self.gamma.view(1, -1, 1, 1) * y
