@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.network.attention import HEAD_DIM, AAttn, attend
+from yoloproof.network.attention import HEAD_DIM, AAttn, attend, bounded
 from yoloproof.network.blocks import C3, Conv, side_by_side
 from yoloproof.network.head import BINS, Detect, anchor_points
 from yoloproof.network.hypergraph import C3AH, AdaHGConv, FuseModule, upsample
@@ -226,6 +226,7 @@ class EdgeFirst(nn.Module):
 
     def __init__(self, blocks: list[AdaHGConv]) -> None:
         super().__init__()
+        self.bounded = False
         bases, contexts = [], []
         for block in blocks:
             g = block.edge_generator
@@ -245,7 +246,10 @@ class EdgeFirst(nn.Module):
         context = torch.cat((x.float().mean(-1), x.float().amax(-1)), -1).unsqueeze(-1)  # [B, P, 2D, 1]
         offsets = product32(self.context, context).view(x.shape[0], *self.base.shape)
         prototypes = (self.base.float() + offsets).to(x.dtype)  # [B, P, E, D]
-        participation = (prototypes @ x).float().softmax(-1).to(x.dtype)  # [B, P, E, N]
+        logits = (prototypes @ x).float()
+        if self.bounded:
+            logits = bounded(logits)
+        participation = logits.softmax(-1).to(x.dtype)  # [B, P, E, N]
         edges = x @ participation.transpose(-2, -1)  # [B, P, D, E]
         edges = self.node @ F.gelu(self.edge @ edges + self.edge_bias)
         return F.gelu(edges @ participation + self.node_bias) + x

@@ -22,6 +22,7 @@ from yoloproof.network.simplified import (
     BranchPair,
     CoarseTunnel,
     DirectDetect,
+    EdgeFirst,
     EdgeFirstComputation,
     MergedAttention,
     MergedC3,
@@ -144,6 +145,15 @@ def pair_branches(network: Network) -> None:
             del module.branch1, module.branch2
 
 
+def bound_scores(network: Network) -> None:
+    """exp(s − m) = exp(max(s, m − 60) − m) up to rounding, m a row's maximum: a softmax that makes no subnormal number."""
+    for module in network.modules():
+        if isinstance(module, AAttn | MergedAttention | ApartAttention) and module.attention in ("fused", "explicit"):
+            module.attention = "bounded"
+        if isinstance(module, EdgeFirst):
+            module.bounded = True
+
+
 def merge_entries(network: Network) -> None:
     """[W1; W2]·x = (W1·x, W2·x): the two entries of a C3 as one convolution."""
     _replace(network, C3, MergedC3)
@@ -204,14 +214,15 @@ REWRITES: dict[str, Callable[[Network], None]] = {
     "edges": edges_first,
     "attention": merge_attention,
     "queries": split_attention,
+    "bounds": bound_scores,
     "entries": merge_entries,
     "halves": split_entries,
     "sums": sum_exits,
     "head": direct_head,
     "pixels": fold_pixels,
 }
-# `queries`, `halves` and `sums` make more convolutions to save slices and copies, and `pixels` changes what the network
-# is fed: by choice only. What pays on which runtime stands in profiling.py.
+# `queries`, `halves` and `sums` make more convolutions to save slices and copies, `bounds` takes time where subnormal
+# numbers cost none, and `pixels` changes what the network is fed: by choice only. What pays on which runtime stands in profiling.py.
 DEFAULT_REWRITES = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
 
 
