@@ -6,8 +6,10 @@ For the trained yolov13n (bundled) and a seeded yolov13s, float32, batch 1, 640 
 (unsimplified) with the spread of the rounds' ratios, with and without flush-to-zero on every side, and node counts.
 ONNX Runtime sets flush-to-zero for a process, so each setting is a process of its own.
 
---operators: instead, where the time of yolov13n goes in each runtime's own profile of its operators, one thread.
---forms fused+sums: more rows to compare, a form of attention with rewrites put in (+) or left out (-).
+--operators: instead, where the time of yolov13n goes in each runtime's own profile of its operators, one thread, and
+how many of the softmaxes' results are subnormal numbers (on the four bundled images, as ONNX Runtime computes them).
+--forms fused-sums explicit+bounds fused@24: more rows to compare, a form of attention with rewrites put in (+) or
+left out (-), in another opset (@).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from yoloproof.artifact.onnx import export_onnx
+from yoloproof.artifact.onnx import OPSET, export_onnx
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.network import load_network
@@ -38,13 +41,14 @@ Images = NDArray[np.float32]
 FORMS = ("published", "stripped", "fused", "explicit")
 
 
-def rewrites_of(form: str, runtime: str) -> tuple[str, tuple[str, ...]]:
-    """Attention and rewrites of a form such as "fused" or "fused-sums+entries" on a runtime."""
+def meaning(form: str, runtime: str) -> tuple[str, tuple[str, ...], int]:
+    """Attention, rewrites and opset of a form such as "fused" or "fused-sums+entries@24" on a runtime."""
+    form, _, opset = form.partition("@")
     attention, *changes = re.split("(?=[+-])", form)
     chosen = set(rewrites_for(runtime, "cpu", attention))
     for change in changes:
         (chosen.add if change[0] == "+" else chosen.discard)(change[1:])
-    return attention, tuple(chosen)
+    return attention, tuple(chosen), int(opset or OPSET)
 
 
 def artifacts(folder: Path, runtime: str, forms: list[str], models: list[str]) -> dict[str, dict[str, Path]]:
@@ -52,11 +56,11 @@ def artifacts(folder: Path, runtime: str, forms: list[str], models: list[str]) -
     made: dict[str, dict[str, Path]] = {}
     for model in models:
         for form in forms:
-            attention, rewrites = rewrites_of(form, runtime)
+            attention, rewrites, opset = meaning(form, runtime)
             trained = model == "yolov13n"
             network = load_network(str(demo_checkpoint()) if trained else model, attention, random_weights=not trained)
             path = folder / f"{model}-{runtime}-{form}.onnx"
-            export_onnx(simplify(network, rewrites), path)
+            export_onnx(simplify(network, rewrites), path, opset=opset)
             made.setdefault(model, {})[form] = path
     return made
 
@@ -133,6 +137,24 @@ def openvino_times(path: Path, image: Images, runs: int) -> list[tuple[str, floa
     return [(kind, seconds) for (_, kind), seconds in shortest.items()]
 
 
+def subnormal_share(path: Path) -> tuple[int, int]:
+    """How many results of the Softmax operators are subnormal numbers, of how many; (0, 0) where there is no Softmax."""
+    import onnxruntime
+
+    model = load_onnx(path)
+    names = [node.output[0] for node in model.graph.node if node.op_type == "Softmax"]
+    if not names:
+        return 0, 0
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    count = size = 0
+    for image in letterboxed(demo_images(), (640, 640)):
+        for weights in session.run(names, {"images": image[None]}):
+            count += int(((weights != 0) & (np.abs(weights) < np.finfo(np.float32).tiny)).sum())
+            size += weights.size
+    return count, size
+
+
 def print_operators(runtime: str, forms: dict[str, Path]) -> None:
     tables = {form: operators(path, runtime) for form, path in forms.items()}
     kinds = list(dict.fromkeys(kind for table in tables.values() for kind in table))
@@ -142,7 +164,10 @@ def print_operators(runtime: str, forms: dict[str, Path]) -> None:
         cells = [table.get(kind, [0, 0.0]) for table in tables.values()]
         if max(seconds for _, seconds in cells) >= 1e-4:
             print(f"| {kind} | {' | '.join(f'{seconds * 1e3:.2f} ({count:.0f})' for count, seconds in cells)} |")
-    print(f"| all | {' | '.join(f'{sum(s for _, s in t.values()) * 1e3:.2f}' for t in tables.values())} |", flush=True)
+    print(f"| all | {' | '.join(f'{sum(s for _, s in t.values()) * 1e3:.2f}' for t in tables.values())} |")
+    shares = [subnormal_share(path) for path in forms.values()]
+    cells = [f"{count} of {size}" if size else "unknown" for count, size in shares]
+    print(f"| subnormal results of softmaxes | {' | '.join(cells)} |", flush=True)
 
 
 def measured(runtime: str, made: dict[str, dict[str, Path]], rounds: int) -> list[dict[str, object]]:

@@ -103,7 +103,7 @@ def _onnx(network: Network, order: Order, path: Path) -> Made:
         f"{path}: {network.variant.name}, {order.precision}, attention {order.attention}, {len(graph.node)} nodes,"
         f" {path.stat().st_size} bytes",
         *((f"{attentions} Attention operators, one per block",) if attentions else ()),
-        f"next: yoloproof verify {path} --against {order.model}",
+        f"next: yoloproof verify {path} --against {order.model}{' --random-weights' if order.random_weights else ''}",
     )
     identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": path.stat().st_size,
                 "nodes": len(graph.node), "metadata": artifact.metadata}  # fmt: skip
