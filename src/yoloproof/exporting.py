@@ -13,7 +13,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.onnx_file import load_onnx
-from yoloproof.profiling import CPU_REWRITES, PUBLISHED_REWRITES
+from yoloproof.profiling import PUBLISHED_REWRITES, RUNTIME_REWRITES
 
 if TYPE_CHECKING:
     from yoloproof.artifact.tensorrt import EngineOptions
@@ -91,7 +91,7 @@ def rewrites_of(order: Order) -> tuple[str, ...]:
         return PUBLISHED_REWRITES
     if not order.simplified:
         return ()
-    chosen = CPU_REWRITES if order.runtime in ("onnxruntime", "openvino") else DEFAULT_REWRITES
+    chosen = RUNTIME_REWRITES.get(order.runtime, DEFAULT_REWRITES)
     return (*chosen, "pixels") if order.input_type == "uint8" else chosen
 
 
@@ -114,7 +114,7 @@ def _onnx(network: Network, order: Order, path: Path) -> Made:
         f"{path}: {network.variant.name}, {order.precision}, attention {order.attention}, {len(graph.node)} nodes,"
         f" {path.stat().st_size} bytes",
         *((f"{attentions} Attention operators, one per block",) if attentions else ()),
-        f"next: yoloproof verify {path} --against {order.model}",
+        f"next: yoloproof verify {path} --against {order.model}{' --random-weights' if order.random_weights else ''}",
     )
     identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": path.stat().st_size,
                 "nodes": len(graph.node), "metadata": artifact.metadata}  # fmt: skip

@@ -37,9 +37,15 @@ from yoloproof.proof import Verdict, verify
 from yoloproof.results.published import published_for
 from yoloproof.runtime import Session, SessionSpec, open_session
 
-# What pays depends on who runs it. ONNX Runtime and OpenVINO keep convolutions in blocked layouts that a slice breaks,
-# so there a C2f's entry is two convolutions and a C3's stays two (benchmarks/export.py).
-CPU_REWRITES = (*(r for r in DEFAULT_REWRITES if r != "entries"), "halves")
+# What pays on a CPU depends on who runs it (benchmarks/export.py); everything else gets DEFAULT_REWRITES. Both keep
+# convolutions in layouts of their own that a slice breaks, and let a convolution add to a tensor, which is cheaper than
+# a concatenation. OpenVINO has a grouped kernel for 8 channels and fuses the attention's transposes and the head itself.
+RUNTIME_REWRITES = {
+    "onnxruntime": (
+        "norms", "groups", "scale", "upsampling", "branches", "edges", "queries", "halves", "sums", "head",
+    ),
+    "openvino": ("norms", "scale", "upsampling", "branches", "edges", "sums"),
+}  # fmt: skip
 # The official code as it exports itself: convolutions' norms folded, nothing else.
 PUBLISHED_REWRITES = ("norms",)
 SESSION_PRECISION = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -202,7 +208,7 @@ def rewrites_for(runtime: str, device: str, attention: str) -> tuple[str, ...]:
     """The simplifications that pay on a runtime; for `published` and `stripped` only what the official export does."""
     if attention in ("published", "stripped"):
         return PUBLISHED_REWRITES
-    return CPU_REWRITES if device == "cpu" and runtime in ("onnxruntime", "openvino") else DEFAULT_REWRITES
+    return RUNTIME_REWRITES.get(runtime, DEFAULT_REWRITES) if device == "cpu" else DEFAULT_REWRITES
 
 
 def gpu_form(request: Request, device: str) -> bool:
@@ -223,7 +229,7 @@ def exported(network: Network, request: Request, settings: Settings) -> Artifact
     Its name holds all that it depends on, so that what lies in a kept folder is never taken for something else.
     """
     rewrites = rewrites_for(request.runtime, settings.device, request.attention)
-    target = "cpu" if "halves" in rewrites else "any"
+    target = request.runtime if rewrites in RUNTIME_REWRITES.values() else "any"
     precision = "fp32" if request.precision == "bf16" else request.precision  # bf16 is the runtime's doing
     weights = f"{Path(request.model).stem}-{network.sha256[:12] if network.sha256 else 'random'}"
     size = f"{settings.imgsz[0]}x{settings.imgsz[1]}-b{request.batch}"

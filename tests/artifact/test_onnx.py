@@ -15,6 +15,8 @@ from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
+from yoloproof.profiling import RUNTIME_REWRITES
+from yoloproof.proof.audit import graph_audit
 from yoloproof.runtime import SessionSpec, open_session
 
 Images = NDArray[np.float32]
@@ -79,6 +81,32 @@ def test_float16_is_in_the_graph(network: Network, images: Images, tmp_path: Pat
     difference = np.abs(outputs(tmp_path / "h.onnx", images[:1]) - reference(network, images[:1]))
     assert np.quantile(difference[:, :4], 0.999) < 1.0
     assert difference[:, 4:].max() < 0.02
+
+
+@pytest.mark.parametrize(("runtime", "attention"), [("onnxruntime", "explicit"), ("openvino", "fused")])
+def test_what_a_runtime_gets_passes_the_audit(tmp_path: Path, runtime: str, attention: str) -> None:
+    network = load_network(demo_checkpoint(), attention)
+    more = ("bounds",) if attention == "explicit" else ()
+    artifact = export_onnx(simplify(network, (*RUNTIME_REWRITES[runtime], *more)), tmp_path / "r.onnx", imgsz=(64, 96))
+    checks = graph_audit(onnx.load(tmp_path / "r.onnx"), network, artifact.metadata)
+    assert {c.name: c.passed for c in checks if not c.passed} == {}
+    images = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    np.testing.assert_allclose(outputs(tmp_path / "r.onnx", images), reference(network, images), atol=2e-3)
+
+
+def test_an_attention_that_forgets_its_keys_fails_the_audit(network: Network, tmp_path: Path) -> None:
+    """q·qᵀ instead of q·kᵀ where q and k come from convolutions of their own."""
+    explicit = load_network(demo_checkpoint(), "explicit")
+    simplified = simplify(explicit, RUNTIME_REWRITES["onnxruntime"])
+    artifact = export_onnx(simplified, tmp_path / "k.onnx", imgsz=(64, 64))
+    model = onnx.load(tmp_path / "k.onnx")
+    block = "model.8.m.0.0.attn"
+    q, k = (next(n for n in model.graph.node if n.name.startswith(f"{block}.{part}.conv/")) for part in "qk")
+    for node in model.graph.node:
+        node.input[:] = [q.output[0] if name == k.output[0] else name for name in node.input]
+    failed = {c.name: c.detail for c in graph_audit(model, network, artifact.metadata) if not c.passed}
+    assert failed.keys() == {"weights", "attention"}
+    assert block in failed["attention"]
 
 
 def test_swish_is_one_operator(network: Network, tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network import VARIANTS, Network, load_network
+from yoloproof.network.attention import attend, bounded
+from yoloproof.network.simplified import SummedExit
 from yoloproof.network.simplify import DEFAULT_REWRITES, REWRITES, simplify
+from yoloproof.profiling import RUNTIME_REWRITES
 
 IMAGES = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(1))
 
@@ -95,6 +98,59 @@ def test_upsampled_layers_are_gone_and_a_gate_moved() -> None:
     simplified = simplify(small("yolov13n"), ("norms", "upsampling"))
     assert [i for i, s in enumerate(simplified.sources) if not s] == [10, 13, 15, 16, 19, 20]
     assert not [n for n, _ in simplified.named_parameters() if n == "model.13.gate"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIME_REWRITES)
+@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n"])
+def test_what_a_runtime_gets_is_exact(name: str, runtime: str) -> None:
+    simplified = simplify(small(name), (*RUNTIME_REWRITES[runtime], "bounds"))
+    with torch.inference_mode():
+        boxes, scores = difference(output_of(name), simplified(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_q_and_k_are_the_rows_of_qk() -> None:
+    """(Wqk·x)[:c] = Wqk[:c]·x"""
+    folded, apart = (simplify(small("yolov12n"), ("norms", *more)).model[8].m[0][0].attn for more in ((), ("queries",)))
+    assert torch.equal(torch.cat((apart.q.conv.weight, apart.k.conv.weight)), folded.qk.conv.weight)
+    assert torch.equal(torch.cat((apart.q.conv.bias, apart.k.conv.bias)), folded.qk.conv.bias)
+    x = torch.rand((2, 128, 4, 6), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(apart(x), folded(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("more", [(), ("halves",), ("entries",), ("branches", "halves")])
+def test_an_exit_is_the_sum_of_its_columns(more: tuple[str, ...]) -> None:
+    """W·(x1 beside x2) = W1·x1 + W2·x2, whichever of the inputs arrive side by side already."""
+    plain, summed = (simplify(small("yolov13n"), ("norms", *more, *last)) for last in ((), ("sums",)))
+    exits = [(n, m) for n, m in summed.named_modules() if isinstance(m, SummedExit)]
+    assert {n.rsplit(".", 1)[1] for n, _ in exits} == {"cv2", "cv3"}
+    for name, exit in exits:
+        columns = torch.cat([part.weight for part in exit.parts], 1)
+        assert torch.equal(columns, plain.get_submodule(name).conv.weight)
+        assert sum(part.bias is not None for part in exit.parts) == 1
+    with torch.inference_mode():
+        boxes, scores = difference(plain(IMAGES), summed(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_bounded_scores_make_no_subnormal_number() -> None:
+    """exp(s − m) = exp(max(s, m − 60) − m) up to rounding; scores as far apart as the trained network's."""
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn((2, 400, 32), generator=generator) * size for size in (2.5, 2.5, 1.0))
+    scores = q @ k.transpose(-2, -1)
+    tiny = torch.finfo(torch.float32).tiny
+
+    def subnormal(weights: torch.Tensor) -> int:
+        return int(((weights != 0) & (weights.abs() < tiny)).sum())
+
+    assert subnormal(torch.exp(scores - scores.amax(-1, keepdim=True))) > 1000
+    limited = bounded(scores)
+    assert subnormal(torch.exp(limited - limited.amax(-1, keepdim=True))) == 0
+    assert subnormal(limited.softmax(-1)) == 0
+    exact = attend(q.double(), k.double(), v.double(), "explicit", 1.0)
+    torch.testing.assert_close(attend(q, k, v, "bounded", 1.0).double(), exact, atol=2e-5, rtol=2e-5)
 
 
 def test_the_original_is_left_alone() -> None:

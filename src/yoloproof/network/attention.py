@@ -4,6 +4,8 @@ fused      `scaled_dot_product_attention`, one operator
 explicit   q scaled first, then MatMul → Softmax → MatMul: the pattern TensorRT recognises
 published  the hand-written softmax of the published code, scaled after the product; for comparison
 stripped   no attention at all, what an export traced through flash-attn 1.0.9 keeps; for forensics, never a detector
+
+`attend` knows one more spelling, `bounded`, which the rewrite "bounds" of simplify.py puts in place of the first two.
 """
 
 from __future__ import annotations
@@ -17,6 +19,14 @@ from yoloproof.network.blocks import C3k, Conv
 
 ATTENTIONS = ("fused", "explicit", "published", "stripped")
 HEAD_DIM = 32
+# exp(-60) is 1e-26: a million such weights are lost in a float32's rounding of 1, and 1e6 times less is still normal
+BOUND = 60.0
+
+
+def bounded(scores: Tensor) -> Tensor:
+    """Scores that a softmax over the last dimension treats alike up to rounding, none more than BOUND below its row's
+    maximum, so that no exponential is a subnormal number."""
+    return torch.maximum(scores, scores.amax(-1, keepdim=True) - BOUND)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, attention: str, scale: float) -> Tensor:
@@ -30,6 +40,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attention: str, scale: float) -> Ten
         scores = (q @ k.transpose(-2, -1)) * scale
         weights = torch.exp(scores - scores.max(-1, keepdim=True).values)
         return (weights / weights.sum(-1, keepdim=True)) @ v
+    if attention == "bounded":
+        scores = (q * scale if scale != 1.0 else q) @ k.transpose(-2, -1)
+        return bounded(scores).softmax(-1) @ v
     if attention == "stripped":
         return torch.zeros_like(q)
     raise YoloproofError(f"attention '{attention}' is none of {', '.join(ATTENTIONS)}")
@@ -113,5 +126,5 @@ class A2C2f(nn.Module):
         outputs = [self.cv1(*x)]
         for stage in self.m:
             outputs.append(stage(outputs[-1]))
-        y = self.cv2(torch.cat(outputs, 1))
+        y = self.cv2(*outputs)
         return y if self.gamma is None else x[0] + self.gamma.view(1, -1, 1, 1) * y

@@ -15,6 +15,11 @@ def batch_norm(c: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(c, eps=1e-3, momentum=0.03)
 
 
+def side_by_side(x: tuple[Tensor, ...]) -> Tensor:
+    """One tensor as it is; several along the channels."""
+    return x[0] if len(x) == 1 else torch.cat(x, 1)
+
+
 class Conv(nn.Module):
     """Convolution without bias → batch norm → SiLU (or nothing), padded to keep the size."""
 
@@ -24,8 +29,8 @@ class Conv(nn.Module):
         self.bn = batch_norm(c2)
         self.act = nn.SiLU() if act else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+    def forward(self, *x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(side_by_side(x))))
 
 
 class DWConv(Conv):
@@ -91,7 +96,7 @@ class C3(nn.Module):
         self.m = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        return self.cv3(self.m(self.cv1(x)), self.cv2(x))
 
 
 class C3k(C3):
@@ -123,13 +128,13 @@ class C2f(nn.Module):
         self.m = nn.ModuleList(blocks)
 
     def forward(self, *x: Tensor) -> Tensor:
-        y = self.cv1(*x)  # both halves: side by side, or (simplified) a pair
+        y = self.cv1(*x)  # both halves: side by side, or (simplified) apart
         outputs = [y, y[:, self.c :]] if isinstance(y, Tensor) else list(y)
         for block in self.m:
             outputs.append(block(outputs[-1]))
         if isinstance(y, Tensor):
             del outputs[1]  # stands in y already
-        return self.cv2(torch.cat(outputs, 1))
+        return self.cv2(*outputs)
 
 
 class C3k2(C2f):

@@ -74,7 +74,7 @@ class C3AH(nn.Module):
         self.cv3 = Conv(2 * c2, c2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        return self.cv3(self.m(self.cv1(x)), self.cv2(x))
 
 
 class FuseModule(nn.Module):
@@ -103,13 +103,14 @@ class HyperACE(nn.Module):
         self.cv2 = Conv((4 + n) * c, c2)
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
-        y0, y1, y2 = self.cv1(self.fuse(fine, middle, coarse)).chunk(3, 1)
+        y = self.cv1(self.fuse(fine, middle, coarse))
+        y0, y1, y2 = y.chunk(3, 1) if isinstance(y, Tensor) else y  # apart already in a simplified network
         low = [y2]
         for block in self.m:
             low.append(block(low[-1]))
         if self.branches is not None:
-            return self.cv2(torch.cat((y0, *low, self.branches(y1)), 1))
-        return self.cv2(torch.cat((y0, self.branch1(y1), *low, self.branch2(y1)), 1))
+            return self.cv2(y0, *low, self.branches(y1))
+        return self.cv2(y0, self.branch1(y1), *low, self.branch2(y1))
 
 
 class DownsampleConv(nn.Module):

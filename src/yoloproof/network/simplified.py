@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.network.attention import HEAD_DIM, AAttn, attend
-from yoloproof.network.blocks import C3, Conv
+from yoloproof.network.attention import HEAD_DIM, AAttn, attend, bounded
+from yoloproof.network.blocks import C3, Conv, side_by_side
 from yoloproof.network.head import BINS, Detect, anchor_points
 from yoloproof.network.hypergraph import C3AH, AdaHGConv, FuseModule, upsample
 
@@ -29,13 +29,15 @@ def product32(weight: Tensor, x: Tensor) -> Tensor:
     return (weight.float() * x.transpose(-2, -1)).sum(-1, keepdim=True)
 
 
-def biased(weight: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:
+def convolution(weight: Tensor, bias: Tensor | None, like: nn.Conv2d) -> nn.Conv2d:
     """A convolution with these weights [c_out, c_in/groups, k, k] and bias, its geometry as `like`'s."""
     conv = nn.Conv2d(
         weight.shape[1] * like.groups, weight.shape[0], like.kernel_size, like.stride, like.padding, like.dilation,
-        like.groups, device="meta",
+        like.groups, bias=bias is not None, device="meta",
     )  # fmt: skip
-    conv.weight, conv.bias = nn.Parameter(weight.contiguous()), nn.Parameter(bias.contiguous())
+    conv.weight = nn.Parameter(weight.contiguous())
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.contiguous())
     return conv
 
 
@@ -45,7 +47,7 @@ def with_weights(block: Conv, weight: Tensor, bias: Tensor, groups: int = 1) -> 
     made._modules = dict(block._modules)
     like = copy.copy(block.conv)
     like.groups = groups
-    made.conv = biased(weight, bias, like)
+    made.conv = convolution(weight, bias, like)
     return made
 
 
@@ -88,6 +90,35 @@ class MergedAttention(nn.Module):
         return y.transpose(1, 2).reshape(b, h, w, heads * HEAD_DIM).permute(0, 3, 1, 2)
 
 
+class ApartAttention(nn.Module):
+    """Area attention whose q, k and v come from a convolution each and stay [channels, tokens], as convolutions give
+    them: a matrix product reads a transposed matrix for nothing, and a run of tokens is copied in one piece."""
+
+    def __init__(self, block: AAttn) -> None:
+        super().__init__()
+        self.heads, self.area, self.attention, self.scale = block.heads, block.area, block.attention, block.scale
+        c = block.v.conv.out_channels
+        self.q, self.k = (row_part(block.qk, rows) for rows in (slice(c), slice(c, 2 * c)))
+        self.v, self.pe, self.proj = block.v, block.pe, block.proj
+
+    def runs(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, heads, 32, H·W], or with areas [B·heads, area, 32, H·W/area]."""
+        b, _, h, w = x.shape
+        if self.area == 1:
+            return x.reshape(b, self.heads, HEAD_DIM, h * w)
+        return x.reshape(b * self.heads, HEAD_DIM, self.area, h * w // self.area).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.v(x)
+        if self.attention == "stripped":
+            return self.proj(self.pe(v))
+        q, k, values = (self.runs(t).transpose(-2, -1) for t in (self.q(x), self.k(x), v))
+        y = attend(q, k, values, self.attention, self.scale).transpose(-2, -1)
+        if self.area > 1:
+            y = y.transpose(1, 2)
+        return self.proj(y.reshape(v.shape) + self.pe(v))
+
+
 class MergedC3(nn.Module):
     """C3 whose two entries are one convolution."""
 
@@ -99,21 +130,47 @@ class MergedC3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, bypass = self.cv12(x).split((self.c, self.c), 1)
-        return self.cv3(torch.cat((self.m(y), bypass), 1))
+        return self.cv3(self.m(y), bypass)
+
+
+def row_part(entry: nn.Module, rows: slice) -> nn.Module:
+    """A copy of an entry that computes these of its output channels only: (W·x)[rows] = W[rows]·x."""
+    part = copy.copy(entry)
+    part._modules = dict(entry._modules)
+    for name, conv in entry.named_children():
+        if isinstance(conv, nn.Conv2d):
+            setattr(part, name, convolution(conv.weight[rows], None if conv.bias is None else conv.bias[rows], conv))
+    return part
 
 
 class SplitEntry(nn.Module):
-    """The two halves of a C2f's entry as two convolutions; `forward` gives them side by side and apart."""
+    """An entry's output channels in `count` equal parts, each a convolution of its own; `forward` gives them apart."""
 
-    def __init__(self, entry: Conv, c: int) -> None:
+    def __init__(self, entry: nn.Module, channels: int, count: int) -> None:
         super().__init__()
-        weight, bias = entry.conv.weight, entry.conv.bias
-        assert bias is not None
-        self.first = with_weights(entry, weight[:c], bias[:c])
-        self.second = with_weights(entry, weight[c:], bias[c:])
+        c = channels // count
+        self.parts = nn.ModuleList(row_part(entry, slice(i * c, (i + 1) * c)) for i in range(count))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.first(x), self.second(x)
+    def forward(self, *x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part(*x) for part in self.parts)
+
+
+class SummedExit(nn.Module):
+    """act(W·(x1 beside x2 beside …)) as act(W1·x1 + W2·x2 + …): what an exit reads is never put side by side."""
+
+    def __init__(self, exit: Conv, widths: list[int]) -> None:
+        """`widths` are the channels of the inputs."""
+        super().__init__()
+        weights = exit.conv.weight.split(widths, 1)
+        biases = [exit.conv.bias, *[None] * (len(widths) - 1)]
+        self.parts = nn.ModuleList(convolution(w, b, exit.conv) for w, b in zip(weights, biases, strict=True))
+        self.act = exit.act
+
+    def forward(self, *x: Tensor) -> Tensor:
+        y = self.parts[0](x[0])
+        for part, xi in zip(self.parts[1:], x[1:], strict=True):
+            y = y + part(xi)
+        return self.act(y)
 
 
 class TwoScaleEntry(nn.Module):
@@ -129,12 +186,11 @@ class TwoScaleEntry(nn.Module):
         assert bias is not None
         self.coarse = nn.Conv2d(coarse.shape[1], coarse.shape[0], 1, bias=False, device="meta")
         self.coarse.weight = nn.Parameter(coarse.contiguous())
-        self.fine = biased(fine, bias, entry.conv)
+        self.fine = convolution(fine, bias, entry.conv)
         self.act = entry.act
 
     def forward(self, *x: Tensor) -> Tensor:
-        coarse = x[0] if len(x) == 2 else torch.cat(x[:-1], 1)
-        return self.act(self.fine(x[-1]) + upsample(self.coarse(coarse)))
+        return self.act(self.fine(x[-1]) + upsample(self.coarse(side_by_side(x[:-1]))))
 
 
 class TwoScaleFuse(nn.Module):
@@ -170,6 +226,7 @@ class EdgeFirst(nn.Module):
 
     def __init__(self, blocks: list[AdaHGConv]) -> None:
         super().__init__()
+        self.bounded = False
         bases, contexts = [], []
         for block in blocks:
             g = block.edge_generator
@@ -189,7 +246,10 @@ class EdgeFirst(nn.Module):
         context = torch.cat((x.float().mean(-1), x.float().amax(-1)), -1).unsqueeze(-1)  # [B, P, 2D, 1]
         offsets = product32(self.context, context).view(x.shape[0], *self.base.shape)
         prototypes = (self.base.float() + offsets).to(x.dtype)  # [B, P, E, D]
-        participation = (prototypes @ x).float().softmax(-1).to(x.dtype)  # [B, P, E, N]
+        logits = (prototypes @ x).float()
+        if self.bounded:
+            logits = bounded(logits)
+        participation = logits.softmax(-1).to(x.dtype)  # [B, P, E, N]
         edges = x @ participation.transpose(-2, -1)  # [B, P, D, E]
         edges = self.node @ F.gelu(self.edge @ edges + self.edge_bias)
         return F.gelu(edges @ participation + self.node_bias) + x

@@ -13,21 +13,24 @@ import torch
 from torch import nn
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.attention import HEAD_DIM, AAttn
+from yoloproof.network.attention import HEAD_DIM, A2C2f, AAttn
 from yoloproof.network.blocks import C3, C2f, Conv, DSConv
 from yoloproof.network.head import Detect
 from yoloproof.network.hypergraph import AdaHGComputation, HyperACE
 from yoloproof.network.simplified import (
+    ApartAttention,
     BranchPair,
     CoarseTunnel,
     DirectDetect,
+    EdgeFirst,
     EdgeFirstComputation,
     MergedAttention,
     MergedC3,
     SplitEntry,
+    SummedExit,
     TwoScaleEntry,
     TwoScaleFuse,
-    biased,
+    convolution,
 )
 from yoloproof.network.wiring import Network
 
@@ -42,7 +45,7 @@ def fold_norms(network: Network) -> None:
             scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
             weight = (conv.weight.double() * scale.view(-1, 1, 1, 1)).float()
             bias = (norm.bias.double() - norm.running_mean.double() * scale).float()
-            setattr(module, name, biased(weight, bias, conv))
+            setattr(module, name, convolution(weight, bias, conv))
             module.bn = nn.Identity()
 
 
@@ -62,7 +65,7 @@ def densify_groups(network: Network) -> None:
                         i * block.shape[0] : (i + 1) * block.shape[0], i * block.shape[1] : (i + 1) * block.shape[1]
                     ] = block
                 conv.groups = 1
-                module.conv = biased(dense, conv.bias, conv)
+                module.conv = convolution(dense, conv.bias, conv)
 
 
 def scale_queries(network: Network) -> None:
@@ -142,16 +145,53 @@ def pair_branches(network: Network) -> None:
             del module.branch1, module.branch2
 
 
+def bound_scores(network: Network) -> None:
+    """exp(s − m) = exp(max(s, m − 60) − m) up to rounding, m a row's maximum: a softmax that makes no subnormal number."""
+    for module in network.modules():
+        if isinstance(module, AAttn | MergedAttention | ApartAttention) and module.attention in ("fused", "explicit"):
+            module.attention = "bounded"
+        if isinstance(module, EdgeFirst):
+            module.bounded = True
+
+
 def merge_entries(network: Network) -> None:
     """[W1; W2]·x = (W1·x, W2·x): the two entries of a C3 as one convolution."""
     _replace(network, C3, MergedC3)
 
 
+def split_attention(network: Network) -> None:
+    """(Wqk·x)[:c] = Wqk[:c]·x: q, k and v from a convolution each, where cutting a tensor costs more than a call."""
+    _replace(network, AAttn, ApartAttention)
+
+
 def split_entries(network: Network) -> None:
-    """(W·x)[:c] = W[:c]·x: the two halves of a C2f's entry as two convolutions, where a slice costs more."""
+    """(W·x)[:c] = W[:c]·x: halves of a C2f's entry and thirds of HyperACE's as convolutions, where a slice costs more."""
     for module in network.modules():
-        if isinstance(module, C2f) and isinstance(module.cv1, Conv):
-            module.cv1 = SplitEntry(module.cv1, module.c)
+        if isinstance(module, C2f):
+            module.cv1 = SplitEntry(module.cv1, 2 * module.c, 2)
+        if isinstance(module, HyperACE):
+            module.cv1 = SplitEntry(module.cv1, 3 * module.c, 3)
+
+
+def sum_exits(network: Network) -> None:
+    """W·(x1 beside x2) = W1·x1 + W2·x2: exits of C3, C2f, A2C2f and HyperACE, where a convolution adds for nothing."""
+    for module in list(network.modules()):
+        if isinstance(module, C3 | MergedC3):
+            _sum(module, "cv3", 2)
+        if isinstance(module, A2C2f):
+            _sum(module, "cv2", 1 + len(module.m))
+        if isinstance(module, C2f):
+            _sum(module, "cv2", 2 + len(module.m), first=1 if isinstance(module.cv1, SplitEntry) else 2)
+        if isinstance(module, HyperACE):
+            _sum(module, "cv2", 4 + len(module.m), last=1 if module.branches is None else 2)
+
+
+def _sum(module: nn.Module, name: str, parts: int, first: int = 1, last: int = 1) -> None:
+    """The exit `name` of `parts` equal parts, of which `first` and `last` arrive side by side."""
+    exit = getattr(module, name)
+    c = exit.conv.in_channels // parts
+    widths = [first * c, *[c] * (parts - first - last), last * c]
+    setattr(module, name, SummedExit(exit, widths))
 
 
 def direct_head(network: Network) -> None:
@@ -173,12 +213,16 @@ REWRITES: dict[str, Callable[[Network], None]] = {
     "branches": pair_branches,
     "edges": edges_first,
     "attention": merge_attention,
+    "queries": split_attention,
+    "bounds": bound_scores,
     "entries": merge_entries,
     "halves": split_entries,
+    "sums": sum_exits,
     "head": direct_head,
     "pixels": fold_pixels,
 }
-# `halves` undoes a saving to avoid slices; `pixels` changes what the network is fed: both only by choice.
+# `queries`, `halves` and `sums` make more convolutions to save slices and copies, `bounds` takes time where subnormal
+# numbers cost none, and `pixels` changes what the network is fed: by choice only. What pays on which runtime stands in profiling.py.
 DEFAULT_REWRITES = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
 
 

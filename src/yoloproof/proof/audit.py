@@ -155,10 +155,11 @@ def _attention(graph: Graph, forms: list[Network], found: dict[str, str]) -> Che
 
 def _incomplete(graph: Graph, path: str, found: dict[str, str]) -> str | None:
     """What is missing of the attention at `path`, or None."""
-    entries = [f"{path}.{part}.conv.weight" for part in ("qkv", "qk", "v")]
+    entries = [f"{path}.{part}.conv.weight" for part in ("qkv", "qk", "q", "k", "v")]
     sources = [found[name] for name in entries if name in found]
     exits = found.get(f"{path}.proj.conv.weight")
-    if not any(f"{path}.{part}.conv.weight" in found for part in ("qkv", "qk")):
+    merged = next((name for name in entries[:2] if name in found), None)
+    if merged is None and not all(name in found for name in entries[2:4]):
         return "its q and k weights are not in the file"
     if exits is None:
         return "its output projection is not in the file"
@@ -166,8 +167,10 @@ def _incomplete(graph: Graph, path: str, found: dict[str, str]) -> str | None:
     flowing = graph.ahead(o for s in sources for node in graph.readers_through_casts(s) for o in node.output)
     inside = graph.behind(i for node in projections for i in node.input if i in flowing) & flowing
     nodes = [n for n in graph.nodes if n.output[0] in inside]
-    queries = found.get(f"{path}.qkv.conv.weight") or found.get(f"{path}.qk.conv.weight")
-    q_flow = graph.ahead(o for node in graph.readers_through_casts(str(queries)) for o in node.output)
+    q_flow, k_flow = (
+        graph.ahead(o for node in graph.readers_through_casts(found[name]) for o in node.output)
+        for name in ((merged, merged) if merged else entries[2:4])
+    )
     for node in nodes:
         if node.op_type in FUSED and all(name in flowing for name in node.input[:3]):
             return None
@@ -175,7 +178,11 @@ def _incomplete(graph: Graph, path: str, found: dict[str, str]) -> str | None:
         if node.op_type != "Softmax" and not (node.op_type == "Div" and _sums_exponentials(graph, node)):
             continue
         before, after = graph.behind([node.input[0]]) & inside, graph.ahead(node.output) & inside
-        scores = [m for m in nodes if m.op_type in PRODUCTS and m.output[0] in before and _reads(m, q_flow) >= 2]
+        scores = [
+            m for m in nodes
+            if m.op_type in PRODUCTS and m.output[0] in before and _reads(m, q_flow | k_flow) >= 2
+            and _reads(m, q_flow) and _reads(m, k_flow)
+        ]  # fmt: skip
         mixed = [
             m for m in nodes
             if m.op_type in PRODUCTS and _reads(m, after) == 1 and any(i in flowing and i not in after for i in m.input)
