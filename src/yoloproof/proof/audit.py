@@ -136,7 +136,8 @@ def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[s
             continue
         for name in node.input:
             behind = graph.behind([name]) if name not in flowing else set()
-            if held := behind & strange.keys():
+            held = behind & strange.keys() if not behind & graph.inputs else None  # what the image reaches is computed
+            if held:
                 constant = min(held)
                 return (
                     f"its output is the recorded constant {constant} {list(strange[constant])}, as an export traced"

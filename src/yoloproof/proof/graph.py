@@ -22,6 +22,8 @@ class Graph:
         self.model = model
         self.nodes = [n for n in model.graph.node if n.op_type != "Constant"]
         self.output = model.graph.output[0].name
+        held = {t.name for t in model.graph.initializer}
+        self.inputs = {i.name for i in model.graph.input} - held  # old files list weights among the inputs
         self.constants: dict[str, NDArray[np.generic]] = {
             t.name: numpy_helper.to_array(t) for t in model.graph.initializer
         }

@@ -12,9 +12,9 @@ from yoloproof.network.wiring import Network
 from yoloproof.proof.graph import Graph
 
 Array = NDArray[Any]
-# Half a unit in the last place is 2⁻¹¹ of a float16's value and 2⁻⁹ of a bfloat16's; a file that was folded elsewhere
+# Half a unit in the last place is 2⁻¹¹ of a float16's value and 2⁻⁸ of a bfloat16's; a file that was folded elsewhere
 # may be off by one whole unit, which still tells the two types apart.
-STEP = {"float16": 2.0**-10, "bfloat16": 2.0**-8}
+STEP = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 LEAST = 2.0**-24  # what float16 knows of the smallest numbers
 STATISTICS = ("running_mean", "running_var", "bn.weight", "bn.bias")
 
