@@ -26,14 +26,14 @@ Array = NDArray[np.float32]
 
 
 def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
-    """The network's output, and every layer's, area attention's and attention block's by module path, in order."""
+    """The network's output, and every layer's (the head's too), area attention's and attention block's by module path."""
     taps: dict[str, Array] = {}
     handles = []
     for path, module in network.named_modules():
         if re.fullmatch(r"model\.\d+", path) or isinstance(module, ABlock | AAttn):
 
             def keep(_m: object, _i: object, output: object, path: str = path) -> None:
-                if isinstance(output, torch.Tensor) and output.ndim == 4:
+                if isinstance(output, torch.Tensor) and output.ndim >= 3:
                     taps[path] = output.numpy()
 
             handles.append(module.register_forward_hook(keep))
