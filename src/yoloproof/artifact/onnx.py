@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,16 @@ def read_artifact(path: Path) -> Artifact:
     """Identity of an ONNX file, ours or anybody's (then with empty metadata). YoloproofError when it is no ONNX file."""
     path = Path(path)
     model = load_onnx(path, external_data=False)
-    metadata = {
-        p.key.removeprefix(PREFIX): json.loads(p.value) for p in model.metadata_props if p.key.startswith(PREFIX)
-    }
+    metadata = metadata_from({p.key: p.value for p in model.metadata_props}, path)
     return Artifact(path, "onnx", file_sha256(path), path.stat().st_size, metadata)
+
+
+def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Our keys of a file's properties without their prefix, their JSON read. YoloproofError where it is none."""
+    try:
+        return {k.removeprefix(PREFIX): json.loads(v) for k, v in properties.items() if k.startswith(PREFIX)}
+    except ValueError:
+        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON; export it again") from None
 
 
 def _check(network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str) -> None:

@@ -17,6 +17,9 @@ def verify(
         str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")
     ],
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO's instances_….json of --images: compares AP on all of them, too")
+    ] = None,
     runtime: Annotated[
         str, typer.Option(help="runtime that runs it: onnxruntime, openvino, tensorrt, tensorrt-rtx")
     ] = "",
@@ -29,38 +32,43 @@ def verify(
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from yoloproof.choosing import runtimes_for
+    from yoloproof.detection.coco import coco_set
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.network import load_network
-    from yoloproof.onnx_file import load_onnx
+    from yoloproof.proof import Verdict, accuracy_parity
     from yoloproof.proof import verify as verdict_of
+    from yoloproof.proof.verify import stated
     from yoloproof.runtime import SessionSpec, open_session
 
     check_new(json_file)
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
+    if annotations is not None and images is None:
+        raise YoloproofError("--annotations are of the images in --images DIR; name that folder, too")
     asked = runtime or ("onnxruntime" if artifact.suffix == ".onnx" else "auto")
     (name, *_) = runtimes_for(artifact, asked, "cpu")
     files = image_files(images)
-    with steps() as (say, _):
+    with steps() as (say, bar):
         network = load_network(against, random_weights=random_weights)
-        if artifact.suffix == ".onnx":
-            sides = [
-                d.dim_value for d in load_onnx(artifact, external_data=False).graph.input[0].type.tensor_type.shape.dim
-            ][2:]
-            imgsz = (sides[0] or 640, sides[1] or 640) if len(sides) == 2 else (640, 640)
+        data = None if annotations is None else coco_set(Path(str(images)), annotations)
         with open_session(SessionSpec(name, artifact, "cuda" if name.startswith("tensorrt") else "cpu")) as session:
-            if artifact.suffix != ".onnx":
-                height, width = session.inputs[0].shape[2:]
-                imgsz = (height if isinstance(height, int) else 640, width if isinstance(width, int) else 640)
-            verdict = verdict_of(
-                artifact, network, letterboxed(files, imgsz), session=session, precision=precision, progress=say
-            )
+            height, width = (side if isinstance(side, int) else 640 for side in session.inputs[0].shape[2:])
+            pictures = letterboxed(files, (height, width))
+            verdict = verdict_of(artifact, network, pictures, session=session, precision=precision, progress=say)
+            if data is not None:
+                verdict = Verdict(
+                    (
+                        *verdict.checks,
+                        accuracy_parity(session, network, data, (height, width), bar, stated(artifact)[0]),
+                    )
+                )
     console = Console()
     for check in verdict.checks:
         mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]?[/]"}[check.passed]
-        console.print(f"{mark} {check.name}: {check.detail}", highlight=False)
+        console.print(f"{mark} {check.name}: {escape(check.detail)}", highlight=False, soft_wrap=True)
     words = {
         True: "proved: the same detector",
         False: "NOT the same detector",

@@ -1,6 +1,7 @@
 """Is this artifact still the same detector?"""
 
+from yoloproof.proof.accuracy import accuracy_parity
 from yoloproof.proof.verdict import Check, Verdict
 from yoloproof.proof.verify import verify
 
-__all__ = ["Check", "Verdict", "verify"]
+__all__ = ["Check", "Verdict", "accuracy_parity", "verify"]

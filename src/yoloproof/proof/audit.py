@@ -6,6 +6,7 @@ without a way to the output. Each check here would have named it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from yoloproof.network.simplify import simplify
 from yoloproof.network.wiring import Network, attention_paths
-from yoloproof.proof.graph import Graph
+from yoloproof.proof.graph import Graph, every_node
 from yoloproof.proof.verdict import Check
+from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
 
 Array = NDArray[Any]
 PRODUCTS = ("MatMul", "Einsum", "Gemm", "FusedMatMul")
 FUSED = ("Attention", "MultiHeadAttention")
+CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
 def graph_audit(model: onnx.ModelProto, network: Network, metadata: Mapping[str, Any]) -> list[Check]:
@@ -30,68 +33,29 @@ def graph_audit(model: onnx.ModelProto, network: Network, metadata: Mapping[str,
     # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor
     rewrites = metadata.get("rewrites")
     forms = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
-    found = matched_tensors(graph, forms, half=metadata.get("precision") == "fp16")
+    found, coarse = matched_tensors(graph, forms, half=metadata.get("precision") == "fp16")
+    strange = _unexplained(graph, set(found.values()))
     return [
-        _weights(graph, forms, found),
-        _constants(graph, found, metadata),
-        _attention(graph, forms, found),
+        _weights(graph, forms, found, coarse),
+        _constants(graph, strange),
+        _attention(graph, forms[0], found, strange),
         _operators(model),
-        _precision(graph, found, metadata),
+        _precision(graph, found, coarse, metadata),
     ]
 
 
-def matched_tensors(graph: Graph, forms: list[Network], half: bool = False) -> dict[str, str]:
-    """Learned tensor's name → the constant of the graph that holds its values (by name, else by value).
-
-    half -- the constants went through float16, also those that are float32 again
-    """
-    by_size: dict[int, list[str]] = {}
-    for name, array in graph.constants.items():
-        if array.dtype.kind == "f":
-            by_size.setdefault(array.size, []).append(name)
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for form in forms:
-        for name, tensor in _learned(form).items():
-            wanted = tensor.ravel()
-            candidates = [n for n in by_size.get(wanted.size, ()) if n not in taken or n == name]
-            candidates.sort(key=lambda n: n != name)
-            for candidate in candidates:
-                if _same_values(graph.constants[candidate], tensor, half):
-                    found[name] = candidate
-                    if wanted.size > 64:  # small vectors may well be equal in two places
-                        taken.add(candidate)
-                    break
-    return found
-
-
-def _learned(form: Network) -> dict[str, Array]:
-    """Parameters and buffers that carry weights, as float32; batch-norm statistics and counters are left to the parity."""
-    skip = ("num_batches_tracked", "running_mean", "running_var", "bn.weight", "bn.bias", "dfl.conv.weight")
-    return {n: t.numpy().astype(np.float32) for n, t in form.state_dict().items() if not n.endswith(skip)}
-
-
-def _same_values(constant: Array, wanted: Array, half: bool) -> bool:
-    given = constant.astype(np.float32)
-    scale = float(np.abs(wanted).max()) or 1.0
-    tolerance = 1e-3 * scale if half or constant.dtype == np.float16 else 2e-6 * scale
-    for array in (given, given.T) if given.ndim == 2 else (given,):
-        if np.abs(array.ravel() - wanted.ravel()).max(initial=0.0) <= tolerance:
-            return True
-    return False
-
-
-def _weights(graph: Graph, forms: list[Network], found: dict[str, str]) -> Check:
-    """Every learned tensor is in the file and has a way to the output."""
-    reaching = graph.behind(graph.outputs)
-    names = [set(_learned(form)) for form in forms]
+def _weights(graph: Graph, forms: list[Network], found: dict[str, str], coarse: set[str]) -> Check:
+    """Every learned tensor is in the file and has a way to the detector's output."""
+    reaching = graph.behind([graph.output])
+    names = [set(learned_tensors(form)) for form in forms]
     # a tensor counts as there in any form: a folded weight stands for the plain one of the same name
     required = (
         set.union(*names) if len(forms) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
     )
     missing = sorted(n for n in required if n not in found)
     cut = sorted(n for n in required if n in found and found[n] not in reaching)
-    figures = {"tensors": len(required), "missing": len(missing), "unreachable": len(cut)}
+    rounded = sorted(required & coarse)
+    figures = {"tensors": len(required), "missing": len(missing), "unreachable": len(cut), "rounded": len(rounded)}
     if len(missing) > len(required) // 2:
         detail = f"{len(missing)} of {len(required)} learned tensors are not in the file: it holds other weights, or merged ones"
         return Check("weights", False, figures, detail)
@@ -99,22 +63,37 @@ def _weights(graph: Graph, forms: list[Network], found: dict[str, str]) -> Check
         first = (cut or missing)[0]
         how = "has no way to the output" if cut else "is not in the file (replaced by a constant?)"
         return Check("weights", False, figures, f"{first} {how}; {len(missing) + len(cut)} such tensors")
+    if rounded:
+        detail = (
+            f"{len(rounded)} of {len(required)} learned tensors are rounded through a coarser type, {rounded[0]} first"
+        )
+        return Check("weights", False, figures, detail)
     return Check("weights", True, figures, f"all {len(required)} learned tensors reach the output")
 
 
-def _constants(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any]) -> Check:
+def _unexplained(graph: Graph, known: set[str]) -> dict[str, tuple[int, ...]]:
+    """Constants of 256 elements or more behind the output that are neither learned nor the anchors' grid: name → shape."""
+    reaching = graph.behind([graph.output])
+    return {
+        name: array.shape
+        for name, array in graph.constants.items()
+        if array.size >= 256 and name in reaching and name not in known and not _is_grid(graph, array)
+    }
+
+
+def _is_grid(graph: Graph, array: Array) -> bool:
+    """Whether these are the anchors' centres, in cells or pixels, or strides: one, two or four halves a cell."""
+    shape = [d.dim_value for d in graph.model.graph.output[0].type.tensor_type.shape.dim]
+    if len(shape) != 3 or shape[2] <= 0 or array.size not in (shape[2], 2 * shape[2], 4 * shape[2]):
+        return False
+    twice = 2 * array.astype(np.float64)
+    return bool((twice == np.round(twice)).all() and (twice >= 0).all())
+
+
+def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
     """No large constant in the data path that is neither a learned tensor nor the anchors' coordinates."""
-    known = set(found.values())
-    reaching = graph.behind(graph.outputs)
-    anchors = _anchor_count(graph)
-    strange = []
-    for name, array in graph.constants.items():
-        grid = anchors is not None and array.size in (anchors, 2 * anchors, 4 * anchors)
-        if array.dtype.kind == "f" and array.size >= 256 and name in reaching and name not in known and not grid:
-            strange.append((name, array.shape))
-    figures = {"unexplained": len(strange), "elements": int(sum(np.prod(s) for _, s in strange))}
-    if strange:
-        name, shape = strange[0]
+    figures = {"unexplained": len(strange), "elements": int(sum(np.prod(s) for s in strange.values()))}
+    for name, shape in strange.items():
         reader = graph.readers_through_casts(name)
         where = f", read by {reader[0].name or reader[0].op_type}" if reader else ""
         detail = (
@@ -124,21 +103,12 @@ def _constants(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any])
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
 
-def _anchor_count(graph: Graph) -> int | None:
-    for output in graph.model.graph.output:
-        shape = [d.dim_value for d in output.type.tensor_type.shape.dim]
-        if len(shape) == 3 and shape[2] > 0:
-            return int(shape[2])
-    return None
-
-
-def _attention(graph: Graph, forms: list[Network], found: dict[str, str]) -> Check:
+def _attention(graph: Graph, form: Network, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> Check:
     """One complete attention per area attention block: its output depends on its q, k and v."""
-    form = forms[0]
     paths = attention_paths(form.named_modules())
     lost = []
     for path in paths:
-        missing = _incomplete(graph, path, found)
+        missing = _recorded(graph, path, found, strange) or _incomplete(graph, path, found)
         if missing:
             lost.append((path, missing))
     figures = {"blocks": len(paths), "complete": len(paths) - len(lost)}
@@ -151,6 +121,29 @@ def _attention(graph: Graph, forms: list[Network], found: dict[str, str]) -> Che
             f"{path}: {missing} ({len(lost)} of {len(paths)} blocks)",
         )
     return Check("attention", True, figures, f"{len(paths)} of {len(paths)} blocks attend, q, k and v to output")
+
+
+def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What to say where a constant stands for the attention's output, as a trace through flash-attn leaves it."""
+    exits = found.get(f"{path}.proj.conv.weight")
+    if exits is None:
+        return None
+    entries = [found[n] for part in ("qkv", "qk", "v") if (n := f"{path}.{part}.conv.weight") in found]
+    flowing = graph.ahead(o for e in entries for node in graph.readers_through_casts(e) for o in node.output)
+    into = graph.behind(i for node in graph.readers_through_casts(exits) for i in node.input if i != exits)
+    for node in graph.nodes:
+        if node.output[0] not in into & flowing:
+            continue
+        for name in node.input:
+            behind = graph.behind([name]) if name not in flowing else set()
+            held = behind & strange.keys() if not behind & graph.inputs else None  # what the image reaches is computed
+            if held:
+                constant = min(held)
+                return (
+                    f"its output is the recorded constant {constant} {list(strange[constant])}, as an export traced"
+                    " through flash-attn leaves it (the tracer cannot see into a CUDA extension)"
+                )
+    return None
 
 
 def _incomplete(graph: Graph, path: str, found: dict[str, str]) -> str | None:
@@ -204,40 +197,38 @@ def _sums_exponentials(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _operators(model: onnx.ModelProto) -> Check:
-    """Only standard ONNX operators, so that the file means the same everywhere."""
-    foreign = sorted({f"{n.domain}::{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if foreign:
-        return Check(
-            "operators",
-            False,
-            {"foreign": foreign, "opset": opset},
-            f"operators of a foreign domain: {', '.join(foreign)}",
-        )
-    return Check(
-        "operators", True, {"opset": opset, "nodes": len(model.graph.node)}, f"opset {opset}, standard operators only"
+    """Only standard ONNX operators, so that the file means the same everywhere, and no choice between graphs at run time."""
+    nodes = list(every_node([*model.graph.node, *(node for function in model.functions for node in function.node)]))
+    foreign = sorted(
+        {f"{n.domain}::{n.op_type}" for n in nodes if n.domain not in ("", "ai.onnx")}
+        | {f"{f.domain}::{f.name} (a function of the file's own)" for f in model.functions}
     )
+    choosing = [n for n in nodes if n.op_type in CONTROL]
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    figures = {"opset": opset, "nodes": len(nodes), "foreign": foreign, "control": len(choosing)}
+    if foreign:
+        return Check("operators", False, figures, f"operators of a foreign domain: {', '.join(foreign)}")
+    if choosing:
+        what = choosing[0].name or choosing[0].op_type
+        detail = f"{what} chooses what runs while it runs: other images may take a graph that nobody looked at"
+        return Check("operators", False, figures, detail)
+    return Check("operators", True, figures, f"opset {opset}, standard operators only")
 
 
-def _precision(graph: Graph, found: dict[str, str], metadata: Mapping[str, Any]) -> Check:
-    """Convolution weights have the type the artifact claims."""
-    kinds: dict[str, int] = {}
-    for name in (constant for learned, constant in found.items() if learned.endswith(".weight")):
-        if graph.constants[name].ndim == 4:
-            kind = {"float32": "fp32", "float16": "fp16"}.get(
-                str(graph.constants[name].dtype), str(graph.constants[name].dtype)
-            )
-            kinds[kind] = kinds.get(kind, 0) + 1
+def _precision(graph: Graph, found: dict[str, str], coarse: set[str], metadata: Mapping[str, Any]) -> Check:
+    """Convolution weights have the type the artifact claims, and its values."""
+    weights = {
+        n: graph.constants[c] for n, c in found.items() if n.endswith(".weight") and graph.constants[c].ndim == 4
+    }
+    kinds = dict(Counter(kind_of(array) for array in weights.values()))
+    rounded = len(weights.keys() & coarse)
     claim = metadata.get("precision")
+    figures = {"weights": kinds, "claimed": claim, "rounded": rounded}
     if not kinds:
         return Check("precision", None, {}, "no convolution weight of the network was found to look at")
-    if claim is None:
-        return Check(
-            "precision", len(kinds) == 1, {"weights": kinds}, f"weights are {', '.join(kinds)}; the file claims nothing"
-        )
-    return Check(
-        "precision",
-        set(kinds) == {claim},
-        {"weights": kinds, "claimed": claim},
-        f"weights are {', '.join(kinds)}, claimed {claim}",
-    )
+    if rounded:
+        detail = f"{rounded} of {len(weights)} weights are stored as {', '.join(kinds)} but were rounded through a coarser type"
+        return Check("precision", False, figures, detail)
+    says = "the file claims nothing" if claim is None else f"claimed {claim}"
+    passed = len(kinds) == 1 and (claim is None or claim in kinds)
+    return Check("precision", passed, figures, f"weights are {', '.join(kinds)}, {says}")

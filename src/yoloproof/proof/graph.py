@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -14,21 +14,22 @@ from onnx import numpy_helper
 class Graph:
     """Producers, readers and constants of a model's main graph, computed once.
 
+    output -- the first output, which is the detector's: what reaches only another one takes no part in its answer
     constants -- name → array of every initializer and Constant node (weights of any type as they are)
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.nodes = [n for n in model.graph.node if n.op_type != "Constant"]
-        self.outputs = [o.name for o in model.graph.output]
+        self.output = model.graph.output[0].name
+        held = {t.name for t in model.graph.initializer}
+        self.inputs = {i.name for i in model.graph.input} - held  # old files list weights among the inputs
         self.constants: dict[str, NDArray[np.generic]] = {
             t.name: numpy_helper.to_array(t) for t in model.graph.initializer
         }
         for node in model.graph.node:
             if node.op_type == "Constant":
-                value = next((a.t for a in node.attribute if a.name == "value"), None)
-                if value is not None:
-                    self.constants[node.output[0]] = numpy_helper.to_array(value)
+                self.constants[node.output[0]] = _value(node)
         self.producer = {name: node for node in self.nodes for name in node.output}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.nodes:
@@ -66,6 +67,25 @@ class Graph:
             else:
                 found.append(node)
         return found
+
+
+def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """`nodes` and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from every_node(graph.node)
+
+
+def _value(constant: onnx.NodeProto) -> NDArray[np.generic]:
+    """What a Constant node holds, in whichever of its attributes."""
+    value = onnx.helper.get_attribute_value(constant.attribute[0])
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, onnx.SparseTensorProto):
+        return numpy_helper.to_array(value.values)
+    return np.asarray(value)
 
 
 def _inputs(node: onnx.NodeProto) -> list[str]:

@@ -1,21 +1,13 @@
-"""Numeric and detection parity: the artifact's outputs against the network's own, in float32 on the CPU."""
+"""Parity of outputs and detections: the artifact's against the network's own, in float32 on the CPU."""
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
 from numpy.typing import NDArray
 
-from yoloproof.network.attention import AAttn, ABlock
-from yoloproof.network.simplified import MergedAttention
-from yoloproof.network.wiring import Network
 from yoloproof.proof.verdict import Check
 
 Array = NDArray[np.float32]
@@ -67,92 +59,6 @@ def output_parity(reference: Array, output: Array, tolerance: Tolerance, what: s
     detail = f"boxes within {figures['box_quantile_px']:.2g} px, scores within {figures['score_quantile']:.2g}"
     return Check(
         name, passed, figures, detail + ("" if passed else f" (allowed {tolerance.box_px:g} px, {tolerance.score:g})")
-    )
-
-
-def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
-    """The network's output, and every layer's, area attention's and attention block's by module path, in order."""
-    taps: dict[str, Array] = {}
-    handles = []
-    for path, module in network.named_modules():
-        if re.fullmatch(r"model\.\d+", path) or isinstance(module, ABlock | AAttn | MergedAttention):
-
-            def keep(_m: object, _i: object, output: object, path: str = path) -> None:
-                if isinstance(output, torch.Tensor) and output.ndim == 4:
-                    taps[path] = output.numpy()
-
-            handles.append(module.register_forward_hook(keep))
-    try:
-        with torch.inference_mode():
-            output = network(torch.from_numpy(images)).numpy()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return output, taps
-
-
-def tap_names(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
-    """Module path → the tensor its last node makes, read off the node names (ours, or /model.6/… of other exporters)."""
-    ends: dict[str, str] = {}
-    wanted = set(paths)
-    for node in model.graph.node:
-        scope = node.name.rsplit("/", 1)[0].lstrip("/").replace("/", ".")
-        parts = scope.split(".")
-        for length in range(2, len(parts) + 1):
-            path = ".".join(parts[:length])
-            if path in wanted and node.output:
-                ends[path] = node.output[0]
-    return ends
-
-
-def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolerance: Tolerance) -> Check:
-    """Outputs of the blocks agree; when not, the first that diverges is named. ONNX Runtime, without its optimisations."""
-    import onnxruntime
-
-    _, taps = block_outputs(network, images)
-    ends = tap_names(model, list(taps))
-    if not ends:
-        return Check("blocks", None, {}, "the file's node names do not tell the blocks apart")
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    kept = {o.name for o in tapped.graph.output}
-    tapped.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(ends.values()) if name not in kept
-    )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "tapped.onnx"
-        onnx.save(tapped, file)
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        image = session.get_inputs()[0]
-        kind = {"tensor(float16)": np.float16, "tensor(uint8)": np.uint8}.get(image.type, np.float32)
-        fed = np.round(images * 255).astype(kind) if kind is np.uint8 else images.astype(kind)
-        names = list(dict.fromkeys(ends.values()))
-        values = dict(zip(names, session.run(names, {image.name: fed}), strict=True))
-    worst, checked = 0.0, 0
-    order = {name: i for i, name in enumerate(n.output[0] for n in model.graph.node if n.output)}
-    for path in sorted(ends, key=lambda p: order.get(ends[p], 0)):
-        reference, value = taps[path], values[ends[path]].astype(np.float32)
-        if value.shape != reference.shape:
-            continue  # a simplified layer that computes only a part here
-        checked += 1
-        error = float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-12))
-        worst = max(worst, error)
-        if not error <= tolerance.relative:  # NaN too
-            kind_name = type(network.get_submodule(path)).__name__
-            figures = {"first": path, "relative_error": error, "blocks": checked}
-            return Check(
-                "blocks", False, figures, f"{path} ({kind_name}) is the first to diverge: relative error {error:.2g}"
-            )
-    if not checked:
-        return Check("blocks", None, {}, "no block's output could be compared")
-    return Check(
-        "blocks",
-        True,
-        {"blocks": checked, "relative_error": worst},
-        f"{checked} blocks within {worst:.1g} relative error",
     )
 
 

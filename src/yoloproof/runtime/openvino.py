@@ -6,7 +6,7 @@ always set here, and what stands on record is what the compiled model answers, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import read_onnx_file
+from yoloproof.onnx_file import load_onnx, read_onnx_file
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
 from yoloproof.runtime.threads import physical_cores
@@ -40,8 +40,10 @@ class OpenVinoSession(Session):
         self._compiled, precision = _compile(path, spec)
         self._request = self._compiled.create_infer_request()
         self._given: Mapping[str, Any] = spec.options.get("inputs", {})
-        self.inputs = image_first([_tensor_spec(port) for port in self._compiled.inputs], str(path))
-        self.outputs = tuple(_tensor_spec(port) for port in self._compiled.outputs)
+        graph = load_onnx(path, external_data=False).graph
+        names = {value.name for value in (*graph.input, *graph.output)}
+        self.inputs = image_first([_tensor_spec(port, names) for port in self._compiled.inputs], str(path))
+        self.outputs = tuple(_tensor_spec(port, names) for port in self._compiled.outputs)
         self._arrays: dict[str, NDArray[Any]] = {}
         self.facts = {
             "name": "openvino",
@@ -130,8 +132,10 @@ def _recorded(compiled: Any) -> dict[str, Any]:
     }
 
 
-def _tensor_spec(port: Any) -> TensorSpec:
+def _tensor_spec(port: Any, names: Set[str]) -> TensorSpec:
+    """Of a port's names the one that the file's input or output has; OpenVINO adds those of nodes it removed."""
     shape = tuple(
         dimension.get_length() if dimension.is_static else str(dimension) for dimension in port.get_partial_shape()
     )
-    return TensorSpec(port.get_any_name(), shape, str(np.dtype(port.get_element_type().to_dtype())))
+    name = min(port.get_names() & names or {port.get_any_name()})
+    return TensorSpec(name, shape, str(np.dtype(port.get_element_type().to_dtype())))

@@ -1,0 +1,143 @@
+"""Parity block by block: where an artifact departs from the network, in the network's own words."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from yoloproof.network.attention import AAttn, ABlock
+from yoloproof.network.simplify import simplify
+from yoloproof.network.wiring import Network
+from yoloproof.proof.graph import Graph
+from yoloproof.proof.parity import Tolerance
+from yoloproof.proof.verdict import Check
+from yoloproof.proof.weights import matched_tensors
+from yoloproof.runtime.tensors import cast_images
+
+Array = NDArray[np.float32]
+
+
+def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
+    """The network's output, and every layer's (the head's too), area attention's and attention block's by module path."""
+    taps: dict[str, Array] = {}
+    handles = []
+    for path, module in network.named_modules():
+        if re.fullmatch(r"model\.\d+", path) or isinstance(module, ABlock | AAttn):
+
+            def keep(_m: object, _i: object, output: object, path: str = path) -> None:
+                if isinstance(output, torch.Tensor) and output.ndim >= 3:
+                    taps[path] = output.numpy()
+
+            handles.append(module.register_forward_hook(keep))
+    try:
+        with torch.inference_mode():
+            output = network(torch.from_numpy(images)).numpy()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return output, taps
+
+
+def tap_names(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
+    """Module path → the tensor its last node makes, read off the node names (ours, or /model.6/m.0/… of other exporters)."""
+    ends: dict[str, str] = {}
+    wanted = set(paths)
+    for node in model.graph.node:
+        parts = module_path(node.name.rpartition("/")[0]).split(".")
+        for length in range(2, len(parts) + 1):
+            path = ".".join(parts[:length])
+            if path in wanted and node.output:
+                ends[path] = node.output[0]
+    return ends
+
+
+def module_path(scope: str) -> str:
+    """A node's scope as a module path: "/model.6/m.0/m.0.1/attn" → "model.6.m.0.1.attn"; ours is one already.
+
+    TorchScript's exporter repeats the name of a list that was not called itself in front of its member's number.
+    """
+    parts: list[str] = []
+    for part in scope.strip("/").split("/"):
+        if parts and part.startswith(parts[-1] + "."):
+            parts[-1] = part
+        else:
+            parts.append(part)
+    return ".".join(parts)
+
+
+def attention_taps(model: onnx.ModelProto, network: Network) -> dict[str, str]:
+    """Module path of an area attention → the output of the convolution that holds its `proj` weights, whatever its name."""
+    graph = Graph(model)
+    found, _ = matched_tensors(graph, [simplify(network, ("norms",))])
+    taps = {}
+    for path, module in network.named_modules():
+        constant = found.get(f"{path}.proj.conv.weight")
+        readers = graph.readers_through_casts(constant) if isinstance(module, AAttn) and constant else []
+        if len(readers) == 1 and readers[0].op_type == "Conv":
+            taps[path] = readers[0].output[0]
+    return taps
+
+
+def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolerance: Tolerance) -> Check:
+    """Outputs of the blocks agree; when not, the first that diverges is named. ONNX Runtime, without its optimisations."""
+    _, taps = block_outputs(network, images)
+    attentions = [path for path in taps if isinstance(network.get_submodule(path), AAttn)]
+    ends = tap_names(model, list(taps))
+    if not set(attentions) <= ends.keys():
+        ends = {**attention_taps(model, network), **ends}
+    if deaf := [path for path in attentions if path not in ends]:
+        detail = f"neither node names nor weights say where {deaf[0]} is ({len(deaf)} of {len(attentions)} attentions)"
+        return Check("blocks", None, {"unknown": deaf}, detail)
+    try:
+        values = tapped_values(model, list(dict.fromkeys(ends.values())), images)
+    except Exception as error:  # each of ONNX Runtime's errors is a class of its own, below Exception
+        reason = (str(error).splitlines() or [""])[0][:200]
+        return Check("blocks", None, {}, f"ONNX Runtime cannot run the file with its blocks' outputs kept: {reason}")
+    worst, checked, reshaped = 0.0, 0, []
+    order = {name: i for i, name in enumerate(n.output[0] for n in model.graph.node if n.output)}
+    for path in sorted(ends, key=lambda p: order.get(ends[p], 0)):
+        reference, value = taps[path], values[ends[path]].astype(np.float32)
+        if value.shape != reference.shape:
+            reshaped.append(path)  # a simplified layer may compute only a part here; an attention computes all of it
+            continue
+        checked += 1
+        off = float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-12))
+        worst = max(worst, off)
+        if not off <= tolerance.relative:  # NaN too
+            kind_name = type(network.get_submodule(path)).__name__
+            figures = {"first": path, "relative_error": off, "blocks": checked}
+            return Check(
+                "blocks", False, figures, f"{path} ({kind_name}) is the first to diverge: relative error {off:.2g}"
+            )
+    figures = {"blocks": checked, "relative_error": worst, "other_shape": reshaped}
+    if lost := [path for path in attentions if path in reshaped]:
+        return Check("blocks", False, figures, f"{lost[0]} has an output of another shape than the network's")
+    return Check("blocks", True, figures, f"{checked} blocks within {worst:.1g} relative error")
+
+
+def tapped_values(model: onnx.ModelProto, names: Sequence[str], images: Array) -> dict[str, NDArray[Any]]:
+    """The named tensors of one run on `images` by ONNX Runtime, which is asked to rewrite nothing."""
+    import onnxruntime
+
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    kept = {o.name for o in tapped.graph.output}
+    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in kept)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
+        file = Path(folder) / "tapped.onnx"
+        onnx.save(tapped, file)
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        image = session.get_inputs()[0]
+        kind = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(image.type, "float32")
+        return dict(zip(names, session.run(list(names), {image.name: cast_images(images, kind)}), strict=True))
