@@ -27,7 +27,7 @@ def test_runtimes_that_take_the_same_file_share_its_export(tmp_path):
     cells = plan(tmp_path, FOUR).cells
     names = [measure.export_name(asdict(one), cell.accelerator) for cell in cells for one in cell.measurements]
     assert len(names) == 4
-    assert len(set(names)) == 2, "one per attention"
+    assert len(set(names)) == 3, "stripped for both, fused for each in its own form"
     fused = asdict(cells[0].measurements[0])
     assert measure.export_name({**fused, "runtime": "pytorch"}, "cpu") is None
     assert measure.export_name({**fused, "model": "other.onnx"}, "cpu") is None
