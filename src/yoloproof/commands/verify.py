@@ -47,7 +47,7 @@ def verify(
         raise YoloproofError(f"{artifact}: no such file")
     if annotations is not None and images is None:
         raise YoloproofError("--annotations are of the images in --images DIR; name that folder, too")
-    name = runtime or ("onnxruntime" if artifact.suffix == ".onnx" else "tensorrt")
+    name = runtime or _runtime_of(artifact)
     files = image_files(images)
     with steps() as (say, bar):
         network = load_network(against, random_weights=random_weights)
@@ -77,3 +77,14 @@ def verify(
         write_json({"artifact": str(artifact), "against": against, **verdict.as_dict()}, json_file)
     if not verdict.passed:
         raise typer.Exit(1)
+
+
+def _runtime_of(artifact: Path) -> str:
+    """ONNX Runtime, or what built the engine."""
+    from yoloproof.engine_file import read_identity, sidecar_path
+
+    if artifact.suffix == ".onnx":
+        return "onnxruntime"
+    if artifact.suffix != ".engine":
+        raise YoloproofError(f"{artifact}: verify proves .onnx and .engine files; weights are what --against names")
+    return read_identity(artifact).runtime if sidecar_path(artifact).exists() else "tensorrt"
