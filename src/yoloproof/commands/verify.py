@@ -48,6 +48,8 @@ def verify(
         raise YoloproofError(f"{artifact}: no such file")
     if annotations is not None and images is None:
         raise YoloproofError("--annotations are of the images in --images DIR; name that folder, too")
+    if artifact.suffix not in (".onnx", ".engine"):
+        raise YoloproofError(f"{artifact}: verify proves .onnx and .engine files; weights are what --against names")
     asked = runtime or ("onnxruntime" if artifact.suffix == ".onnx" else "auto")
     (name, *_) = runtimes_for(artifact, asked, "cpu")
     files = image_files(images)

@@ -190,9 +190,8 @@ def _reads(node: onnx.NodeProto, tensors: set[str]) -> int:
 
 
 def _sums_exponentials(graph: Graph, node: onnx.NodeProto) -> bool:
-    """exp(x) / sum(exp(x)), softmax written by hand."""
-    made = graph.producer.get(node.input[0])
-    below = graph.producer.get(node.input[1])
+    """exp(x) / sum(exp(x)), softmax written by hand; in float16 with casts in between."""
+    made, below = graph.maker_through_casts(node.input[0]), graph.maker_through_casts(node.input[1])
     return made is not None and made.op_type == "Exp" and below is not None and below.op_type == "ReduceSum"
 
 

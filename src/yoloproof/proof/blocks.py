@@ -127,16 +127,18 @@ def tapped_values(model: onnx.ModelProto, names: Sequence[str], images: Array) -
     """The named tensors of one run on `images` by ONNX Runtime, which is asked to rewrite nothing."""
     import onnxruntime
 
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    kept = {o.name for o in tapped.graph.output}
-    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in kept)
+    kept = {o.name for o in model.graph.output}
+    count = len(model.graph.output)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
         file = Path(folder) / "tapped.onnx"
-        onnx.save(tapped, file)
+        try:  # the outputs are added for the file alone: a copy of the model would be its weights once more
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in kept)
+            onnx.save(model, file)
+        finally:
+            del model.graph.output[count:]
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         image = session.get_inputs()[0]
         kind = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(image.type, "float32")

@@ -68,6 +68,13 @@ class Graph:
                 found.append(node)
         return found
 
+    def maker_through_casts(self, name: str) -> onnx.NodeProto | None:
+        """The node that computes tensor `name`, before it was cast; None where nothing does."""
+        node = self.producer.get(name)
+        while node is not None and node.op_type in ("Cast", "Identity"):
+            node = self.producer.get(node.input[0])
+        return node
+
 
 def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """`nodes` and those of their subgraphs."""

@@ -37,7 +37,8 @@ def sensitivity(
     if output.shape != stages.output.shape:
         return Check("sensitivity", False, {"shape": list(output.shape)}, "output has another shape than the network's")
     difference = _scaled(output, stages.output)
-    distance = float(np.linalg.norm(difference))
+    with np.errstate(over="ignore"):  # an uninitialised output may be too large for a square
+        distance = float(np.linalg.norm(difference))
     losses = Losses(difference)
     for path in stages.blocks:
         losses.add(path, "flat", _scaled(stages.without(path, "flat"), stages.output))
