@@ -30,8 +30,10 @@ def test_ctrl_c_ends_the_worker_too_and_a_script_needs_no_guard(tmp_path: Path) 
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     running = subprocess.Popen(
-        [sys.executable, str(script), str(mark)], env=environment, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, str(script), str(mark)], env=environment, stderr=subprocess.PIPE, text=True,
+        # a shell starts what runs in the background, these tests perhaps, deaf to Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
         while not mark.exists() and running.poll() is None and time.monotonic() < deadline:
