@@ -226,7 +226,7 @@ def test_forensics_figures_are_those_of_the_result_files() -> None:
         if form in ("stripped", "simplified", "stripped compiled", "simplified compiled"):
             shown += f" ({ratio['p5']:.3f}–{ratio['p95']:.3f})"
         assert shown in page, form
-    for row in json.loads((REPOSITORY / "results" / "export-amd-epyc-2.json").read_text()):
+    for row in json.loads((REPOSITORY / "results" / "export-amd-epyc-3.json").read_text()):
         if (row["model"], row["runtime"], row["flush_to_zero"]) != ("yolov13n", "onnxruntime", False):
             continue
         low, middle, high = row["to_published"]
