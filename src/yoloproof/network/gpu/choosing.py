@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -27,20 +28,23 @@ _CHOSEN: dict[tuple[Any, ...], int] = {}
 _CALLS, _REPLAYS = 8, 5
 
 
-class Choosing(nn.Module):
+class Choosing(nn.Module, ABC):
     """A module with several ways (`ways()`) to compute the same; the quickest for its shapes is taken from then on."""
 
     choice: int | None = None
     options = Options()
 
+    @abstractmethod
     def ways(self) -> int:
-        raise NotImplementedError
+        """How many there are."""
 
+    @abstractmethod
     def run(self, way: int, sources: list[Tensor], add: Tensor | None, half: bool) -> Tensor:
-        raise NotImplementedError
+        """The result by that way."""
 
+    @abstractmethod
     def identity(self) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """What, beside the shapes, decides which way is the quickest."""
 
     def forward(self, *x: Any, add: Tensor | None = None, half: bool = False) -> Tensor:
         """x: inputs [B, C_i, H, W] side by side; add: summed after the activation, or (half) before it, from half size."""
