@@ -45,8 +45,8 @@ from yoloproof.network.gpu import gpu_network
 from yoloproof.network.gpu.launch import Compilation, compilations, compile_ahead
 from yoloproof.network.simplify import simplify
 from yoloproof.proof.parity import TOLERANCES
+from yoloproof.proof.running import as_taken, running_checks
 from yoloproof.proof.verdict import Verdict
-from yoloproof.proof.verify import running_checks
 from yoloproof.runtime import SessionSpec, open_session
 from yoloproof.runtime.base import Outputs, Session, TensorSpec
 
@@ -167,7 +167,7 @@ def recorded(session: Session, images: Array) -> Recorded:
     """Answers to every input that `running_checks` asks about, whatever it asks in whichever order."""
     kept = Recorded(session.inputs, session.outputs, session.facts)
     noise = np.random.default_rng(0).random((1, *images.shape[1:]), np.float32)
-    for one in (*(image[None] for image in images), noise):
+    for one in as_taken(np.concatenate([images, noise]), session)[:, None]:
         kept.load(one)
         kept.answers[kept.key] = session.infer(one)
     return kept
@@ -257,7 +257,7 @@ def measured(
                 made.append((row, prove(proved, model, recorded(session, images), images)))
             else:
                 given = np.asarray(session.infer(batch_images)[0], np.float32)
-                made.append((row, prove(proved_batch, model, given, batch_images)))
+                made.append((row, prove(proved_batch, model, given, as_taken(batch_images, session))))
         print("\n".join(table([row for row, _ in made])), flush=True)
     torch.cuda.empty_cache()
     return made
