@@ -42,9 +42,11 @@ from yoloproof.measurement.machine import machine_facts
 from yoloproof.network import Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.network.gpu import gpu_network
-from yoloproof.network.gpu.launch import Compilation, compilations, compile_ahead
+from yoloproof.network.gpu.compiling import compile_ahead
+from yoloproof.network.gpu.launch import Compilation, compilations
 from yoloproof.network.simplify import simplify
 from yoloproof.proof.parity import TOLERANCES
+from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import as_taken, running_checks
 from yoloproof.proof.verdict import Verdict
 from yoloproof.runtime import SessionSpec, open_session
@@ -176,7 +178,7 @@ def recorded(session: Session, images: Array) -> Recorded:
 def proved(model: str, session: Recorded, images: Array, threads: int) -> dict[str, Any]:
     """As everywhere: against the network in float32 on the CPU."""
     torch.set_num_threads(threads)
-    checks = running_checks(session, loaded(model, "fused"), images, TOLERANCES["fp16"], lambda step: None)
+    checks = running_checks(session, Reference(loaded(model, "fused")), images, TOLERANCES["fp16"], lambda step: None)
     return Verdict(tuple(checks)).as_dict()
 
 

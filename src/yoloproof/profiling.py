@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from yoloproof.network.flops import flops
 from yoloproof.network.gpu import gpu_form_missing, gpu_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.onnx_file import read_onnx_file
-from yoloproof.proof import Verdict, verify
+from yoloproof.proof import Reference, Verdict, verify
 from yoloproof.results.published import published_for
 from yoloproof.runtime import Session, SessionSpec, open_session
 
@@ -69,13 +69,18 @@ class Row:
 
     request: Request
     spec: SessionSpec
-    network: Network | None
+    reference: Reference | None
     artifact: dict[str, Any]
     verdict: Verdict | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    gpu_form: bool = False
     accuracy: dict[str, Any] | None = None
     end_to_end: dict[str, Any] | None = None
+
+    @property
+    def network(self) -> Network | None:
+        return self.reference.network if self.reference else None
 
 
 @dataclass(frozen=True)
@@ -175,11 +180,16 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
         return _row_of_file(request, settings, engine_artifact(path), read_identity(path).onnx_metadata)
     say(f"{request.model}: loading")
     load = partial(load_network, request.model, random_weights=settings.random_weights)
-    network = load("fused")
+    reference = reference_of(request.model, settings.random_weights, _stamp(path))
+    network = reference.network
     spec = session_spec(request, settings, None)
+    form = gpu_form(request, settings.device)
     if request.runtime == "pytorch":
-        form = gpu_form(request, settings.device)
-        spec = replace(spec, network=partial(simplified_network, load, request.attention, settings.device, form))
+        build = partial(simplified_network, load, request.attention, settings.device, form)
+        spec = replace(spec, network=build)
+        if form:
+            say(f"{request.model}: compiling kernels for the GPU")
+            compile_form(build(), request, settings)
         described: dict[str, Any] = {
             "path": None,
             "format": "pytorch",
@@ -201,7 +211,19 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
         "precision": request.precision, "attention": request.attention, "simplified": list(rewrites),
         "imgsz": list(settings.imgsz), "batch": request.batch, "checkpoint_sha256": network.sha256,
     }  # fmt: skip
-    return Row(request, spec, network, described)
+    return Row(request, spec, reference, described, gpu_form=form)
+
+
+@lru_cache(maxsize=1)
+def reference_of(model: str, random_weights: bool, stamp: tuple[int, int] | None) -> Reference:
+    """The network that a model's rows, which come one after the other, are held against; `stamp` tells two files of the
+    same name apart."""
+    return Reference(load_network(model, random_weights=random_weights))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    found = path.stat() if path.is_file() else None
+    return (found.st_mtime_ns, found.st_size) if found else None
 
 
 def rewrites_for(runtime: str, device: str, attention: str) -> tuple[str, ...]:
@@ -214,13 +236,39 @@ def rewrites_for(runtime: str, device: str, attention: str) -> tuple[str, ...]:
 def gpu_form(request: Request, device: str) -> bool:
     """Whether PyTorch runs this row in our Triton kernels: fused attention in float16 on a GPU that has Triton."""
     wanted = device.startswith("cuda") and request.precision == "fp16" and request.attention == "fused"
-    return wanted and gpu_form_missing(device) is None
+    return wanted and request.runtime == "pytorch" and gpu_form_missing(device) is None
 
 
-def simplified_network(load: Callable[[str], Network], attention: str, device: str, form: bool = False) -> Network:
-    """For the PyTorch runtime, called in the process that runs it; `form`: as `gpu_network`."""
+def simplified_network(
+    load: Callable[[str], Network], attention: str, device: str, form: bool = False,
+    ways: Mapping[tuple[Any, ...], int] | None = None,
+) -> Network:  # fmt: skip
+    """For the PyTorch runtime, called in the process that runs it; `form`: as `gpu_network`, which need not choose its
+    `ways` anew where they are given."""
     network = simplify(load(attention), rewrites_for("pytorch", device, attention))
+    if ways:
+        from yoloproof.network.gpu.choosing import take_ways
+
+        take_ways(ways)
     return gpu_network(network) if form else network
+
+
+def compile_form(form: Network, request: Request, settings: Settings) -> None:
+    """Every kernel that the GPU form of a row may launch, by all CPUs at once."""
+    from yoloproof.network.gpu.compiling import compile_ahead
+    from yoloproof.network.gpu.launch import compilations
+
+    compile_ahead(compilations(form, (request.batch, 3, *settings.imgsz)))
+
+
+def with_ways_proved(row: Row) -> SessionSpec:
+    """The row's session as the processes that time it open it: the GPU form in the very ways that were proved."""
+    if not row.gpu_form or row.spec.network is None:
+        return row.spec
+    from yoloproof.network.gpu.choosing import chosen_ways
+
+    build: Callable[..., Network] = row.spec.network
+    return replace(row.spec, network=partial(build, ways=chosen_ways()))
 
 
 def exported(network: Network, request: Request, settings: Settings) -> Artifact:
@@ -303,19 +351,20 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
     with open_session(row.spec) as session:
         row.facts = dict(session.facts)
         what = f"{row.request.model}, {row.request.runtime} {row.request.precision} {row.request.attention}"
-        if row.network is None:
+        if row.reference is None or row.network is None:
             # a foreign file is shown to run; there is nothing to prove it by
             session.infer(images[: row.request.batch])
         else:
             say(f"{what}: proving")
-            network = _with_attention(row.network, "fused")
-            row.verdict = verify(row.spec.path, network, images, session=session, precision=row.request.precision)
+            _with_attention(row.network, "fused")
+            row.verdict = verify(row.spec.path, row.reference, images, session=session, precision=row.request.precision)
         if settings.data is not None:
             say(f"{what}: AP")
             row.accuracy = row_accuracy(session, row, settings.data, settings)
         if settings.stages:
             say(f"{what}: stages")
             row.end_to_end = stage_figures(session, settings)
+    row.spec = with_ways_proved(row)
     return row
 
 

@@ -61,6 +61,75 @@ def test_compilations_are_known_without_a_gpu():
     assert found == compilations(form, (1, 3, 320, 640))  # sizes of the picture compile nothing anew
 
 
+def test_compiling_ahead_is_done_once_and_where_it_fails_the_launch_is_left_to_say_why(monkeypatch, tmp_path):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from yoloproof.network.gpu import compiling
+    from yoloproof.network.gpu.launch import Compilation
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    unknown = {Compilation("no_such_kernel", (), ())}
+    assert compiling.compile_ahead(unknown, processes=1) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert compiling.compile_ahead(set(), processes=1) == 0  # nothing to compile, and that is marked
+    (mark,) = tmp_path.iterdir()
+    started = []
+    monkeypatch.setattr(compiling.subprocess, "run", lambda *a, **k: started.append(a))
+    assert compiling.compile_ahead(set(), processes=1) == 0
+    assert started == [], mark
+
+
+def test_compiling_ahead_on_a_gpu(monkeypatch, tmp_path):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device is visible")
+    from yoloproof.network.gpu import compiling, gpu_network
+    from yoloproof.network.gpu.launch import compilations
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    form = gpu_network(simplify(load_network("yolov12n", random_weights=True)))
+    some = set(sorted(compilations(form, (1, 3, 640, 640)), key=str)[:4])
+    assert compiling.compile_ahead(some, processes=2) == 4
+    assert compiling.compile_ahead(some, processes=2) == 0
+
+
+def test_a_tile_without_room_is_not_chosen(monkeypatch):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from triton.runtime.errors import OutOfResources
+
+    from yoloproof.network.gpu import choosing
+
+    def seconds(call):
+        if call == "too large":
+            raise OutOfResources(200_000, 100_000, "shared memory")
+        return {"slow": 2.0, "quick": 1.0}[call]
+
+    monkeypatch.setattr(choosing, "graph_seconds", seconds)
+    assert choosing.quickest(["too large", "slow", "quick"]) == 2
+
+
+def test_timing_takes_the_ways_that_were_proved(monkeypatch):
+    """What the proving process chose goes with the session's builder into the processes that time it."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    import pickle
+    from functools import partial
+
+    from yoloproof.network.gpu import choosing
+    from yoloproof.profiling import Request, Row, simplified_network, with_ways_proved
+    from yoloproof.runtime import SessionSpec
+
+    key = ("dense", 3, 2, 1, True, (16, 3, 3, 3), (((1, 3, 640, 640), 3),), True, False, True, torch.device("cuda:0"))
+    monkeypatch.setattr(choosing, "_CHOSEN", {key: 5})
+    load = partial(load_network, "yolov13n", random_weights=True)
+    build = partial(simplified_network, load, "fused", "cuda", True)
+    row = Row(Request("yolov13n", "pytorch", "fp16", "fused"), SessionSpec("pytorch", network=build), None, {})
+    assert with_ways_proved(row) is row.spec  # not the GPU form
+    row.gpu_form = True
+    sent = pickle.dumps(with_ways_proved(row).network)
+    choosing._CHOSEN.clear()
+    assert type(pickle.loads(sent)()).__name__ == "Network"
+    assert {key: 5} == choosing._CHOSEN
+
+
 @pytest.mark.parametrize("name", ["yolov13n", "yolov12n", "yolov13l"])
 def test_gpu_form_agrees_with_the_network(name):
     pytest.importorskip("triton", reason="Triton is not installed")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
 from yoloproof.network.wiring import Network
 from yoloproof.proof.parity import Tolerance, detection_parity, output_parity
-from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.proof.reference import Reference
+from yoloproof.proof.sensitivity import heard
 from yoloproof.proof.verdict import Check
 from yoloproof.runtime import Session
 
@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 
 def running_checks(
-    session: Session, network: Network, images: Array, tolerance: Tolerance, say: Callable[[str], None], seed: int = 0
+    session: Session, wanted: Reference, images: Array, tolerance: Tolerance, say: Callable[[str], None], seed: int = 0
 ) -> list[Check]:
     """Outputs on real and on random images, detections, sensitivity.
 
@@ -36,19 +36,19 @@ def running_checks(
         given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
     except YoloproofError as error:  # what is not finite, or cannot run, says so itself
         return [Check("outputs, real images", False, {}, str(error))]
-    reference = np.concatenate([_reference(network, image[None]) for image in images])
+    reference = np.concatenate([wanted.output(image[None]) for image in images])
     checks.append(output_parity(reference, given, tolerance, "real images"))
     say("outputs on random input")
-    checks.append(_random_parity(session, network, images.shape, tolerance, seed))
+    checks.append(_random_parity(session, wanted, images.shape, tolerance, seed))
     say("detections")
-    checks.append(_detections(network, reference, given, tolerance))
+    checks.append(_detections(wanted.network, reference, given, tolerance))
     say("sensitivity")
-    checks.append(sensitivity(network, images[:1], given[:1], tolerance.floor))
+    checks.append(heard(wanted.stages(images[:1]), given[:1], tolerance.floor))
     return checks
 
 
 def _random_parity(
-    session: Session, network: Network, shape: tuple[int, ...], tolerance: Tolerance, seed: int
+    session: Session, wanted: Reference, shape: tuple[int, ...], tolerance: Tolerance, seed: int
 ) -> Check:
     """Outputs on noise; of an artifact for any batch and size, on two images of another size than the real ones."""
     side = session.inputs[0].shape
@@ -66,7 +66,7 @@ def _random_parity(
         given = _run(session, noise, batch)
     except YoloproofError as error:
         return Check("outputs, random input", False, {"seed": seed, "shape": list(noise.shape)}, str(error))
-    return output_parity(_reference(network, noise), given, tolerance, "random input")
+    return output_parity(wanted.output(noise), given, tolerance, "random input")
 
 
 def as_taken(images: Array, session: Session) -> Array:
@@ -122,11 +122,6 @@ def _anchor_parity(reference: Array, given: Array, tolerance: Tolerance) -> Chec
     return Check(
         "detections", passed, figures, f"{int(same.sum())} of {len(a)} anchors match (random weights: no suppression)"
     )
-
-
-def _reference(network: Network, images: Array) -> Array:
-    with torch.inference_mode():
-        return np.asarray(network(torch.from_numpy(np.ascontiguousarray(images))).numpy(), np.float32)
 
 
 def _run(session: Session, images: Array, batch: int) -> Array:

@@ -28,12 +28,16 @@ LOST = 0.5  # share of a loss from which on it is there: halfway between a right
 def sensitivity(
     network: Network, images: Array, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
 ) -> Check:
-    """Compare the artifact's `output` for `images` [1, 3, H, W] with the network's own responses.
+    """Compare the artifact's `output` for `images` [1, 3, H, W] with the network's own responses, as `heard`."""
+    return heard(Stages(network, images), output, floor, progress)
+
+
+def heard(stages: Stages, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None) -> Check:
+    """Compare the artifact's `output` with the responses of the network that `stages` ran.
 
     floor -- a distance that rounding alone may make: what no loss explains fails above it, and "could not be checked"
     below. Distances are root mean squares over scores plus boxes in units of 100 px.
     """
-    stages = Stages(network, images)
     if output.shape != stages.output.shape:
         return Check("sensitivity", False, {"shape": list(output.shape)}, "output has another shape than the network's")
     difference = _scaled(output, stages.output)
@@ -139,12 +143,18 @@ class Stages:
     def __init__(self, network: Network, images: Array) -> None:
         self.network, self.images = network, torch.from_numpy(images)
         self.blocks = [path for path, module in network.named_modules() if isinstance(module, AAttn)]
+        self._lost: dict[tuple[str, str], Array] = {}
         with torch.inference_mode():
             self.kept = self._layers([], 0)
             self.output = self._head(self.kept)
 
     def without(self, path: str, how: str) -> Array:
         """The output [1, 4 + nc, A] with the attention at `path` "flat" (q and k zero) or "silent" (its output zero)."""
+        if (path, how) not in self._lost:
+            self._lost[path, how] = self._without(path, how)
+        return self._lost[path, how]
+
+    def _without(self, path: str, how: str) -> Array:
         block = self.network.get_submodule(path)
         assert isinstance(block, AAttn)
         start = int(path.split(".")[1])

@@ -20,6 +20,7 @@ from yoloproof.onnx_file import load_onnx
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.blocks import block_parity
 from yoloproof.proof.parity import TOLERANCES, Tolerance
+from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import as_taken, batch_of, filled, running_checks
 from yoloproof.proof.suppression import engine_checks, is_suppressed, suppression_check, without_suppression
 from yoloproof.proof.verdict import Check, Verdict
@@ -31,7 +32,7 @@ SAYS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}  # a session's
 
 def verify(
     artifact: Path | None,
-    network: Network,
+    network: Network | Reference,
     images: Array,
     *,
     session: Session | None = None,
@@ -42,6 +43,7 @@ def verify(
 
     artifact -- the file; None for a network that runs as it is, which only a session can show. With suppression inside,
         an ONNX file is proved without it, and the suppression by itself
+    network -- as a Reference, it answers what several artifacts ask once for all of them
     images -- letterboxed real images [n, 3, H, W] of the artifact's size, 0…1
     session -- the artifact opened in the runtime it is meant for; without one, an ONNX file opens in ONNX Runtime
     precision -- what rounding is allowed for ("fp32", "fp16", "bf16"); by default what the artifact claims, or its
@@ -50,6 +52,8 @@ def verify(
     """
     path = Path(artifact) if artifact is not None else None
     is_onnx = path is not None and path.suffix == ".onnx"
+    reference = network if isinstance(network, Reference) else Reference(network)
+    network = reference.network
     metadata, seed = stated(path)
     say = progress or (lambda step: None)
     with ExitStack() as stack:
@@ -64,11 +68,11 @@ def verify(
             raise YoloproofError(f"precision '{precision}' is none of {', '.join(TOLERANCES)}")
         tolerance = TOLERANCES[precision]
         if is_onnx and path is not None:
-            return Verdict(tuple(_of_onnx(path, session, network, images, metadata, tolerance, say, seed, stack)))
+            return Verdict(tuple(_of_onnx(path, session, reference, images, metadata, tolerance, say, seed, stack)))
         built = [engine_check(read_identity(path), network)] if path is not None and path.suffix == ".engine" else []
         if is_suppressed(session):
             return Verdict((*built, *engine_checks(session, network, images, tolerance, metadata)))
-        return Verdict((*built, *running_checks(session, network, images, tolerance, say, seed)))
+        return Verdict((*built, *running_checks(session, reference, images, tolerance, say, seed)))
 
 
 def engine_check(engine: EngineIdentity, network: Network) -> Check:
@@ -84,10 +88,10 @@ def engine_check(engine: EngineIdentity, network: Network) -> Check:
 
 
 def _of_onnx(
-    path: Path, session: Session, network: Network, images: Array, metadata: Mapping[str, Any], tolerance: Tolerance,
+    path: Path, session: Session, reference: Reference, images: Array, metadata: Mapping[str, Any], tolerance: Tolerance,
     say: Callable[[str], None], seed: int, stack: ExitStack,
 ) -> list[Check]:  # fmt: skip
-    model = load_onnx(path)
+    model, network = load_onnx(path), reference.network
     extra = []
     if is_suppressed(session):
         say("suppression")
@@ -98,7 +102,7 @@ def _of_onnx(
         model, session = cut.raw, cut.session
     say("graph audit")
     checks = [*graph_audit(model, network, metadata), _names(network, model, metadata)]
-    checks += running_checks(session, network, images, tolerance, say, seed)
+    checks += running_checks(session, reference, images, tolerance, say, seed)
     say("blocks")
     batch = batch_of(session)
     checks.append(block_parity(model, network, filled(as_taken(images[:batch], session), batch), tolerance))

@@ -40,7 +40,8 @@ def gpu_network(network: Network, *, overlap: bool = True, early_start: bool | N
     """The GPU form of a network simplified with DEFAULT_REWRITES, for float16 on CUDA; `network` is left alone.
 
     overlap, early_start -- see `gpu.launch.Options`; early_start None: where the current CUDA device can
-    Every convolution times its ways at its first run, so run it once before capturing it.
+    Every convolution times its ways at its first run, so run it once before capturing it. `gpu.choosing.take_ways` spares
+    that, `gpu.compiling.compile_ahead` the minutes that compiling takes then.
     Raises YoloproofError without Triton, for another simplification, or an attention that is not "fused".
     """
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from triton.runtime.errors import OutOfResources
 
 from yoloproof.network.gpu import kernels, token_kernels
 from yoloproof.network.gpu.launch import Options, flat, fresh, launch, pixels, recording, tiles
@@ -61,11 +62,25 @@ class Choosing(nn.Module, ABC):
         return self.run(self.choice, sources, add, half)
 
 
+def chosen_ways() -> dict[tuple[Any, ...], int]:
+    """What was chosen in this process so far; another process takes it over with `take_ways`."""
+    return dict(_CHOSEN)
+
+
+def take_ways(chosen: Mapping[tuple[Any, ...], int]) -> None:
+    _CHOSEN.update(chosen)
+
+
 def quickest(calls: list[Callable[[], Tensor]]) -> int:
-    """Index of the call that takes the least device time, each replayed from a CUDA graph."""
+    """Index of the call that takes the least device time; a tile that this GPU has no room for takes forever."""
     if len(calls) == 1:
         return 0
-    seconds = [graph_seconds(call) for call in calls]
+    seconds = []
+    for call in calls:
+        try:
+            seconds.append(graph_seconds(call))
+        except OutOfResources:
+            seconds.append(float("inf"))
     return seconds.index(min(seconds))
 
 

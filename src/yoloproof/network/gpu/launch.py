@@ -1,21 +1,16 @@
-"""Launching: kernels, what is recorded of them so that they can be compiled ahead, and work side by side."""
+"""Launching: kernels, what is recorded of them so that they can be compiled ahead (compiling.py), work side by side."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from yoloproof.network.gpu import kernels, token_kernels
 
 
 @dataclass(frozen=True)
@@ -91,24 +86,6 @@ def compilations(network: nn.Module, shape: Sequence[int]) -> set[Compilation]:
     with recorded() as found, torch.inference_mode():
         network(images)
     return found
-
-
-def compile_ahead(wanted: set[Compilation], processes: int | None = None) -> int:
-    """Compile into Triton's cache on disk, in `processes` processes (default: one per CPU); the number compiled.
-
-    One after the other, at their first launch, they take a minute or two.
-    """
-    count = processes or os.cpu_count() or 1
-    ordered = sorted(wanted, key=str)
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        return sum(pool.map(_compiled, ordered, chunksize=max(1, len(ordered) // (8 * count))))
-
-
-def _compiled(wanted: Compilation) -> int:
-    kernel = getattr(kernels, wanted.kernel, None) or getattr(token_kernels, wanted.kernel)
-    arguments = [getattr(torch, a) if isinstance(a, str) else a for a in wanted.arguments]
-    kernel.warmup(*arguments, grid=(1,), **dict(wanted.constants))
-    return 1
 
 
 def together(options: Options, *calls: Callable[[], Any]) -> list[Any]:
