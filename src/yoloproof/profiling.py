@@ -88,6 +88,7 @@ class Settings:
     """What holds for all rows.
 
     imgsz -- (height, width); images -- real ones, for proof and timing; folder -- where artifacts are put
+    random_weights -- for models that are named; a file keeps its own
     data -- an annotated set whose AP every row gets; stages -- preprocessing, inference and suppression apart, too
     bar -- told the name and the share of an engine's build
     """
@@ -179,8 +180,9 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     if path.suffix == ".engine":
         return _row_of_file(request, settings, engine_artifact(path), read_identity(path).onnx_metadata)
     say(f"{request.model}: loading")
-    load = partial(load_network, request.model, random_weights=settings.random_weights)
-    reference = reference_of(request.model, settings.random_weights, _stamp(path))
+    random_weights = settings.random_weights and request.model in VARIANTS
+    load = partial(load_network, request.model, random_weights=random_weights)
+    reference = reference_of(request.model, random_weights, _stamp(path))
     network = reference.network
     spec = session_spec(request, settings, None)
     form = gpu_form(request, settings.device)
@@ -382,7 +384,7 @@ def row_accuracy(session: Session, row: Row, folder: Path, settings: Settings) -
 @cache
 def float32_ap(model: str, folder: Path, settings: Settings) -> float | None:
     """AP of the network itself, in float32 on the CPU: once per model, however many rows are held against it."""
-    load = partial(load_network, model, random_weights=settings.random_weights)
+    load = partial(load_network, model, random_weights=settings.random_weights and model in VARIANTS)
     plain = SessionSpec(
         "pytorch", None, "cpu", settings.threads, "float32", network=partial(simplified_network, load, "fused", "cpu")
     )

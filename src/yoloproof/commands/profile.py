@@ -41,7 +41,8 @@ def profile(
     ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="preprocessing, inference, suppression apart, too")] = False,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")
+        bool,
+        typer.Option("--random-weights", help="seeded random weights instead of official ones; a file keeps its own"),
     ] = False,
     flush_to_zero: Annotated[
         bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")
