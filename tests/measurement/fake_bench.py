@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from yoloproof.measurement import Subject
+from yoloproof.measurement.gauge import Gauge
 from yoloproof.measurement.processes import WorkerDied
 from yoloproof.measurement.worker import Job, timed_process
 from yoloproof.runtime.base import Session, SessionSpec
@@ -79,6 +80,7 @@ class FakeBench:
     jobs: list[Job] = field(default_factory=list)
     dies_in: dict[int, int] = field(default_factory=dict)
     interrupted_in: dict[int, int] = field(default_factory=dict)
+    gauge: Gauge | None = None
 
     def subject(self, name: str, **settings: Any) -> Subject:
         flush = settings.pop("flush_to_zero", False)
@@ -100,7 +102,7 @@ class FakeBench:
     def executor(self, job: Job, take: Callable[[dict[str, Any]], None]) -> None:
         """Like `run_worker`; after so many events of a process it dies, or the user presses Ctrl-C."""
         self.jobs.append(job)
-        for number, event in enumerate(self.events(job)):
+        for number, event in enumerate(self.events(job, gauge=self.gauge)):
             if number == self.dies_in.get(job.process):
                 raise WorkerDied("the worker process was killed by SIGKILL")
             if number == self.interrupted_in.get(job.process):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,14 +199,16 @@ def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
         Subject("good", SessionSpec("onnxruntime", path, threads=1), (32, 32)),
         Subject("missing", SessionSpec("onnxruntime", tmp_path / "none.onnx"), (32, 32)),
     ]
-    good, missing = measure(subjects, quick(LATENCY), images(4))
-    assert [p.complete for p in good.processes] == [True] * 3
+    good, missing = measure(subjects, replace(quick(LATENCY), wait_max_s=2.0), images(4))
+    assert len(good.processes) >= 3  # more on a host that others slow
+    assert all(p.complete for p in good.processes)
     assert good.summary is not None
     assert 0 < good.summary["median_s"] < good.summary["p99_s"] < 1
     assert good.facts["name"] == "onnxruntime"
     assert good.run.machine["cpu"]["logical_cores"] >= 1
     assert good.processes[0].timer["cost_s"] < 1e-4
     assert all(p.cpu["wall_s"] > 0 for p in good.processes)
+    assert all(len(p.gauge_s) == len(p.turns) > 0 < min(p.gauge_s) for p in good.processes)
     assert missing.summary is None
     assert missing.error is not None
     assert "none.onnx" in missing.error

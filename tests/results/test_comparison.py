@@ -195,6 +195,14 @@ def test_a_disturbed_run_is_told_from_another_only_beyond_what_the_disturbance_e
     assert any("noisy_neighbour: by that alone" in note for note in row.notes)
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "faster"), (1.45, "cannot tell")])
+def test_what_a_slowed_host_disturbed_is_no_doubt_once_it_is_set_aside(factor: float, verdict: str) -> None:
+    warning = {"code": "host_slowed", "evidence": "", "advice": "", "level_factor": factor}
+    (row,) = compare_results(result(entry(0.05, warnings=[warning])), result(entry(0.045)), ratio_of)
+    assert row.verdict == verdict
+    assert any("host_slowed: by that alone" in note for note in row.notes) is (factor > 1)
+
+
 def test_the_table_fits_and_carries_its_notes() -> None:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(comparison_table(compare_results(result(entry(0.05)), result(entry(0.04)), ratio_of)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from yoloproof.measurement.gauge import SLOWED
 from yoloproof.measurement.processes import WorkerDied
 from yoloproof.measurement.protocol import Protocol
 from yoloproof.measurement.records import ProcessSamples, Progress, Subject
@@ -17,6 +18,7 @@ class Collector:
     samples -- per subject, one record per process it took part in
     facts -- per subject, its session's account
     failed -- subject index → what went wrong; such a subject joins no further process
+    best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it
     """
 
     def __init__(self, subjects: Sequence[Subject], protocol: Protocol, progress: Progress | None = None) -> None:
@@ -24,6 +26,8 @@ class Collector:
         self.samples: list[list[ProcessSamples]] = [[] for _ in subjects]
         self.facts: list[dict[str, Any]] = [{} for _ in subjects]
         self.failed: dict[int, str] = {}
+        self.best_s: float | None = None
+        self.waited_s = 0.0
         self._protocol = protocol
         self._progress = progress
         self._process = 0
@@ -40,6 +44,18 @@ class Collector:
         for index in job.subjects:
             self._shares[index] = 0.0
             self.samples[index].append(ProcessSamples(job.process))
+
+    def slowed(self) -> set[int]:
+        """Numbers of the processes in which the host was slowed for more than a quarter of some subject's turns."""
+        if self.best_s is None:
+            return set()
+        limit = SLOWED * self.best_s
+        return {
+            record.process
+            for records in self.samples
+            for record in records
+            if sum(reading > limit for reading in record.gauge_s) > len(record.gauge_s) / 4
+        }
 
     def any_samples(self) -> bool:
         return any(record.samples_s for records in self.samples for record in records)
@@ -67,6 +83,8 @@ class Collector:
         elif kind == "samples":
             self._add_samples(record, event)
             self._shares[index] = event["share"]
+        elif kind == "watched":
+            self._watched(record, event)
         elif kind == "complete":
             record.complete = True
         elif kind == "failed":
@@ -95,9 +113,21 @@ class Collector:
         for key, value in event["cpu"].items():
             record.cpu[key] = record.cpu.get(key, 0.0) + value
 
+    def _watched(self, record: ProcessSamples, event: dict[str, Any]) -> None:
+        """What the host did during the turn before; its samples go aside where the worker takes the turn again."""
+        self.best_s = min(event["best_s"], self.best_s or event["best_s"])
+        self.waited_s += event["waited_s"]
+        if not event["again"]:
+            record.gauge_s.append(event["gauge_s"])
+            return
+        kept = len(record.samples_s) - record.turns.pop()
+        record.set_aside_s += record.samples_s[kept:]
+        for column in (record.samples_s, record.load_s, record.fetch_s, record.device_s or []):
+            del column[kept:]
+
     def _report(self, what: str) -> None:
         if self._progress is None:
             return
         share = sum(self._shares.values()) / len(self.subjects)
-        done = (self._process + share) / self._protocol.processes
-        self._progress(f"process {self._process + 1}/{self._protocol.processes}, {what}", min(done, 1.0))
+        planned = max(self._protocol.processes, self._process + 1)  # more where the host was slowed
+        self._progress(f"process {self._process + 1}/{planned}, {what}", min((self._process + share) / planned, 1.0))

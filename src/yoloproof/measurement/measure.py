@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,9 @@ from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts, usable_cores
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
 from yoloproof.measurement.protocol import Protocol
-from yoloproof.measurement.records import Measurement, ProcessSamples, Progress, Run, Subject
+from yoloproof.measurement.records import Measurement, Progress, Run, Subject
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
-from yoloproof.measurement.statistics import summarize
+from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, summarize
 from yoloproof.measurement.worker import Job
 
 Images = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
@@ -59,9 +58,14 @@ def measure(
     before = machine_facts(device)
     with _image_files(arrays) as files, watch(device) as watcher:
         try:
-            for process in range(protocol.processes):
+            for process in range(2 * protocol.processes):
+                if process - len(collector.slowed()) >= protocol.processes:
+                    break
                 for company in _companies(subjects, collector.failed):
-                    job = Job(process, company, {i: files[i] for i in company}, protocol, seed)
+                    wait_s = max(0.0, protocol.wait_max_s - collector.waited_s)
+                    job = Job(
+                        process, company, {i: files[i] for i in company}, protocol, seed, collector.best_s, wait_s
+                    )
                     _run_process(executor, job, collector)
         except KeyboardInterrupt:
             if not collector.any_samples():
@@ -69,10 +73,16 @@ def measure(
             interrupted = True
     machine = {**before, "device": device, "during": watcher.readings(), "after": changing_facts(device)}
     run = Run({**protocol.as_dict(), "seed": seed}, machine, machine_warnings(machine), interrupted)
-    return [
-        _measurement(subject, collector.samples[i], collector.facts[i], collector.failed.get(i), zero[i], protocol, run)
-        for i, subject in enumerate(subjects)
-    ]
+    aside = _to_set_aside(collector, protocol)
+    return [_measurement(subject, collector, i, zero[i], protocol, run, aside) for i, subject in enumerate(subjects)]
+
+
+def _to_set_aside(collector: Collector, protocol: Protocol) -> set[int]:
+    """Processes that the host slowed, where so many others are left that they carry an interval, or as many as planned;
+    else none, and the warning `host_slowed` says what that means."""
+    slowed = collector.slowed()
+    left = max((len({r.process for r in records if r.complete} - slowed) for records in collector.samples), default=0)
+    return slowed if left >= min(LEAST_FOR_INTERVAL, protocol.processes) else set()
 
 
 def _run_process(executor: Executor, job: Job, collector: Collector) -> None:
@@ -86,19 +96,23 @@ def _run_process(executor: Executor, job: Job, collector: Collector) -> None:
 
 def _measurement(
     subject: Subject,
-    processes: list[ProcessSamples],
-    facts: dict[str, Any],
-    error: str | None,
+    collector: Collector,
+    index: int,
     zero: bool,
     protocol: Protocol,
     run: Run,
+    aside: set[int],
 ) -> Measurement:
-    complete = sum(process.complete for process in processes)
-    partial = complete < protocol.processes
+    taken, facts, error = collector.samples[index], collector.facts[index], collector.failed.get(index)
+    processes = [process for process in taken if process.process not in aside]
+    set_aside = [process for process in taken if process.process in aside]
+    partial = sum(process.complete for process in taken) < protocol.processes
     summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
     cores = usable_cores(run.machine["cpu"])
-    warnings = subject_warnings(processes, summary, protocol, error, zero_input=zero, cores=cores)
-    return Measurement(subject, processes, facts, summary, warnings, partial, error, run)
+    warnings = subject_warnings(
+        processes, summary, protocol, error, zero_input=zero, cores=cores, set_aside=set_aside, best_s=collector.best_s
+    )
+    return Measurement(subject, processes, facts, summary, warnings, partial, error, run, set_aside)
 
 
 def _companies(subjects: Sequence[Subject], failed: Mapping[int, str]) -> Iterator[dict[int, Subject]]:

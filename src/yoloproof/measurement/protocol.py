@@ -19,6 +19,7 @@ class Protocol:
     settle_max_s -- go on warming up until temperature, clocks and latency stand still, at most so long; 0: do not wait
     runs, seconds -- timed inferences per artifact and process: at least so many and at least so long (pauses count)
     engine_runs -- `runs` where the runtime is TensorRT or TensorRT-RTX, if another number
+    wait_max_s -- on a CPU: how long a whole run may wait for a host that others slow, and take slowed turns again (gauge.py)
     turn_s -- how long an artifact runs before the next one's turn; 0: one artifact after the other
     pause_s -- a pause before each inference
     images -- "given": the caller's images in rotation; "zeros": what ProfileModels sends
@@ -36,6 +37,7 @@ class Protocol:
     runs: int = 20
     seconds: float = 4.0
     engine_runs: int | None = None
+    wait_max_s: float = 0.0
     turn_s: float = 0.5
     pause_s: float = 0.0
     images: str = "given"
@@ -58,7 +60,11 @@ class Protocol:
 
 
 _ROWS = (
-    Protocol("latency", "real images in rotation, six fresh processes, artifacts interleaved; transfers apart"),
+    Protocol(
+        "latency",
+        "real images in rotation, six fresh processes, artifacts interleaved; transfers apart",
+        wait_max_s=120.0,
+    ),
     Protocol(
         "sustained",
         "back to back until temperature, clocks and latency stand still, then 60 s",
@@ -121,6 +127,7 @@ def quick(protocol: Protocol) -> Protocol:
         warmup_runs=min(protocol.warmup_runs, 2),
         warmup_s=min(protocol.warmup_s, 0.2),
         settle_max_s=0.0,
+        wait_max_s=0.0,
         runs=min(protocol.runs, 5),
         engine_runs=None if protocol.engine_runs is None else min(protocol.engine_runs, 50),
         seconds=min(protocol.seconds, 0.5),

@@ -42,11 +42,13 @@ class StabilityWarning:
 
 @dataclass
 class ProcessSamples:
-    """One subject in one fresh process. All lists are in the order of the clock and nothing is left out.
+    """One subject in one fresh process. All lists are in the order of the clock and nothing is thrown away.
 
     cold_start_s -- open_s (session made ready) + first_inference_s (load, execute, fetch)
     opened_after -- how many other subjects this process had opened before: 0 also paid for loading the runtime library
     samples_s -- the timed step; load_s, fetch_s -- the transfers around each; device_s -- the device's own clock
+    gauge_s -- before and after each turn, the slower reading of the host's speed (gauge.py); set_aside_s -- samples of turns
+    that the host was slowed in and that were taken again
     turns -- how many samples each turn gave; warmup_s holds the inferences after a switch of subject too
     complete -- the process ran to the protocol's end for this subject
     """
@@ -62,6 +64,8 @@ class ProcessSamples:
     load_s: list[float] = field(default_factory=list)
     fetch_s: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
+    gauge_s: list[float] = field(default_factory=list)
+    set_aside_s: list[float] = field(default_factory=list)
     settled: bool | None = None
     complete: bool = False
     timer: dict[str, float] = field(default_factory=dict)
@@ -90,6 +94,7 @@ class Run:
 class Measurement:
     """One subject's samples and what they come to.
 
+    processes -- those the summary stands on; set_aside -- those that the host slowed, where enough others are left
     facts -- the session's own account of how it ran
     summary -- see `statistics.summarize`; None where there is not one sample
     partial -- not every process ran to the end; `error` says why where an inference or a process failed
@@ -103,12 +108,14 @@ class Measurement:
     partial: bool
     error: str | None
     run: Run
+    set_aside: list[ProcessSamples] = field(default_factory=list)
 
     def as_entry(self) -> dict[str, Any]:
         """The measured keys of a result file's entry."""
         return {
             "runtime": self.facts,
             "processes": [process.as_dict() for process in self.processes],
+            "processes_set_aside": [process.as_dict() for process in self.set_aside],
             "summary": self.summary,
             "warnings": [warning.as_dict() for warning in self.warnings],
             "partial": self.partial,

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.signal import find_peaks
 from scipy.stats import gaussian_kde, kendalltau
 
+from yoloproof.measurement.gauge import SLOWED
 from yoloproof.measurement.nvml import THROTTLING
 from yoloproof.measurement.protocol import Protocol
 from yoloproof.measurement.records import ProcessSamples, StabilityWarning
@@ -39,9 +40,15 @@ def subject_warnings(
     *,
     zero_input: bool = False,
     cores: float = 1.0,
+    set_aside: Sequence[ProcessSamples] = (),
+    best_s: float | None = None,
 ) -> list[StabilityWarning]:
-    """What one subject's samples say against its figure; `cores`: how many this process may use."""
-    found = [*_cut_short(processes, protocol, error)]
+    """What one subject's samples say against its figure.
+
+    cores -- how many this process may use
+    set_aside, best_s -- processes that the figure does not stand on, and the quickest reading of the host's speed
+    """
+    found = [*_cut_short([*processes, *set_aside], protocol, error), *_about_the_host(processes, set_aside, best_s)]
     if summary is not None:
         measured = [p for p in processes if p.samples_s]
         found += [*_about_the_protocol(summary, protocol, zero_input), *_about_the_timer(measured, summary)]
@@ -231,6 +238,34 @@ def _about_the_neighbours(processes: Sequence[ProcessSamples], cores: float) -> 
             f"other programs kept {others / wall:.1f} of {cores:g} cores busy while this was timed",
             "stop them, or compare only what was timed side by side in one run",
             1 / left if left > 0.05 else None,
+        )
+
+
+def _about_the_host(
+    processes: Sequence[ProcessSamples], set_aside: Sequence[ProcessSamples], best_s: float | None
+) -> Iterator[StabilityWarning]:
+    """A host that others slowed: what was set aside for it, or by what factor it may have moved the figure."""
+    if best_s is None:
+        return
+    readings = [reading for p in processes for reading in p.gauge_s]
+    slowed = [reading / best_s for reading in readings if reading > SLOWED * best_s]
+    advice = "quiet the host, or rent a whole one; compare only what was timed side by side in one run"
+    if len(slowed) > len(readings) / 4:
+        yield StabilityWarning(
+            "host_slowed",
+            f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} "
+            "turns, and waiting did not help: others slow this host",
+            advice,
+            max(slowed),
+        )
+    elif set_aside or any(p.set_aside_s for p in processes):
+        again = sum(len(p.set_aside_s) for p in [*processes, *set_aside])
+        yield StabilityWarning(
+            "host_slowed",
+            f"others slow this host at times: {again} samples of turns around which fixed matrix products were slow, and "
+            f"{len(set_aside)} whole processes, are set aside and were taken again",
+            advice,
+            1.0,
         )
 
 

@@ -30,6 +30,7 @@ from yoloproof.measurement.records import ProcessSamples
 CONFIDENCE = 0.95
 # The lowest confidence that still goes by the name of 95 %: five processes' 93.75 %.
 ACCEPTED = 0.93
+LEAST_FOR_INTERVAL = 5
 
 
 @dataclass(frozen=True)

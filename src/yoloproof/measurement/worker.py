@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.measurement.clock import Clock, WallClock, timer_facts
+from yoloproof.measurement.gauge import Gauge, HostWatch, matrix_gauge
 from yoloproof.measurement.load import cpu_meter
 from yoloproof.measurement.protocol import Protocol
 from yoloproof.measurement.records import Step, Subject
@@ -40,13 +41,18 @@ REPORT_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is to do: subjects by their index in the whole run, each with its images' file or array."""
+    """What one process is to do: subjects by their index in the whole run, each with its images' file or array.
+
+    best_s, wait_s -- for `HostWatch`: the quickest reading of earlier processes, and what is left of the run's waiting
+    """
 
     process: int
     subjects: dict[int, Subject]
     images: dict[int, Path | NDArray[np.float32]]
     protocol: Protocol
     seed: int
+    best_s: float | None = None
+    wait_s: float = 0.0
 
 
 @dataclass
@@ -78,9 +84,14 @@ def timed_process(
     clock: Clock,
     open_session: Opener,
     thermometer: Thermometer | None = None,
+    gauge: Gauge | None = None,
 ) -> None:
-    """Run `job` to its end. A subject that raises is reported, closed and left out of the later turns."""
+    """Run `job` to its end. A subject that raises is reported, closed and left out of the later turns.
+
+    gauge -- read between turns; a turn that the host was slowed in is taken again as long as `job.wait_s` lasts
+    """
     emit({"event": "start", "timer": timer_facts(clock)})
+    watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s)
     order = random.Random(f"{job.seed}/{job.process}")
     runners = _opened(job, emit, clock, open_session)
     try:
@@ -88,7 +99,7 @@ def timed_process(
             if job.protocol.turn_s:
                 for runner in list(runners):
                     _guarded(runners, runner, emit, lambda r: _warm_up(r, job.protocol, emit, clock, thermometer))
-                _take_turns(runners, job.protocol, order, emit, clock)
+                _take_turns(runners, job.protocol, order, emit, clock, watch)
             else:
                 for runner in order.sample(runners, len(runners)):
                     _guarded(runners, runner, emit, lambda r: _alone(r, job.protocol, emit, clock, thermometer))
@@ -135,6 +146,7 @@ def _alone(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, thermo
     """Warm-up and one turn to the end, with no other subject between."""
     _warm_up(runner, protocol, emit, clock, thermometer)
     _turn(runner, protocol, False, emit, clock)
+    _completed(runner, protocol, emit)
 
 
 def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, thermometer: Thermometer | None) -> None:
@@ -162,12 +174,14 @@ def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, ther
     emit({"event": "warmup", "subject": runner.index, "settled": still, **_columns(steps, protocol)})
 
 
-def _take_turns(runners: list[_Runner], protocol: Protocol, order: random.Random, emit: Emit, clock: Clock) -> None:
+def _take_turns(
+    runners: list[_Runner], protocol: Protocol, order: random.Random, emit: Emit, clock: Clock, watch: HostWatch | None
+) -> None:
     """Rounds in which every unfinished subject has one turn, in a new random order each round."""
-    several = len(runners) > 1
+    cold = len(runners) > 1 or watch is not None
     while runners:
         for runner in order.sample(runners, len(runners)):
-            _guarded(runners, runner, emit, lambda r: _turn(r, protocol, several, emit, clock))
+            _guarded(runners, runner, emit, lambda r: _watched_turn(r, protocol, cold, emit, clock, watch))
         for runner in [r for r in runners if _finished(r, protocol)]:
             runners.remove(runner)
             runner.session.close()
@@ -177,19 +191,44 @@ def _finished(runner: _Runner, protocol: Protocol) -> bool:
     return runner.done >= runner.runs and runner.spent_s >= protocol.seconds
 
 
-def _turn(runner: _Runner, protocol: Protocol, several: bool, emit: Emit, clock: Clock) -> None:
-    """Time the subject for `turn_s`, or to its end. After a switch the first inference finds the caches full of
-    another network: it goes to the warm-ups."""
+def _watched_turn(
+    runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Clock, watch: HostWatch | None
+) -> None:
+    """A turn between two looks at the host's speed. One in which it was slowed is to be taken again while there is time."""
+    if watch is None:
+        _turn(runner, protocol, cold, emit, clock)
+    else:
+        left, done, spent = watch.wait_s, runner.done, runner.spent_s
+        before = watch.wait()
+        start = clock.now()
+        _turn(runner, protocol, cold, emit, clock)
+        taken = clock.now() - start
+        reading = max(before, watch.read())
+        again = watch.slowed(reading) and watch.wait_s > 0
+        if again:
+            watch.wait_s -= taken
+            runner.done, runner.spent_s = done, spent
+        waited = {"gauge_s": reading, "best_s": watch.best_s, "again": again, "waited_s": left - watch.wait_s}
+        emit({"event": "watched", "subject": runner.index, **waited})
+    _completed(runner, protocol, emit)
+
+
+def _completed(runner: _Runner, protocol: Protocol, emit: Emit) -> None:
+    if _finished(runner, protocol):
+        emit({"event": "complete", "subject": runner.index})
+
+
+def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Clock) -> None:
+    """Time the subject for `turn_s`, or to its end. After a switch, or a look at the host's speed, the first inference
+    finds the caches full of something else (`cold`): it goes to the warm-ups."""
     emit({"event": "turn", "subject": runner.index, "step": "sample"})
-    if several:
+    if cold:
         emit({"event": "warmup", "subject": runner.index, **_columns([_inference(runner, protocol, clock)], protocol)})
     turn_end = clock.now() + protocol.turn_s if protocol.turn_s else float("inf")
     goes_on = False
     while not _finished(runner, protocol) and clock.now() < turn_end:
         _stretch(runner, protocol, turn_end, goes_on, emit, clock)
         goes_on = True
-    if _finished(runner, protocol):
-        emit({"event": "complete", "subject": runner.index})
 
 
 def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool, emit: Emit, clock: Clock) -> None:
@@ -296,7 +335,8 @@ def main(job_file: str) -> None:
 
     devices = {subject.spec.device for subject in job.subjects.values()}
     thermometer = thermometer_of(max(devices)) if job.protocol.settle_max_s else None
-    timed_process(job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer)
+    gauge = matrix_gauge() if job.protocol.wait_max_s and devices == {"cpu"} else None
+    timed_process(job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer, gauge=gauge)
     emit({"event": "end"})
 
 

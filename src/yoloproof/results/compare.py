@@ -23,7 +23,7 @@ KEY = ("attention", "precision", "imgsz", "batch")
 SETTINGS = ("threads", "provider", "precision", "cuda_graph", "compile", "channels_last", "tf32")
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
 # by what factor (`level_factor`) it may have moved the level. Within one run both sides suffered alike.
-LEVEL_CODES = ("noisy_neighbour", "throttled", "clocks_moved", "drift", "not_settled")
+LEVEL_CODES = ("noisy_neighbour", "host_slowed", "throttled", "clocks_moved", "drift", "not_settled")
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ def _doubts(runs: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, An
         if warning.get("code") in LEVEL_CODES:
             factor = warning.get("level_factor")
             known = float(factor) if isinstance(factor, (int, float)) else math.inf
+            if known == 1:  # what was disturbed is set aside
+                continue
             doubts[warning["code"]] = max(doubts.get(warning["code"], 1.0), known)
     return doubts
 

@@ -1,0 +1,158 @@
+"""A host that others slow: what was taken then is taken again, or set aside, or warned of. On a fake host and clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
+
+from yoloproof.measurement import PROTOCOLS, Measurement, Protocol, measure, quick
+from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, matrix_gauge
+from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, median_interval
+
+LATENCY = PROTOCOLS["latency"]
+READING_S = 0.001
+
+
+@dataclass
+class FakeHost:
+    """Slowed during `spells` (seconds since its start): networks by 1.6, the gauge by 1.45, as was seen."""
+
+    clock: FakeClock
+    spells: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        self.start = self.clock.time_s
+
+    def slowed(self) -> bool:
+        return any(low <= self.clock.time_s - self.start < high for low, high in self.spells)
+
+    def gauge(self) -> float:
+        self.clock.time_s += 0.005
+        return READING_S * (1.45 if self.slowed() else 1.0)
+
+    def latency(self, seconds: float) -> Any:
+        return lambda number: seconds * (1.6 if self.slowed() else 1.0)
+
+
+def taken(*spells: tuple[float, float], names: str = "a", protocol: Protocol = LATENCY) -> list[Measurement]:
+    bench = FakeBench({})
+    host = FakeHost(bench.clock, spells)
+    bench.latencies = {name: host.latency(0.1 + 0.1 * i) for i, name in enumerate(names)}
+    bench.gauge = host.gauge
+    return measure([bench.subject(name) for name in names], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+
+
+def warned(measurement: Measurement) -> list[float | None]:
+    return [warning.level_factor for warning in measurement.warnings if warning.code == "host_slowed"]
+
+
+def figure(measurement: Measurement) -> float:
+    assert measurement.summary is not None
+    return float(measurement.summary["median_s"])
+
+
+def test_on_a_host_of_one_speed_nothing_is_waited_for_or_set_aside() -> None:
+    (a,) = taken()
+    assert figure(a) == pytest.approx(0.1, abs=1e-5)
+    assert [len(p.gauge_s) for p in a.processes] == [len(p.turns) for p in a.processes]
+    assert not a.set_aside
+    assert not any(p.set_aside_s for p in a.processes)
+    assert warned(a) == []
+
+
+def test_turns_in_a_slowed_spell_are_taken_again_and_kept_aside() -> None:
+    (a,) = taken((9.3, 16.0))
+    assert max(s for p in a.processes for s in p.samples_s) < 0.11
+    aside = [s for p in a.processes for s in p.set_aside_s]
+    assert aside
+    assert max(aside) > 0.15
+    for process in a.processes:
+        counts = {
+            len(column) for column in (process.samples_s, process.load_s, process.fetch_s, process.device_s or [])
+        }
+        assert counts == {sum(process.turns)}
+        assert len(process.gauge_s) == len(process.turns)
+        assert process.complete
+        assert sum(process.samples_s) >= LATENCY.seconds * 0.9
+    assert warned(a) == [1.0]
+    assert not a.set_aside
+    assert not a.partial
+
+
+def test_processes_from_before_the_host_was_itself_are_set_aside_and_replaced() -> None:
+    """Slow from the start, so that nothing faster is known: seen only when the spell ends."""
+    a, b = taken((0.0, 25.0), names="ab")
+    assert figure(a) == pytest.approx(0.1, abs=1e-5)
+    assert figure(b) == pytest.approx(0.2, abs=1e-5)
+    assert len(a.processes) == LATENCY.processes
+    aside = [p.process for p in a.set_aside]
+    assert aside == [p.process for p in b.set_aside] == list(range(len(aside)))
+    assert aside
+    assert min(s for p in a.set_aside for s in p.samples_s) > 0.15
+    assert [p.process for p in a.processes] == [p.process for p in b.processes]
+    assert all(p.samples_s for p in a.set_aside)
+    assert warned(a) == warned(b) == [1.0]
+    assert not a.partial
+    entry = a.as_entry()
+    assert [p["process"] for p in entry["processes_set_aside"]] == aside
+
+
+def test_a_host_that_stays_slowed_ends_the_waiting_and_the_figure_says_so() -> None:
+    (a,) = taken((20.0, 1e9))
+    assert len(a.processes) == 2 * LATENCY.processes  # twice as many were tried, and all count
+    assert not a.set_aside
+    (factor,) = warned(a)
+    assert factor == pytest.approx(1.45, abs=0.01)
+    assert not a.partial
+
+
+def test_the_waiting_of_a_whole_run_is_bounded() -> None:
+    bench = FakeBench({})
+    host = FakeHost(bench.clock, ((20.0, 1e9),))
+    bench.latencies, bench.gauge = {"a": host.latency(0.1)}, host.gauge
+    started = bench.clock.time_s
+    protocol = replace(LATENCY, wait_max_s=30.0)
+    measure([bench.subject("a")], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    working = 2 * LATENCY.processes * (LATENCY.seconds + LATENCY.warmup_s + 4)
+    assert bench.clock.time_s - started < 30 + working
+
+
+def test_latency_alone_waits_and_quick_does_not() -> None:
+    assert quick(LATENCY).wait_max_s == 0
+    assert {name for name, protocol in PROTOCOLS.items() if protocol.wait_max_s} == {"latency"}
+
+
+def test_a_watch_waits_only_while_it_may() -> None:
+    clock = FakeClock()
+    readings = iter([1.0, 2.0, 2.0, 1.0, *[2.0] * 99])
+    watch = HostWatch(lambda: next(readings), clock, None, 2.0)
+    assert watch.wait() == 1.0  # the first reading is the best there is
+    assert watch.wait_s == 2.0
+    assert watch.wait() == 1.0  # after two slow ones
+    assert clock.sleeps.count(LOOK_EVERY_S) == 2
+    assert 0 < watch.wait_s < 2.0
+    assert watch.wait() == 2.0
+    assert watch.wait_s <= 0
+    assert watch.slowed(SLOWED + 0.01)
+    assert not watch.slowed(SLOWED - 0.01)
+
+
+def test_an_interval_needs_as_many_processes_as_are_left_at_least() -> None:
+    assert median_interval(list(range(1, LEAST_FOR_INTERVAL + 1))) is not None
+    assert median_interval(list(range(1, LEAST_FOR_INTERVAL))) is None
+
+
+def test_the_gauge_reads_a_fixed_work_in_milliseconds() -> None:
+    gauge = matrix_gauge()
+    readings = [gauge() for _ in range(5)]
+    assert 0 < min(readings) < 0.5
+
+
+def test_a_job_without_a_gauge_is_taken_as_it_comes() -> None:
+    bench = FakeBench({"a": steady(0.1)})
+    (a,) = measure([bench.subject("a")], LATENCY, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    assert not any(p.gauge_s for p in a.processes)
+    assert warned(a) == []
