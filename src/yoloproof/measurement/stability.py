@@ -264,7 +264,7 @@ def _about_the_host(
             "host_slowed",
             f"others slow this host at times: {again} samples of turns around which fixed matrix products were slow, and "
             f"{len(set_aside)} whole processes, are set aside and were taken again",
-            advice,
+            "the figure is that of the host left alone",
             1.0,
         )
 
