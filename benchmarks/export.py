@@ -34,8 +34,8 @@ from yoloproof.detection.letterbox import letterboxed
 from yoloproof.network import load_network
 from yoloproof.network.simplify import simplify
 from yoloproof.onnx_file import load_onnx
-from yoloproof.profiling import rewrites_for
 from yoloproof.runtime import SessionSpec, open_session
+from yoloproof.runtime_forms import rewrites_for
 
 Images = NDArray[np.float32]
 FORMS = ("published", "stripped", "fused", "explicit")

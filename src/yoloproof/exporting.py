@@ -13,7 +13,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.onnx_file import load_onnx
-from yoloproof.profiling import PUBLISHED_REWRITES, RUNTIME_REWRITES
+from yoloproof.runtime_forms import PUBLISHED_REWRITES, RUNTIME_REWRITES
 
 if TYPE_CHECKING:
     from yoloproof.artifact.tensorrt import EngineOptions

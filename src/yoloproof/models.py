@@ -95,7 +95,7 @@ def _open_weights(
     _demand(name)
     from yoloproof.artifact.onnx import export_onnx
     from yoloproof.network.simplify import simplify
-    from yoloproof.profiling import rewrites_for
+    from yoloproof.runtime_forms import rewrites_for
 
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
         path = Path(folder) / f"{network.variant.name}.onnx"

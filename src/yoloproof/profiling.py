@@ -30,24 +30,20 @@ from yoloproof.measurement.records import Measurement, Subject
 from yoloproof.models import class_names
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
-from yoloproof.network.gpu import gpu_form_missing, gpu_network
-from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
+from yoloproof.network.simplify import simplify
 from yoloproof.onnx_file import read_onnx_file
 from yoloproof.proof import Reference, Verdict, verify
 from yoloproof.results.published import published_for
 from yoloproof.runtime import Session, SessionSpec, open_session
+from yoloproof.runtime_forms import (
+    RUNTIME_REWRITES,
+    compile_form,
+    gpu_form,
+    in_proved_ways,
+    rewrites_for,
+    simplified_network,
+)
 
-# What pays on a CPU depends on who runs it (benchmarks/export.py); everything else gets DEFAULT_REWRITES. Both keep
-# convolutions in layouts of their own that a slice breaks, and let a convolution add to a tensor, which is cheaper than
-# a concatenation. OpenVINO has a grouped kernel for 8 channels and fuses the attention's transposes and the head itself.
-RUNTIME_REWRITES = {
-    "onnxruntime": (
-        "norms", "groups", "scale", "upsampling", "branches", "edges", "queries", "halves", "sums", "head",
-    ),
-    "openvino": ("norms", "scale", "upsampling", "branches", "edges", "sums"),
-}  # fmt: skip
-# The official code as it exports itself: convolutions' norms folded, nothing else.
-PUBLISHED_REWRITES = ("norms",)
 SESSION_PRECISION = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 Progress = Callable[[str], None]
 
@@ -185,13 +181,13 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     reference = reference_of(request.model, random_weights, _stamp(path))
     network = reference.network
     spec = session_spec(request, settings, None)
-    form = gpu_form(request, settings.device)
+    form = gpu_form(request.runtime, request.precision, request.attention, settings.device)
     if request.runtime == "pytorch":
         build = partial(simplified_network, load, request.attention, settings.device, form)
         spec = replace(spec, network=build)
         if form:
             say(f"{request.model}: compiling kernels for the GPU")
-            compile_form(build(), request, settings)
+            compile_form(build(), request.batch, settings.imgsz)
         described: dict[str, Any] = {
             "path": None,
             "format": "pytorch",
@@ -226,51 +222,6 @@ def reference_of(model: str, random_weights: bool, stamp: tuple[int, int] | None
 def _stamp(path: Path) -> tuple[int, int] | None:
     found = path.stat() if path.is_file() else None
     return (found.st_mtime_ns, found.st_size) if found else None
-
-
-def rewrites_for(runtime: str, device: str, attention: str) -> tuple[str, ...]:
-    """The simplifications that pay on a runtime; for `published` and `stripped` only what the official export does."""
-    if attention in ("published", "stripped"):
-        return PUBLISHED_REWRITES
-    return RUNTIME_REWRITES.get(runtime, DEFAULT_REWRITES) if device == "cpu" else DEFAULT_REWRITES
-
-
-def gpu_form(request: Request, device: str) -> bool:
-    """Whether PyTorch runs this row in our Triton kernels: fused attention in float16 on a GPU that has Triton."""
-    wanted = device.startswith("cuda") and request.precision == "fp16" and request.attention == "fused"
-    return wanted and request.runtime == "pytorch" and gpu_form_missing(device) is None
-
-
-def simplified_network(
-    load: Callable[[str], Network], attention: str, device: str, form: bool = False,
-    ways: Mapping[tuple[Any, ...], int] | None = None,
-) -> Network:  # fmt: skip
-    """For the PyTorch runtime, called in the process that runs it; `form`: as `gpu_network`, which need not choose its
-    `ways` anew where they are given."""
-    network = simplify(load(attention), rewrites_for("pytorch", device, attention))
-    if ways:
-        from yoloproof.network.gpu.choosing import take_ways
-
-        take_ways(ways)
-    return gpu_network(network) if form else network
-
-
-def compile_form(form: Network, request: Request, settings: Settings) -> None:
-    """Every kernel that the GPU form of a row may launch, by all CPUs at once."""
-    from yoloproof.network.gpu.compiling import compile_ahead
-    from yoloproof.network.gpu.launch import compilations
-
-    compile_ahead(compilations(form, (request.batch, 3, *settings.imgsz)))
-
-
-def with_ways_proved(row: Row) -> SessionSpec:
-    """The row's session as the processes that time it open it: the GPU form in the very ways that were proved."""
-    if not row.gpu_form or row.spec.network is None:
-        return row.spec
-    from yoloproof.network.gpu.choosing import chosen_ways
-
-    build: Callable[..., Network] = row.spec.network
-    return replace(row.spec, network=partial(build, ways=chosen_ways()))
 
 
 def exported(network: Network, request: Request, settings: Settings) -> Artifact:
@@ -366,7 +317,8 @@ def proved(row: Row, settings: Settings, images: NDArray[np.float32], say: Progr
         if settings.stages:
             say(f"{what}: stages")
             row.end_to_end = stage_figures(session, settings)
-    row.spec = with_ways_proved(row)
+    if row.gpu_form:
+        row.spec = in_proved_ways(row.spec)
     return row
 
 

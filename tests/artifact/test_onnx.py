@@ -15,9 +15,9 @@ from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
-from yoloproof.profiling import RUNTIME_REWRITES
 from yoloproof.proof.audit import graph_audit
 from yoloproof.runtime import SessionSpec, open_session
+from yoloproof.runtime_forms import RUNTIME_REWRITES
 
 Images = NDArray[np.float32]
 

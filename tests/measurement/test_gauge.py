@@ -9,7 +9,8 @@ import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
 from yoloproof.measurement import PROTOCOLS, Measurement, Protocol, measure, quick
-from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, matrix_gauge
+from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, _size, matrix_gauge
+from yoloproof.measurement.machine import machine_facts, usable_cores
 from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, median_interval
 
 LATENCY = PROTOCOLS["latency"]
@@ -146,9 +147,14 @@ def test_an_interval_needs_as_many_processes_as_are_left_at_least() -> None:
 
 
 def test_the_gauge_reads_a_fixed_work_in_milliseconds() -> None:
-    gauge = matrix_gauge()
+    gauge = matrix_gauge(usable_cores(machine_facts()["cpu"]))
     readings = [gauge() for _ in range(5)]
     assert 0 < min(readings) < 0.5
+
+
+def test_the_gauges_work_grows_with_the_cores_that_may_be_used() -> None:
+    assert _size(1) < _size(2) == 512 < _size(64)
+    assert _size(64) ** 3 / 64 == pytest.approx(512**3 / 2, rel=0.1)  # as much for each core
 
 
 def test_a_job_without_a_gauge_is_taken_as_it_comes() -> None:

@@ -114,17 +114,14 @@ def test_timing_takes_the_ways_that_were_proved(monkeypatch):
     from functools import partial
 
     from yoloproof.network.gpu import choosing
-    from yoloproof.profiling import Request, Row, simplified_network, with_ways_proved
     from yoloproof.runtime import SessionSpec
+    from yoloproof.runtime_forms import in_proved_ways, simplified_network
 
     key = ("dense", 3, 2, 1, True, (16, 3, 3, 3), (((1, 3, 640, 640), 3),), True, False, True, torch.device("cuda:0"))
     monkeypatch.setattr(choosing, "_CHOSEN", {key: 5})
     load = partial(load_network, "yolov13n", random_weights=True)
     build = partial(simplified_network, load, "fused", "cuda", True)
-    row = Row(Request("yolov13n", "pytorch", "fp16", "fused"), SessionSpec("pytorch", network=build), None, {})
-    assert with_ways_proved(row) is row.spec  # not the GPU form
-    row.gpu_form = True
-    sent = pickle.dumps(with_ways_proved(row).network)
+    sent = pickle.dumps(in_proved_ways(SessionSpec("pytorch", network=build)).network)
     choosing._CHOSEN.clear()
     assert type(pickle.loads(sent)()).__name__ == "Network"
     assert {key: 5} == choosing._CHOSEN
@@ -154,16 +151,16 @@ def test_gpu_form_agrees_with_the_network(name):
 def test_what_a_gpu_gets_follows_its_compute_capability(monkeypatch, capability, missing, early):
     """A stand-in for the card: no Turing, programmatic dependent launch from 9.0 on."""
     from yoloproof.network.gpu import gpu_form_missing, gpu_network
-    from yoloproof.profiling import Request, gpu_form
+    from yoloproof.runtime_forms import gpu_form
 
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     found = gpu_form_missing("cuda")
     assert (missing in found) if missing else found is None
-    assert gpu_form(Request("yolov13n", "pytorch", "fp16", "fused"), "cuda") is (missing is None)
-    assert not gpu_form(Request("yolov13n", "pytorch", "fp32", "fused"), "cuda")
-    assert not gpu_form(Request("yolov13n", "pytorch", "fp16", "published"), "cuda")
+    assert gpu_form("pytorch", "fp16", "fused", "cuda") is (missing is None)
+    assert not gpu_form("pytorch", "fp32", "fused", "cuda")
+    assert not gpu_form("pytorch", "fp16", "published", "cuda")
     form = gpu_network(simplify(load_network("yolov13n", random_weights=True)))
     assert form.options.early_start is early
     assert form.options.overlap

@@ -13,7 +13,7 @@ from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.attention import attend, bounded
 from yoloproof.network.simplified import SummedExit
 from yoloproof.network.simplify import DEFAULT_REWRITES, REWRITES, simplify
-from yoloproof.profiling import RUNTIME_REWRITES
+from yoloproof.runtime_forms import RUNTIME_REWRITES
 
 IMAGES = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(1))
 

@@ -10,7 +10,6 @@ gauge is a small and a middling product on all cores.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -29,10 +28,12 @@ REST_S = 0.03
 LOOK_EVERY_S = 0.25
 
 
-def matrix_gauge() -> Gauge:
+def matrix_gauge(cores: float) -> Gauge:
     """The geometric mean of two float32 matrix products by NumPy's own threads: 30 of 128 x 128 (the median) and 4 that take
-    a millisecond or two whatever the number of cores (the least)."""
-    cores = os.cpu_count() or 1
+    a millisecond or two whatever the number of cores (the least).
+
+    cores -- how many this process may use
+    """
     small, middling = (np.random.default_rng(0).random((n, n), np.float32) for n in (128, _size(cores)))
 
     def read() -> float:
@@ -42,7 +43,7 @@ def matrix_gauge() -> Gauge:
     return read
 
 
-def _size(cores: int) -> int:
+def _size(cores: float) -> int:
     return 64 * round(8 * float((cores / 2) ** (1 / 3)))
 
 

@@ -45,6 +45,7 @@ def measure(
     seed -- of the order of turns; chosen and recorded where it is None
     executor -- runs one process's job and hands its events back; a test brings its own
 
+    Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most.
     A Ctrl-C ends the run early: `Measurement.run.interrupted` is set and the measurements are partial; where there
     was nothing yet, KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for
     a temporary folder without room for the images.
@@ -56,6 +57,7 @@ def measure(
     interrupted = False
     zero = [not array.any() for array in arrays]
     before = machine_facts(device)
+    cores = usable_cores(before["cpu"])
     with _image_files(arrays) as files, watch(device) as watcher:
         try:
             for process in range(2 * protocol.processes):
@@ -64,7 +66,14 @@ def measure(
                 for company in _companies(subjects, collector.failed):
                     wait_s = max(0.0, protocol.wait_max_s - collector.waited_s)
                     job = Job(
-                        process, company, {i: files[i] for i in company}, protocol, seed, collector.best_s, wait_s
+                        process,
+                        company,
+                        {i: files[i] for i in company},
+                        protocol,
+                        seed,
+                        collector.best_s,
+                        wait_s,
+                        cores,
                     )
                     _run_process(executor, job, collector)
         except KeyboardInterrupt:

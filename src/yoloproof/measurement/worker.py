@@ -44,6 +44,7 @@ class Job:
     """What one process is to do: subjects by their index in the whole run, each with its images' file or array.
 
     best_s, wait_s -- for `HostWatch`: the quickest reading of earlier processes, and what is left of the run's waiting
+    cores -- how many this process may use
     """
 
     process: int
@@ -53,6 +54,7 @@ class Job:
     seed: int
     best_s: float | None = None
     wait_s: float = 0.0
+    cores: float = 1.0
 
 
 @dataclass
@@ -335,7 +337,7 @@ def main(job_file: str) -> None:
 
     devices = {subject.spec.device for subject in job.subjects.values()}
     thermometer = thermometer_of(max(devices)) if job.protocol.settle_max_s else None
-    gauge = matrix_gauge() if job.protocol.wait_max_s and devices == {"cpu"} else None
+    gauge = matrix_gauge(job.cores) if job.protocol.wait_max_s and devices == {"cpu"} else None
     timed_process(job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer, gauge=gauge)
     emit({"event": "end"})
 
