@@ -1,4 +1,4 @@
-"""Every command of the guide is run, page after page.
+"""Every command of the guide is run, each page from top to bottom in a folder of its own: what a reader of it alone does.
 
 What needs a GPU is run here twice: as it stands, to see that it ends in one helpful line, and with the CPU's runtime in
 the GPU's place. All of it on a quarter of the pixels, two images and in the quick form: what is tested is that it works.
@@ -39,21 +39,22 @@ OTHERS = {
 """Pages with tests of their own."""
 ALL = [block for page in PAGES for block in blocks(DOCS / page)]
 GPU = [block for block in ALL if block.needs == "needs an NVIDIA GPU"]
+NEEDS = list(dict.fromkeys((block.page, block.needs) for block in ALL))
 
 
 def _name(block: Block) -> str:
     return f"{block.page}: {block.text.splitlines()[0][:60]}"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     """What the guide takes for granted: weights called yolov13n.pt, a folder of images, their annotations."""
     shared = next(
         (parent / "shared" for parent in REPOSITORY.parents if (parent / "shared" / "reference").is_dir()), None
     )
     if shared is None:
         pytest.skip("shared/reference with the trained checkpoint is not here")
-    work = tmp_path_factory.mktemp("guide")
+    work = tmp_path
     shutil.copy(shared / "reference" / "yolov13n-coco128.pt", work / "yolov13n.pt")
     pictures = sorted((shared / "coco128" / "images").iterdir())[:2]
     (work / "images").mkdir()
@@ -68,20 +69,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("guide")  # later commands read what earlier ones wrote
-@pytest.mark.parametrize("block", ALL, ids=_name)
-def test_command_runs(block: Block, folder: Path) -> None:
-    lacking = missing(block.needs)
+@pytest.mark.parametrize(("page", "needs"), NEEDS)
+def test_page_runs(page: str, needs: str, folder: Path) -> None:
+    """Its blocks that need nothing, and where there is what others need, those too."""
+    lacking = missing(needs)
     if lacking is not None:
         pytest.skip(f"this machine lacks {lacking}")
+    for block in blocks(DOCS / page):
+        if block.needs in ("", needs):
+            _run_block(block, folder)
+
+
+def _run_block(block: Block, folder: Path) -> None:
     if block.language == "python":
         _run([sys.executable, "-c", _small_script(block.text)], 0, folder)
-        return
-    if block.needs == "needs the network":
+    elif block.needs == "needs the network":
         _install(block, folder)
-        return
-    for command, status in block.commands():
-        _shell(_small(command), status, folder)
+    else:
+        for command, status in block.commands():
+            _shell(_small(command), status, folder)
 
 
 def _small(command: str) -> str:
@@ -110,11 +116,10 @@ def _install(block: Block, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("guide")
 @pytest.mark.parametrize("block", GPU, ids=_name)
 def test_gpu_command_without_a_gpu_is_one_helpful_line(block: Block, folder: Path) -> None:
     if missing(block.needs) is None:
-        pytest.skip("here is an NVIDIA GPU: test_command_runs runs the command itself")
+        pytest.skip("here is an NVIDIA GPU: test_page_runs runs the command itself")
     for command, _ in block.commands():
         words = _with_the_file(command).split()
         if words[1] == "verify":  # of what the command before would have written
@@ -140,7 +145,6 @@ CPU_FORMS = sorted(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("guide")
 @pytest.mark.parametrize("command", CPU_FORMS)
 def test_gpu_command_runs_with_the_runtime_of_the_cpu(command: str, folder: Path) -> None:
     _shell(_small(_with_the_file(command)), 0, folder)
