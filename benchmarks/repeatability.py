@@ -2,12 +2,13 @@
 
     yoloproof export src/yoloproof/demo/yolov13n-coco128.safetensors -o /tmp/yolov13n.onnx
     python benchmarks/repeatability.py /tmp/yolov13n.onnx --json results/repeatability-MACHINE.json
-    python benchmarks/repeatability.py --into docs/measurement.md --json results/repeatability-MACHINE.json
+    python benchmarks/repeatability.py --into docs/measurement.md --json results/repeatability-MACHINE.json [--json ...]
 
 The same ONNX file is timed again and again, naive and ours in turns: naive is what most scripts do, one process, ten
 warm-ups, the mean of a hundred runs. Eleven runs make ten comparisons of a run with the one before. Then, `--pairs`
 times, the file beside itself in one run. No timing starts that would end after `--minutes`; what was measured till then
-is in the file. Every timing holds /tmp/bench.lock. The last command fills the table of a document from the file.
+is in the file. Every timing holds /tmp/bench.lock. The last command fills the table of a document from the files, a
+column each and one of all their runs together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -37,7 +38,7 @@ from yoloproof.results.compare import compare_results, compare_rows
 from yoloproof.results.file import write_new
 from yoloproof.runtime import SessionSpec
 
-BLOCK = re.compile(r"(<!-- repeatability (?P<file>\S+) -->\n).*?(<!-- /repeatability -->)", re.DOTALL)
+BLOCK = re.compile(r"<!-- repeatability (?P<files>[^>]+) -->\n.*?(<!-- /repeatability -->)", re.DOTALL)
 NAIVE = """
 import sys, time, numpy as np, onnxruntime as ort
 options = ort.SessionOptions(); options.intra_op_num_threads = int(sys.argv[3])
@@ -73,17 +74,23 @@ def ours(model: Path, images: NDArray[np.float32], arguments: argparse.Namespace
         return measure(subjects, protocol, images)
 
 
-def as_result(taken: Sequence[Measurement]) -> dict[str, Any]:
+def as_result(*entries: Mapping[str, Any]) -> dict[str, Any]:
     """As much of a result file as `compare` looks at. A file is itself: nothing is left to prove."""
-    run = taken[0].run
-    same = {"model": {"name": "itself"}, "artifact": {}, "proof": {"passed": True}}
-    entries = [{**same, **measurement.as_entry()} for measurement in taken]
-    warnings = [warning.as_dict() for warning in run.warnings]
-    return {"machine": run.machine, "protocol": run.protocol, "warnings": warnings, "entries": entries}
+    same = {"model": {"name": "itself"}, "artifact": {}, "runtime": {}, "proof": {"passed": True}}
+    return {"machine": {}, "protocol": {}, "entries": [{**same, **entry} for entry in entries]}
+
+
+def verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What `compare` says of two runs."""
+    before, after = (
+        as_result({"processes": [{"samples_s": [m]} for m in run["process_medians_s"]], "warnings": run["warnings"]})
+        for run in (before, after)
+    )
+    return compare_results(before, after, ratio_of)[0].verdict
 
 
 def one_run(model: Path, images: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The naive loop, then ours: what goes into the file, and the result for `compare`."""
+    """The naive loop, then ours: what goes into the file, and the machine."""
     naive = naive_s(model, images, arguments.threads)
     (taken,) = ours(model, np.load(images), arguments, 1)
     assert taken.summary is not None, taken.error
@@ -94,15 +101,13 @@ def one_run(model: Path, images: Path, arguments: argparse.Namespace) -> tuple[d
         "others_cores": sum(part["others_s"] for part in cpu) / sum(part["wall_s"] for part in cpu),
         "warnings": [warning.as_dict() for warning in (*taken.warnings, *taken.run.warnings)],
     }
-    return kept, as_result([taken])
+    return kept, {key: taken.run.machine[key] for key in ("cpu", "os", "libraries")}
 
 
 def measured(arguments: argparse.Namespace, images: Path, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Runs and pairs until all are there or the time is over; `keep` gets the document after each."""
     start = time.monotonic()
-    document: dict[str, Any] = {"command": sys.argv, "machine": None, "runs": [], "compared": [], "pairs": []}
-    allow = ["quick"] if arguments.quick else []
-    before: dict[str, Any] | None = None
+    document: dict[str, Any] = {"command": sys.argv, "machine": None, "runs": [], "pairs": []}
     longest = 0.0
 
     def time_is_left() -> bool:
@@ -110,18 +115,15 @@ def measured(arguments: argparse.Namespace, images: Path, keep: Callable[[dict[s
 
     while len(document["runs"]) <= arguments.repetitions and time_is_left():
         began = time.monotonic()
-        kept, result = one_run(arguments.model, images, arguments)
+        kept, document["machine"] = one_run(arguments.model, images, arguments)
         document["runs"].append(kept)
-        document["machine"] = document["machine"] or {key: result["machine"][key] for key in ("cpu", "os", "libraries")}
-        if before is not None:
-            document["compared"].append(compare_results(before, result, ratio_of, allow)[0].as_dict())
-        before = result
         longest = max(longest, time.monotonic() - began)
         keep(document)
     longest *= 2
     while len(document["pairs"]) < arguments.pairs and time_is_left():
-        result = as_result(ours(arguments.model, np.load(images), arguments, 2))
-        document["pairs"].append(compare_rows(result, ratio_of, allow)[0].as_dict())
+        taken = ours(arguments.model, np.load(images), arguments, 2)
+        result = as_result(*(measurement.as_entry() for measurement in taken))
+        document["pairs"].append(compare_rows(result, ratio_of)[0].as_dict())
         keep(document)
     return document
 
@@ -131,45 +133,65 @@ def overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """The table that stands in docs/measurement.md, from the file alone."""
-    runs, compared, pairs = document["runs"], document["compared"], document["pairs"]
+def figures(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What one file's runs come to, or those of several together; neighbours are of one file."""
+    runs, pairs = ([row for session in sessions for row in session[key]] for key in ("runs", "pairs"))
+    neighbours = [pair for session in sessions for pair in pairwise(session["runs"])]
+    every = list(combinations(runs, 2))
     naive, medians = [run["naive_s"] for run in runs], [run["median_s"] for run in runs]
     spreads = [stdev(values) / mean(values) for values in (naive, medians)]
     ranges = [max(values) / min(values) - 1 for values in (naive, medians)]
-    every = list(combinations(runs, 2))
     codes = sorted({warning["code"] for run in runs for warning in run["warnings"]})
-    cpu, libraries = document["machine"]["cpu"], document["machine"]["libraries"]
-    rows = [
-        ("runs", f"{len(runs)} of each, in turns"),
-        ("ours: mean of the medians", f"{mean(medians) * 1e3:.2f} ms"),
-        ("naive loop: mean", f"{mean(naive) * 1e3:.2f} ms"),
-        ("spread of ours between runs (standard deviation / mean; largest over smallest)",
-         f"{spreads[1]:.2%}; {ranges[1]:.1%}"),
-        ("spread of the naive loop", f"{spreads[0]:.2%}; {ranges[0]:.1%}"),
-        ("naive spread / ours", f"{spreads[0] / spreads[1]:.2f}"),
-        ("intervals overlap, a run and the one before", f"{sum(overlap(*p) for p in pairwise(runs))} of {len(compared)}"),
-        ("intervals overlap, any two runs", f"{sum(overlap(*p) for p in every)} of {len(every)}"),
-        ('`compare` of a run and the one before says "cannot tell"', _cannot_tell(compared)),
-        ('`compare` of the file beside itself in one run says "cannot tell"', _cannot_tell(pairs)),
-        ("… and its ratio is off 1 by at most",
-         f"{max(abs(pair['ratio'] - 1) for pair in pairs):.2%}" if pairs else "not measured"),
-        ("cores that other programs kept busy", f"{mean(run['others_cores'] for run in runs):.2f}"),
-        ("warnings", ", ".join(f"`{code}`" for code in codes) or "none"),
-    ]  # fmt: skip
-    machine = f"{cpu['model']}, {cpu['logical_cores']} cores, onnxruntime {libraries.get('onnxruntime')}"
-    return "\n".join([f"| {machine} | |", "|---|---|", *(f"| {label} | {figure} |" for label, figure in rows), ""])
+    return {
+        "runs of each, in turns": f"{len(runs)}",
+        "ours: mean of the medians": f"{mean(medians) * 1e3:.2f} ms",
+        "naive loop: mean": f"{mean(naive) * 1e3:.2f} ms",
+        "spread of ours between runs (standard deviation / mean; largest over smallest)":
+            f"{spreads[1]:.2%}; {ranges[1]:.1%}",
+        "spread of the naive loop": f"{spreads[0]:.2%}; {ranges[0]:.1%}",
+        "naive spread / ours": f"{spreads[0] / spreads[1]:.2f}",
+        "intervals overlap, a run and the one before": _count([overlap(*pair) for pair in neighbours]),
+        "intervals overlap, any two runs": _count([overlap(*pair) for pair in every]),
+        '`compare` of a run and the one before says "cannot tell"': _cannot_tell(verdict(*pair) for pair in neighbours),
+        '`compare` of any two runs says "cannot tell"': _cannot_tell(verdict(*pair) for pair in every),
+        '`compare` of the file beside itself in one run says "cannot tell"': _cannot_tell(
+            pair["verdict"] for pair in pairs
+        ),
+        "… and its ratio is off 1 by at most":
+            f"{max(abs(pair['ratio'] - 1) for pair in pairs):.2%}" if pairs else "not measured",
+        "cores that other programs kept busy": f"{mean(run['others_cores'] for run in runs):.2f}",
+        "warnings": ", ".join(f"`{code}`" for code in codes) or "none",
+    }  # fmt: skip
 
 
-def _cannot_tell(compared: Sequence[Mapping[str, Any]]) -> str:
-    return f"{sum(row['verdict'] == 'cannot tell' for row in compared)} of {len(compared)}"
+def markdown(documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table that stands in docs/measurement.md, from the files alone: file name → its content."""
+    columns = {f"`{Path(name).stem}`": figures([document]) for name, document in documents.items()}
+    if len(columns) > 1:
+        columns["together"] = figures(list(documents.values()))
+    machine = next(iter(documents.values()))["machine"]
+    cpu, libraries = machine["cpu"], machine["libraries"]
+    title = f"{cpu['model']}, {cpu['logical_cores']} cores, onnxruntime {libraries.get('onnxruntime')}"
+    labels = list(next(iter(columns.values())))
+    rows = [[title, *columns], ["---"] * (len(columns) + 1)]
+    rows += [[label, *(column[label] for column in columns.values())] for label in labels]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def filled(text: str, document: Mapping[str, Any], file: str) -> str:
-    """A document's text with its block (`<!-- repeatability FILE -->` … `<!-- /repeatability -->`) made from `file`."""
+def _count(truths: Sequence[bool]) -> str:
+    return f"{sum(truths)} of {len(truths)}"
+
+
+def _cannot_tell(verdicts: Iterable[str]) -> str:
+    return _count([verdict == "cannot tell" for verdict in verdicts])
+
+
+def filled(text: str, documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """A document's text with its block (`<!-- repeatability FILES -->` … `<!-- /repeatability -->`) made from the files."""
     if not BLOCK.search(text):
-        raise SystemExit("the document has no block <!-- repeatability FILE --> … <!-- /repeatability -->")
-    return BLOCK.sub(lambda found: f"<!-- repeatability {file} -->\n{markdown(document)}{found.group(3)}", text)
+        raise SystemExit("the document has no block <!-- repeatability FILES --> … <!-- /repeatability -->")
+    top = f"<!-- repeatability {' '.join(documents)} -->\n"
+    return BLOCK.sub(lambda found: f"{top}{markdown(documents)}{found.group(2)}", text)
 
 
 def main() -> None:
@@ -181,26 +203,31 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--into", type=Path, help="measure nothing: fill this document's block from the file")
-    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--into", type=Path, help="measure nothing: fill this document's block from the files")
+    parser.add_argument("--json", type=Path, required=True, action="append", help="several with --into")
     arguments = parser.parse_args()
     if arguments.into is not None:
-        document = json.loads(arguments.json.read_text())
-        arguments.into.write_text(filled(arguments.into.read_text(), document, arguments.json.as_posix()))
+        documents = {file.as_posix(): json.loads(file.read_text()) for file in arguments.json}
+        arguments.into.write_text(filled(arguments.into.read_text(), documents))
         return
-    if arguments.model is None:
-        parser.error("name the ONNX file to time")
-    write_new("", arguments.json)  # never over another
-    images = arguments.images or Path(f"/tmp/{arguments.json.stem}.npy")
+    if arguments.model is None or len(arguments.json) != 1:
+        parser.error("name the ONNX file to time, and one file to write")
+    (file,) = arguments.json
+    write_new("", file)  # never over another
+    images = arguments.images or Path(f"/tmp/{file.stem}.npy")
     if arguments.images is None:
         np.save(images, letterboxed(tuple(demo_images()), (640, 640)))
 
     def keep(document: dict[str, Any]) -> None:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+        file.write_text(json.dumps(document, indent=1) + "\n")
         print(f"{len(document['runs'])} runs, {len(document['pairs'])} pairs", file=sys.stderr, flush=True)
 
     document = measured(arguments, images, keep)
-    print(markdown(document) if len(document["runs"]) > 1 else "one run has no spread: give more --minutes")
+    print(
+        markdown({file.as_posix(): document})
+        if len(document["runs"]) > 1
+        else "one run has no spread: give more --minutes"
+    )
 
 
 if __name__ == "__main__":

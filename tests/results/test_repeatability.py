@@ -1,9 +1,10 @@
-"""The table of docs/measurement.md says what the committed file holds, and the benchmark counts rightly."""
+"""The table of docs/measurement.md says what the committed files hold, and the benchmark counts rightly."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,43 +27,61 @@ def benchmark() -> ModuleType:
 
 def run(naive_s: float, median_s: float, width: float = 0.002) -> dict[str, Any]:
     interval = [median_s - width, median_s + width]
-    return {"naive_s": naive_s, "median_s": median_s, "interval_s": interval, "others_cores": 0.1, "warnings": []}
+    processes = [median_s + width * step for step in (-1, -0.5, 0, 0, 0.5, 1)]
+    return {
+        "naive_s": naive_s, "median_s": median_s, "interval_s": interval, "process_medians_s": processes,
+        "others_cores": 0.1, "warnings": [],
+    }  # fmt: skip
 
 
 def document() -> dict[str, Any]:
     runs = [run(0.040, 0.0400), run(0.050, 0.0410), run(0.060, 0.0470)]
-    verdicts = [{"verdict": "cannot tell", "ratio": 1.025}, {"verdict": "slower", "ratio": 1.146}]
     machine = {"cpu": {"model": "AMD EPYC", "logical_cores": 2}, "libraries": {"onnxruntime": "1.32.0"}}
     pair = {"verdict": "cannot tell", "ratio": 0.97}
-    return {"machine": machine, "runs": runs, "compared": verdicts, "pairs": [pair]}
+    return {"machine": machine, "runs": runs, "pairs": [pair]}
 
 
 def test_the_table_counts_what_the_file_holds(benchmark: ModuleType) -> None:
-    figures = dict(line.strip("| ").split(" | ") for line in benchmark.markdown(document()).splitlines()[2:])
+    figures = benchmark.figures([document()])
     assert figures["intervals overlap, a run and the one before"] == "1 of 2"
     assert figures["intervals overlap, any two runs"] == "1 of 3"
     assert figures["spread of the naive loop"] == "20.00%; 50.0%"
     assert figures['`compare` of a run and the one before says "cannot tell"'] == "1 of 2"
     assert figures["… and its ratio is off 1 by at most"] == "3.00%"
     assert figures["naive spread / ours"] == "2.25"
+    assert figures['`compare` of any two runs says "cannot tell"'] == "1 of 3"
+
+
+def test_several_files_have_a_column_each_and_one_together(benchmark: ModuleType) -> None:
+    rows = benchmark.markdown({"results/one.json": document(), "results/two.json": document()}).splitlines()
+    assert rows[0].endswith("| `one` | `two` | together |")
+    assert rows[2] == "| runs of each, in turns | 3 | 3 | 6 |"
+    neighbours = next(row for row in rows if "intervals overlap, a run and the one before" in row)
+    assert neighbours.endswith("| 1 of 2 | 1 of 2 | 2 of 4 |")  # the last run of one is no neighbour of two's first
+
+
+def test_a_file_is_hardly_ever_told_from_itself_in_another_run(benchmark: ModuleType) -> None:
+    """The runs that the document shows, whatever their hour: at most one pair in twenty."""
+    found = benchmark.BLOCK.search((ROOT / "docs" / "measurement.md").read_text())
+    runs = [run for file in found["files"].split() for run in json.loads((ROOT / file).read_text())["runs"]]
+    told = [benchmark.verdict(*pair) != "cannot tell" for pair in combinations(runs, 2)]
+    assert len(told) > 100
+    assert sum(told) <= 0.05 * len(told)
 
 
 def test_a_block_is_filled_and_what_stands_around_it_is_kept(benchmark: ModuleType) -> None:
     text = "above\n<!-- repeatability old.json -->\nold\n<!-- /repeatability -->\nbelow\n"
-    filled = benchmark.filled(text, document(), "new.json")
+    filled = benchmark.filled(text, {"new.json": document()})
     assert filled.startswith("above\n<!-- repeatability new.json -->\n| AMD EPYC")
     assert filled.endswith("| none |\n<!-- /repeatability -->\nbelow\n")
     assert "old" not in filled
     with pytest.raises(SystemExit, match="no block"):
-        benchmark.filled("nothing", document(), "new.json")
+        benchmark.filled("nothing", {"new.json": document()})
 
 
 def test_the_documents_table_is_the_committed_files(benchmark: ModuleType) -> None:
     text = (ROOT / "docs" / "measurement.md").read_text()
     found = benchmark.BLOCK.search(text)
     assert found is not None
-    file = ROOT / found["file"]
-    if not file.exists():
-        assert "**Not shown yet**" in found.group()
-        pytest.skip(f"no {found['file']}: the benchmark was not run on a quiet machine yet")
-    assert benchmark.filled(text, json.loads(file.read_text()), found["file"]) == text
+    documents = {file: json.loads((ROOT / file).read_text()) for file in found["files"].split()}
+    assert benchmark.filled(text, documents) == text
