@@ -84,7 +84,7 @@ class Settings:
     """What holds for all rows.
 
     imgsz -- (height, width); images -- real ones, for proof and timing; folder -- where artifacts are put
-    random_weights -- for models that are named; a file keeps its own
+    random_weights -- for models that are named; a file keeps its own (`random_weights_for`)
     data -- an annotated set whose AP every row gets; stages -- preprocessing, inference and suppression apart, too
     bar -- told the name and the share of an engine's build
     """
@@ -99,6 +99,9 @@ class Settings:
     data: Path | None = None
     stages: bool = False
     bar: Callable[[str, float], None] | None = None
+
+    def random_weights_for(self, model: str) -> bool:
+        return self.random_weights and model in VARIANTS
 
 
 def profile(
@@ -176,7 +179,7 @@ def made(request: Request, settings: Settings, say: Progress) -> Row:
     if path.suffix == ".engine":
         return _row_of_file(request, settings, engine_artifact(path), read_identity(path).onnx_metadata)
     say(f"{request.model}: loading")
-    random_weights = settings.random_weights and request.model in VARIANTS
+    random_weights = settings.random_weights_for(request.model)
     load = partial(load_network, request.model, random_weights=random_weights)
     reference = reference_of(request.model, random_weights, _stamp(path))
     network = reference.network
@@ -336,7 +339,7 @@ def row_accuracy(session: Session, row: Row, folder: Path, settings: Settings) -
 @cache
 def float32_ap(model: str, folder: Path, settings: Settings) -> float | None:
     """AP of the network itself, in float32 on the CPU: once per model, however many rows are held against it."""
-    load = partial(load_network, model, random_weights=settings.random_weights and model in VARIANTS)
+    load = partial(load_network, model, random_weights=settings.random_weights_for(model))
     plain = SessionSpec(
         "pytorch", None, "cpu", settings.threads, "float32", network=partial(simplified_network, load, "fused", "cpu")
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from yoloproof.errors import YoloproofError
+from yoloproof.network import load_network, save_safetensors
+from yoloproof.onnx_file import load_onnx
 from yoloproof.sweep import measure
 from yoloproof.sweep.plan import read_plan
 
@@ -91,14 +94,16 @@ def test_a_model_that_nobody_knows_is_refused_at_the_start(tmp_path):
         measure.check(plan(tmp_path, 'models = ["yolov99n"]'))
 
 
-def test_random_weights_are_for_named_models_a_file_keeps_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.pt").touch()
-    words = 'models = ["own.pt", "yolov12n"]\n{}[options]\nrandom_weights = true\ndata = "demo"\n'
-    made = plan(tmp_path, words.format(""))
+def test_random_weights_are_for_named_models_a_file_keeps_its_own(tmp_path):
+    """In one cell, too, with files and names side by side; and in the files that are exported for it."""
+    own = tmp_path / "own.safetensors"
+    save_safetensors(load_network("yolov12n", random_weights=True, classes=3), own)
+    words = 'models = ["{}", "yolov12n"]\nimgsz = [64]\ninterleave = ["model"]\n[options]\nrandom_weights = true\n'
+    made = plan(tmp_path, words.format(own))
     measure.check(made)
-    own, named = [{**asdict(cell), "options": dict(made.options)} for cell in made.cells]
-    assert "--random-weights" not in measure.profile_command(own)
-    assert {"--random-weights", "--data"} <= set(measure.profile_command(named))
-    with pytest.raises(YoloproofError, match="do not interleave these with files"):
-        measure.check(plan(tmp_path, words.format('interleave = ["model"]\n')))
+    (cell,) = made.cells
+    arguments = [{**asdict(one), "accelerator": "cpu", "options": dict(made.options)} for one in cell.measurements]
+    made_files = [load_onnx(Path(measure.export(each, {}, tmp_path))) for each in arguments]
+    outputs = [file.graph.output[0].type.tensor_type.shape.dim[1].dim_value for file in made_files]
+    assert outputs == [4 + 3, 4 + 80]
+    assert {"--random-weights", str(own)} <= set(measure.profile_command({**asdict(cell), "options": made.options}))

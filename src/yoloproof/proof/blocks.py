@@ -99,8 +99,9 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
     try:
         values = tapped_values(model, list(dict.fromkeys(ends.values())), images)
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own, below Exception
-        reason = (str(error).splitlines() or [""])[0][:200]
-        return Check("blocks", None, {}, f"ONNX Runtime cannot run the file with its blocks' outputs kept: {reason}")
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        detail = f"ONNX Runtime cannot run the file with its blocks' outputs kept: {reason}; a newer one may"
+        return Check("blocks", None, {}, detail)
     worst, checked, reshaped = 0.0, 0, []
     order = {name: i for i, name in enumerate(n.output[0] for n in model.graph.node if n.output)}
     for path in sorted(ends, key=lambda p: order.get(ends[p], 0)):

@@ -132,7 +132,9 @@ def _run(session: Session, images: Array, batch: int) -> Array:
         raise
     except Exception as error:  # every runtime has its own, and an artifact that cannot run is a finding
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise YoloproofError(f"the artifact does not run on {list(images.shape)}: {reason}") from None
+        raise YoloproofError(
+            f"the artifact does not run on images of {list(images.shape)}: {reason}; export it again for this runtime and size"
+        ) from None
     return np.asarray(outputs[0], np.float32)[: len(images)]
 
 

@@ -103,7 +103,8 @@ def suppression_check(cut: Cut, whole: Session, metadata: Mapping[str, Any], ima
             pairs += zip(_outside(np.asarray(cut.session.infer(batch)[0], np.float32), rule),
                          detections_from_nms(whole.infer(batch)), strict=True)  # fmt: skip
     except Exception as error:  # the runtimes' own errors have no class in common
-        return Check(NAME, False, {}, f"the suppression does not run: {(str(error).splitlines() or [''])[0][:200]}")
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        return Check(NAME, False, {}, f"the suppression does not run: {reason}; export it again with --nms")
     check = detection_parity(pairs, TOLERANCES["fp32"], options.score)
     figures = {**check.figures, "made_up": made_up, "score": rule[0], "iou": rule[1]}
     return Check(NAME, check.passed, figures, f"{check.detail}, inside the artifact and outside")

@@ -24,7 +24,7 @@ def check(plan: Plan) -> None:
     try:
         _check_options(plan.options)
         for cell in plan.cells:
-            _check_cell(cell, bool(plan.options.get("random_weights")))
+            _check_cell(cell)
     except YoloproofError as error:
         raise YoloproofError(f"{plan.path}: {error}") from None
 
@@ -46,7 +46,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise YoloproofError(f"[options] data is {data!r}; demo, or a folder's absolute path, the same on every node")
 
 
-def _check_cell(cell: Cell, random_weights: bool) -> None:
+def _check_cell(cell: Cell) -> None:
     from yoloproof.measurement.protocol import PROTOCOLS
     from yoloproof.network import VARIANTS
     from yoloproof.runtime import PRECISIONS, RUNTIMES
@@ -64,12 +64,6 @@ def _check_cell(cell: Cell, random_weights: bool) -> None:
             raise YoloproofError(f"imgsz {list(one.imgsz)}: both sides must be multiples of 32 from 64 to 4096")
         if one.runtime.startswith("tensorrt") and cell.accelerator == "cpu":
             raise YoloproofError(f"runtime {one.runtime} needs a GPU: name its accelerator, or exclude it on cpu")
-    if random_weights and len({_is_file(one.model) for one in cell.measurements}) > 1:
-        raise YoloproofError("random_weights are for named models: do not interleave these with files")
-
-
-def _is_file(model: str) -> bool:
-    return bool(Path(model).suffix)
 
 
 def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
@@ -95,7 +89,7 @@ def export(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path)
 
     settings = _settings(argument, [argument], folder)
     model = str(files.get(argument["model"], argument["model"]))
-    network = load_network(model, random_weights=settings.random_weights)
+    network = load_network(model, random_weights=settings.random_weights_for(model))
     # Any runtime that is not TensorRT's stops at the ONNX file.
     runtime = "onnx" if argument["runtime"].startswith("tensorrt") else argument["runtime"]
     request = profiling.Request(model, runtime, argument["precision"], argument["attention"], argument["batch"])
@@ -141,8 +135,7 @@ def profile_command(argument: Mapping[str, Any]) -> list[str]:
     words += ["--threads", str(options["threads"])] if options.get("threads") else []
     if data := _data(options):
         words += ["--data", str(data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data)]
-    own = {"random_weights"} if _is_file(first["model"]) else set()
-    return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag) and flag not in own]
+    return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag)]
 
 
 def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]], folder: Path) -> Any:
@@ -153,7 +146,6 @@ def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]]
     options["images"] = tuple(Path(path) for path in options.get("images", ())) or tuple(demo_images())
     first = measurements[0]
     options["data"] = _data(options)
-    options["random_weights"] = bool(options.get("random_weights")) and not _is_file(first["model"])
     return profiling.Settings(
         imgsz=tuple(first["imgsz"]),
         device=_device(argument["accelerator"]),
