@@ -24,8 +24,8 @@ SETTINGS = ("threads", "provider", "precision", "cuda_graph", "compile", "channe
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
 # by what factor (`level_factor`) it may have moved the level. Within one run both sides suffered alike.
 LEVEL_CODES = ("noisy_neighbour", "host_slowed", "throttled", "clocks_moved", "drift", "not_settled")
-# By what factor a machine's own level moves between two runs, which the processes of neither show. Of all 528 pairs of
-# 33 runs of one file on a shared host (results/repeatability-amd-epyc-5.json to -7.json), 97 % have 1 in the interval
+# By what factor a machine's own level moves between two runs, which the processes of neither show. Of all 946 pairs of
+# 44 runs of one file on a shared host (results/repeatability-amd-epyc-5.json to -8.json), 96 % have 1 in the interval
 # that is wider by this factor at both ends, 50 % in the bare one.
 RUN_TO_RUN = 1.05
 
