@@ -15,7 +15,7 @@ from yoloproof.artifact.engine import Engine, engine_from_onnx
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.artifact.tensorrt import EngineOptions
 from yoloproof.network import VARIANTS, load_network
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 MEBI = 1 << 20
 COLUMNS = ("network", "attention", "simplified", "layers", "pairs", "fused kernels", "kernels", "activation MiB")

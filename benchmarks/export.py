@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from yoloproof.artifact.onnx import OPSET, export_onnx
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection.letterbox import letterboxed
+from yoloproof.files.onnx import load_onnx
 from yoloproof.network import load_network
-from yoloproof.network.simplify import simplify
-from yoloproof.onnx_file import load_onnx
 from yoloproof.runtime import SessionSpec, open_session
-from yoloproof.runtime_forms import rewrites_for
+from yoloproof.simplify.choice import rewrites_for
+from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]
 FORMS = ("published", "stripped", "fused", "explicit")

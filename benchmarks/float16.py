@@ -24,7 +24,7 @@ from yoloproof.detection.letterbox import letterboxed
 from yoloproof.network import Network, load_network
 from yoloproof.network.head import DFL, Detect, anchor_points
 from yoloproof.network.hypergraph import AdaHyperedgeGen
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 
 def half_context(self: AdaHyperedgeGen, x: Tensor) -> Tensor:

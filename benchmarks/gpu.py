@@ -38,19 +38,19 @@ import yoloproof
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.errors import YoloproofError
+from yoloproof.kernels import gpu_network
+from yoloproof.kernels.compiling import compile_ahead
+from yoloproof.kernels.launch import Compilation, compilations
 from yoloproof.measurement.machine import machine_facts
 from yoloproof.network import Network, load_network
 from yoloproof.network.flops import flops
-from yoloproof.network.gpu import gpu_network
-from yoloproof.network.gpu.compiling import compile_ahead
-from yoloproof.network.gpu.launch import Compilation, compilations
-from yoloproof.network.simplify import simplify
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import as_taken, running_checks
 from yoloproof.proof.verdict import Verdict
 from yoloproof.runtime import SessionSpec, open_session
 from yoloproof.runtime.base import Outputs, Session, TensorSpec
+from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.float32]
 RUNS_PER_ROUND = 10

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from yoloproof.kernels.choosing import AreaAttention, graph_seconds
 from yoloproof.network import Network
-from yoloproof.network.gpu.choosing import AreaAttention, graph_seconds
-from yoloproof.network.simplified import MergedAttention
+from yoloproof.simplify.modules import MergedAttention
 
 
 def ceilings() -> dict[str, float]:

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
+from yoloproof.files.new import write_new
 from yoloproof.measurement import PROTOCOLS, Measurement, Subject, measure, quick
 from yoloproof.measurement.statistics import ratio_of
 from yoloproof.results.compare import compare_results, compare_rows
-from yoloproof.results.file import write_new
 from yoloproof.runtime import SessionSpec
 
 BLOCK = re.compile(r"<!-- repeatability (?P<files>[^>]+) -->\n.*?(<!-- /repeatability -->)", re.DOTALL)

@@ -24,8 +24,8 @@ import numpy as np
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.errors import YoloproofError
 from yoloproof.network import load_network
-from yoloproof.network.simplify import simplify
 from yoloproof.runtime import Session, SessionSpec, available_runtimes, open_session
+from yoloproof.simplify.rewrites import simplify
 
 RUNS_PER_ROUND = 3
 

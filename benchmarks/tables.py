@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.report.blocks import document_with_tables
 from yoloproof.results.file import read_result
-from yoloproof.results.report_blocks import document_with_tables
 
 ROOT = Path(__file__).parents[1]
 GPU_BLOCKS = re.compile(r"^(<!-- gpu-blocks (\S+) -->\n).*?^(<!-- /gpu-blocks -->)$", re.MULTILINE | re.DOTALL)

@@ -23,13 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yoloproof.kernels import choosing, functions, kernels, token_kernels
+from yoloproof.kernels.choosing import AreaAttention, Depthwise, FusedConv, Separable
+from yoloproof.kernels.functions import decoded, gated_sum, hypergraph, pooled
+from yoloproof.kernels.launch import Compilation, Options, compilation, recorded
 from yoloproof.network import load_network
-from yoloproof.network.gpu import choosing, functions, kernels, token_kernels
-from yoloproof.network.gpu.choosing import AreaAttention, Depthwise, FusedConv, Separable
-from yoloproof.network.gpu.functions import decoded, gated_sum, hypergraph, pooled
-from yoloproof.network.gpu.launch import Compilation, Options, compilation, recorded
-from yoloproof.network.simplified import BranchPair, MergedAttention
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.modules import BranchPair, MergedAttention
+from yoloproof.simplify.rewrites import simplify
 
 OPTIONS = Options(overlap=False)
 

@@ -11,16 +11,20 @@ from sys import executable
 import yoloproof
 
 SOURCE = Path(yoloproof.__file__).parent
-BASE = {"errors", "onnx_file", "engine_file"}
+BASE = {"errors", "names", "records", "files"}
 MAY_IMPORT = {
+    "files": set(),
     "network": set(),
+    "simplify": {"network"},
+    "kernels": set(),
+    "artifact": {"network", "simplify", "kernels"},
     "runtime": set(),
     "detection": set(),
     "demo": set(),
-    "artifact": {"network"},
-    "proof": {"artifact", "runtime", "detection", "network"},
+    "proof": {"artifact", "runtime", "detection", "network", "simplify"},
     "measurement": {"runtime"},
     "results": set(),
+    "report": {"results"},
     "estimate": {"artifact", "network"},
     "doctor": {"measurement", "runtime", "artifact"},
 }

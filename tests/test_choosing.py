@@ -9,8 +9,9 @@ import pytest
 import yoloproof.choosing as module
 from tiny_onnx import tiny_detector
 from yoloproof.choosing import default_precision, precision_for, runtimes_for
-from yoloproof.engine_file import EngineIdentity, sha256_of, write_identity
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import EngineIdentity, write_identity
 from yoloproof.runtime import missing_part
 
 

@@ -20,7 +20,7 @@ _FUNCTIONS = {
     "measure": "yoloproof.measurement.measure",
     "open_session": "yoloproof.runtime",
     "profile": "yoloproof.profiling",
-    "simplify": "yoloproof.network.simplify",
+    "simplify": "yoloproof.simplify.rewrites",
     "verify": "yoloproof.proof",
 }
 __all__ = sorted([*_FUNCTIONS, "__version__"])

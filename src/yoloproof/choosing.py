@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import read_onnx_file
+from yoloproof.files.engine import read_identity
+from yoloproof.files.onnx import read_onnx_file
 from yoloproof.runtime import AUTO_ORDER, PRECISIONS, missing_part
 
 _SHORT = {long: short for short, long in PRECISIONS.items()}

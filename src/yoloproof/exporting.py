@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.errors import YoloproofError
+from yoloproof.files.onnx import load_onnx
 from yoloproof.network import Network, load_network
-from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
-from yoloproof.onnx_file import load_onnx
-from yoloproof.runtime_forms import PUBLISHED_REWRITES, RUNTIME_REWRITES
+from yoloproof.simplify.choice import PUBLISHED_REWRITES, RUNTIME_REWRITES
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
 if TYPE_CHECKING:
     from yoloproof.artifact.tensorrt import EngineOptions

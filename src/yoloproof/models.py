@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import read_onnx_file
+from yoloproof.files.engine import read_identity
+from yoloproof.files.onnx import read_onnx_file
 from yoloproof.runtime import Session, SessionSpec, missing_part, open_session
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def _open_weights(
         )
     _demand(name)
     from yoloproof.artifact.onnx import export_onnx
-    from yoloproof.network.simplify import simplify
-    from yoloproof.runtime_forms import rewrites_for
+    from yoloproof.simplify.choice import rewrites_for
+    from yoloproof.simplify.rewrites import simplify
 
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
         path = Path(folder) / f"{network.variant.name}.onnx"
@@ -115,13 +115,13 @@ def _demand(runtime: str) -> None:
 def _open_onnx(
     path: Path, runtime: str, device: str, threads: int | None, imgsz: tuple[int, int] | None
 ) -> Iterator[OpenModel]:
-    from yoloproof.network.checkpoint import file_sha256
+    from yoloproof.files.digest import sha256_of
 
     _demand(runtime)
     metadata = read_onnx_file(path).metadata
     with open_session(SessionSpec(runtime, path, device, threads)) as session:
         stated = _size_in(metadata)
-        yield OpenModel(session, class_names(metadata, session), _size(session, imgsz, stated, path), file_sha256(path))
+        yield OpenModel(session, class_names(metadata, session), _size(session, imgsz, stated, path), sha256_of(path))
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class ProfileModels:
 
     def _requests(self) -> dict[str, list[Request]]:
         """What is timed, by the device it runs on: every model by ONNX Runtime, weights by TensorRT where it can be."""
-        from yoloproof.engine_file import read_identity
+        from yoloproof.files.engine import read_identity
         from yoloproof.profiling import Request
 
         onnx_device = self.device if self.device == "cpu" or _onnx_runs_on_gpu() else "cpu"

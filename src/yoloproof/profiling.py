@@ -22,20 +22,19 @@ from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
-from yoloproof.engine_file import read_identity
 from yoloproof.errors import YoloproofError
+from yoloproof.files.engine import read_identity
+from yoloproof.files.onnx import read_onnx_file
 from yoloproof.measurement.measure import measure
 from yoloproof.measurement.protocol import PROTOCOLS, Protocol, quick
 from yoloproof.measurement.records import Measurement, Subject
 from yoloproof.models import class_names
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
-from yoloproof.network.simplify import simplify
-from yoloproof.onnx_file import read_onnx_file
 from yoloproof.proof import Reference, Verdict, verify
 from yoloproof.results.published import published_for
 from yoloproof.runtime import Session, SessionSpec, open_session
-from yoloproof.runtime_forms import (
+from yoloproof.simplify.choice import (
     RUNTIME_REWRITES,
     compile_form,
     gpu_form,
@@ -43,6 +42,7 @@ from yoloproof.runtime_forms import (
     rewrites_for,
     simplified_network,
 )
+from yoloproof.simplify.rewrites import simplify
 
 SESSION_PRECISION = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 Progress = Callable[[str], None]

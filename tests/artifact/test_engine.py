@@ -15,8 +15,9 @@ from yoloproof.artifact.engine import engine_from_onnx
 from yoloproof.artifact.engine_audit import kernels_from_inspector, kernels_from_log, onnx_attentions
 from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.artifact.tensorrt import EngineOptions
-from yoloproof.engine_file import network_name, read_identity, sha256_of
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import network_name, read_identity
 
 T4 = EngineOptions(target="t4")
 ATTENTION = "model.6.m.0.0.attn"

@@ -9,16 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from yoloproof.engine_file import (
-    EngineIdentity,
-    Machine,
-    check_engine,
-    read_identity,
-    sha256_of,
-    sidecar_path,
-    write_identity,
-)
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import EngineIdentity, Machine, check_engine, read_identity, sidecar_path, write_identity
 
 T4 = Machine("tensorrt-rtx", "1.7.1.116", "7.5", "Tesla T4", "linux-x86_64")
 T4_TENSORRT = replace(T4, runtime="tensorrt", version="10.16.1.11")

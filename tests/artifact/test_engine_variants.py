@@ -10,7 +10,7 @@ from yoloproof.artifact.engine import Engine, engine_from_onnx
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.artifact.tensorrt import EngineOptions
 from yoloproof.network import VARIANTS, Network, attention_paths, load_network
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 
 def t4_engine(folder: Path, network: Network) -> Engine:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from yoloproof.artifact.nms import FORMS, METADATA_KEY, NmsOptions, add_nms, detections_from_nms
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import read_onnx_file
+from yoloproof.files.onnx import read_onnx_file
 from yoloproof.runtime import SessionSpec, available_runtimes, open_session
 
 ANCHORS = 32 * 32

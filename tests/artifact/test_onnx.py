@@ -14,10 +14,10 @@ from yoloproof.artifact.onnx import export_onnx, read_artifact
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
-from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.proof.audit import graph_audit
 from yoloproof.runtime import SessionSpec, open_session
-from yoloproof.runtime_forms import RUNTIME_REWRITES
+from yoloproof.simplify.choice import RUNTIME_REWRITES
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
 Images = NDArray[np.float32]
 

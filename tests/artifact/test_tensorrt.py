@@ -19,8 +19,9 @@ from yoloproof.artifact import tensorrt
 from yoloproof.artifact.engine import engine_for_machine, engine_from_onnx
 from yoloproof.artifact.engine_targets import target_from_name
 from yoloproof.artifact.tensorrt import EngineOptions
-from yoloproof.engine_file import network_name, read_identity, sha256_of
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import network_name, read_identity
 
 T4 = ("Tesla T4", "7.5")
 

@@ -12,8 +12,9 @@ from google.protobuf import text_format
 
 from tiny_onnx import tiny_detector
 from yoloproof.artifact.triton import Serving, triton_repository
-from yoloproof.engine_file import EngineIdentity, sha256_of, write_identity
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import EngineIdentity, write_identity
 
 PROVED = {"passed": True, "checks": [{"name": "outputs", "passed": True}]}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from yoloproof.demo import demo_checkpoint
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 DEMO = str(demo_checkpoint())
 

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yoloproof.kernels import gpu_network
+from yoloproof.kernels.choosing import AreaAttention, Choosing, Depthwise, FusedConv, Separable
+from yoloproof.kernels.functions import decoded, gated_sum, hypergraph, pooled
+from yoloproof.kernels.launch import Options
 from yoloproof.network import load_network
-from yoloproof.network.gpu import gpu_network
-from yoloproof.network.gpu.choosing import AreaAttention, Choosing, Depthwise, FusedConv, Separable
-from yoloproof.network.gpu.functions import decoded, gated_sum, hypergraph, pooled
-from yoloproof.network.gpu.launch import Options
-from yoloproof.network.simplified import BranchPair, DirectDetect, MergedAttention
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.modules import BranchPair, DirectDetect, MergedAttention
+from yoloproof.simplify.rewrites import simplify
 
 OPTIONS = Options()
 

@@ -19,7 +19,7 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network import download, load_network, read_checkpoint, save_safetensors
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 
 def test_the_official_format_loads(trained_path: Path) -> None:

@@ -13,11 +13,11 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network import load_network
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 
 def test_gpu_form_without_triton_says_so(monkeypatch):
-    from yoloproof.network.gpu import gpu_network
+    from yoloproof.kernels import gpu_network
 
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(YoloproofError, match="needs Triton"):
@@ -29,7 +29,7 @@ def test_gpu_form_without_triton_says_so(monkeypatch):
     ("stripped", None, "fused, not stripped"),
 ])  # fmt: skip
 def test_gpu_form_refuses_what_it_does_not_know(monkeypatch, attention, rewrites, message):
-    from yoloproof.network.gpu import gpu_network
+    from yoloproof.kernels import gpu_network
 
     monkeypatch.setitem(sys.modules, "triton", sys)  # only its presence is asked for before the refusal
     network = load_network("yolov13n", attention, random_weights=True)
@@ -52,8 +52,8 @@ def test_every_kernel_computes_what_pytorch_does():
 
 def test_compilations_are_known_without_a_gpu():
     pytest.importorskip("triton", reason="Triton is not installed")
-    from yoloproof.network.gpu import gpu_network
-    from yoloproof.network.gpu.launch import compilations
+    from yoloproof.kernels import gpu_network
+    from yoloproof.kernels.launch import compilations
 
     form = gpu_network(simplify(load_network("yolov13n", random_weights=True)))
     found = compilations(form, (1, 3, 640, 640))
@@ -63,8 +63,8 @@ def test_compilations_are_known_without_a_gpu():
 
 def test_compiling_ahead_is_done_once_and_where_it_fails_the_launch_is_left_to_say_why(monkeypatch, tmp_path):
     pytest.importorskip("triton", reason="Triton is not installed")
-    from yoloproof.network.gpu import compiling
-    from yoloproof.network.gpu.launch import Compilation
+    from yoloproof.kernels import compiling
+    from yoloproof.kernels.launch import Compilation
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     unknown = {Compilation("no_such_kernel", (), ())}
@@ -82,8 +82,8 @@ def test_compiling_ahead_on_a_gpu(monkeypatch, tmp_path):
     pytest.importorskip("triton", reason="Triton is not installed")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device is visible")
-    from yoloproof.network.gpu import compiling, gpu_network
-    from yoloproof.network.gpu.launch import compilations
+    from yoloproof.kernels import compiling, gpu_network
+    from yoloproof.kernels.launch import compilations
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     form = gpu_network(simplify(load_network("yolov12n", random_weights=True)))
@@ -96,7 +96,7 @@ def test_a_tile_without_room_is_not_chosen(monkeypatch):
     pytest.importorskip("triton", reason="Triton is not installed")
     from triton.runtime.errors import OutOfResources
 
-    from yoloproof.network.gpu import choosing
+    from yoloproof.kernels import choosing
 
     def seconds(call):
         if call == "too large":
@@ -113,9 +113,9 @@ def test_timing_takes_the_ways_that_were_proved(monkeypatch):
     import pickle
     from functools import partial
 
-    from yoloproof.network.gpu import choosing
+    from yoloproof.kernels import choosing
     from yoloproof.runtime import SessionSpec
-    from yoloproof.runtime_forms import in_proved_ways, simplified_network
+    from yoloproof.simplify.choice import in_proved_ways, simplified_network
 
     key = ("dense", 3, 2, 1, True, (16, 3, 3, 3), (((1, 3, 640, 640), 3),), True, False, True, torch.device("cuda:0"))
     monkeypatch.setattr(choosing, "_CHOSEN", {key: 5})
@@ -132,7 +132,7 @@ def test_gpu_form_agrees_with_the_network(name):
     pytest.importorskip("triton", reason="Triton is not installed")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device is visible")
-    from yoloproof.network.gpu import gpu_network
+    from yoloproof.kernels import gpu_network
 
     network = simplify(load_network(name, random_weights=True))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -150,8 +150,8 @@ def test_gpu_form_agrees_with_the_network(name):
 )
 def test_what_a_gpu_gets_follows_its_compute_capability(monkeypatch, capability, missing, early):
     """A stand-in for the card: no Turing, programmatic dependent launch from 9.0 on."""
-    from yoloproof.network.gpu import gpu_form_missing, gpu_network
-    from yoloproof.runtime_forms import gpu_form
+    from yoloproof.kernels import gpu_form_missing, gpu_network
+    from yoloproof.simplify.choice import gpu_form
 
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -167,7 +167,7 @@ def test_what_a_gpu_gets_follows_its_compute_capability(monkeypatch, capability,
 
 
 def test_without_a_gpu_there_is_no_gpu_form():
-    from yoloproof.network.gpu import gpu_form_missing
+    from yoloproof.kernels import gpu_form_missing
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

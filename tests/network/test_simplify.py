@@ -11,9 +11,9 @@ import torch
 from yoloproof.errors import YoloproofError
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.attention import attend, bounded
-from yoloproof.network.simplified import SummedExit
-from yoloproof.network.simplify import DEFAULT_REWRITES, REWRITES, simplify
-from yoloproof.runtime_forms import RUNTIME_REWRITES
+from yoloproof.simplify.choice import RUNTIME_REWRITES
+from yoloproof.simplify.modules import SummedExit
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, REWRITES, simplify
 
 IMAGES = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(1))
 

@@ -9,7 +9,7 @@ from proof_graphs import SIZE
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.demo import demo_checkpoint
 from yoloproof.network import Network, load_network
-from yoloproof.network.simplify import simplify
+from yoloproof.simplify.rewrites import simplify
 
 
 @pytest.fixture(scope="session")

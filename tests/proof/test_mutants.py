@@ -17,9 +17,9 @@ from yoloproof.artifact.onnx import export_onnx
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import VARIANTS, Network, load_network
-from yoloproof.network.simplify import simplify
 from yoloproof.proof import Verdict, verify
 from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]
 

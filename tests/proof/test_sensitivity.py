@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.network import VARIANTS, Network, attention_paths, load_network
-from yoloproof.network.simplify import simplify
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.float32]
 LOW = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -21,9 +21,9 @@ from yoloproof.cli import app
 from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
-from yoloproof.network.simplify import simplify
 from yoloproof.proof import Check, verify
 from yoloproof.proof.blocks import module_path
+from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]
 pytestmark = pytest.mark.xdist_group("mutants")  # the right artifacts are exported once
@@ -92,7 +92,7 @@ def test_a_size_baked_into_a_file_for_any_size_is_caught(
 
 
 def test_pixels_as_bytes_pass(network: Network, images: Images, tmp_path: Path) -> None:
-    from yoloproof.network.simplify import DEFAULT_REWRITES
+    from yoloproof.simplify.rewrites import DEFAULT_REWRITES
 
     path = tmp_path / "bytes.onnx"
     export_onnx(simplify(network, (*DEFAULT_REWRITES, "pixels")), path, imgsz=SIZE, input_type="uint8")

@@ -10,7 +10,7 @@ import pytest
 
 from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
-from yoloproof.results.report_blocks import document_with_tables
+from yoloproof.report.blocks import document_with_tables
 
 ROOT = Path(__file__).parents[2]
 

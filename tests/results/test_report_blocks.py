@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
-from yoloproof.results.report_blocks import document_with_tables
+from yoloproof.report.blocks import document_with_tables
 
 
 def read(path):

@@ -12,9 +12,8 @@ import pytest
 
 from made_results import ATTENTIONS, HOSTILE, lab_result, made_entry, made_result
 from yoloproof.errors import YoloproofError
-from yoloproof.results import report_plots
-from yoloproof.results.report import html_from_results, pictures_from_results
-from yoloproof.results.report_rows import rows_from_results
+from yoloproof.report.page import html_from_results, pictures_from_results
+from yoloproof.report.rows import rows_from_results
 
 pytestmark = pytest.mark.xdist_group("browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -10,8 +10,8 @@ import pytest
 
 from made_results import HOSTILE, lab_result, made_entry, made_result
 from yoloproof.errors import YoloproofError
-from yoloproof.results.report_rows import pareto_front, repeat_command, rows_from_results
-from yoloproof.results.report_text import (
+from yoloproof.report.rows import pareto_front, repeat_command, rows_from_results
+from yoloproof.report.text import (
     COLUMNS,
     columns_from_keys,
     csv_from_rows,
@@ -141,7 +141,7 @@ def test_the_command_repeats_the_row():
 
 
 def test_what_a_figure_resembles_is_said_only_where_the_numbers_carry_it():
-    from yoloproof.results.report import html_from_results
+    from yoloproof.report.page import html_from_results
 
     def page(quick=False, proved=True):
         entries = [

@@ -14,8 +14,9 @@ import torch
 
 import tensorrt_stand_in
 from tiny_onnx import images
-from yoloproof.engine_file import EngineIdentity, Machine, sha256_of, write_identity
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import EngineIdentity, Machine, write_identity
 from yoloproof.runtime import NonFiniteOutput, SessionSpec, missing_part, open_session
 from yoloproof.runtime import tensorrt as module
 from yoloproof.runtime.cuda import CudaDevice

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.onnx import load_onnx
 from yoloproof.network import load_network, save_safetensors
-from yoloproof.onnx_file import load_onnx
 from yoloproof.sweep import measure
 from yoloproof.sweep.plan import read_plan
 

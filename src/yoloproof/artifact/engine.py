@@ -14,9 +14,10 @@ from yoloproof.artifact import tensorrt
 from yoloproof.artifact.engine_audit import Audit, audit, kernels_from_inspector, kernels_from_log
 from yoloproof.artifact.engine_targets import Target, target_from_name
 from yoloproof.artifact.tensorrt import EngineOptions, Progress
-from yoloproof.engine_file import EngineIdentity, Machine, check_engine, network_name, sha256_of, write_identity
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import load_onnx
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import EngineIdentity, Machine, check_engine, network_name, write_identity
+from yoloproof.files.onnx import load_onnx
 
 _DTYPES = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16"}
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import load_onnx
+from yoloproof.files.onnx import load_onnx
 
 FORMS = ("operator", "topk")
 METADATA_KEY = "yoloproof.nms"

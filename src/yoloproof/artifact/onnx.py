@@ -19,9 +19,9 @@ import onnxscript.optimizer
 import torch
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.checkpoint import file_sha256
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.onnx import load_onnx
 from yoloproof.network.wiring import Network
-from yoloproof.onnx_file import load_onnx
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
@@ -134,7 +134,7 @@ def read_artifact(path: Path) -> Artifact:
     path = Path(path)
     model = load_onnx(path, external_data=False)
     metadata = metadata_from({p.key: p.value for p in model.metadata_props}, path)
-    return Artifact(path, "onnx", file_sha256(path), path.stat().st_size, metadata)
+    return Artifact(path, "onnx", sha256_of(path), path.stat().st_size, metadata)
 
 
 def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yoloproof.engine_file import read_identity, sha256_of
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import load_onnx
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import read_identity
+from yoloproof.files.onnx import load_onnx
 
 TYPES = {
     "float32": "TYPE_FP32",

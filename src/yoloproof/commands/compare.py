@@ -33,9 +33,10 @@ def compare(
     from rich.console import Console
 
     from yoloproof.errors import YoloproofError
+    from yoloproof.files.new import write_new
     from yoloproof.measurement.statistics import ratio_of
     from yoloproof.results.compare import ALLOWANCES, compare_results, compare_rows, comparison_table
-    from yoloproof.results.file import read_result, write_new
+    from yoloproof.results.file import read_result
 
     allowed = allow or []
     for word in allowed:

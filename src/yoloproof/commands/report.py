@@ -34,9 +34,9 @@ def report(
 
     Example: yoloproof report cpu.json t4.json -o report.html
     """
-    from yoloproof.results.report import html_from_results, pictures_from_results
-    from yoloproof.results.report_rows import rows_from_results
-    from yoloproof.results.report_text import DEFAULT_COLUMNS, markdown_from_rows
+    from yoloproof.report.page import html_from_results, pictures_from_results
+    from yoloproof.report.rows import rows_from_results
+    from yoloproof.report.text import DEFAULT_COLUMNS, markdown_from_rows
 
     check_new(json_file)
     if check and into is None:
@@ -77,7 +77,7 @@ def report(
 
 
 def _fill(document: Path, check: bool) -> None:
-    from yoloproof.results.report_blocks import document_with_tables
+    from yoloproof.report.blocks import document_with_tables
 
     if not document.is_file():
         raise YoloproofError(f"{document}: no such document")

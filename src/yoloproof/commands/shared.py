@@ -62,7 +62,7 @@ def new_folder(path: Path) -> Path:
 
 def write_json(document: Any, path: Path) -> None:
     """Write a new JSON file, whole or not at all. YoloproofError when it exists or cannot be written."""
-    from yoloproof.results.file import write_new
+    from yoloproof.files.new import write_new
 
     write_new(json.dumps(document, indent=1, default=str) + "\n", path)
 
@@ -92,8 +92,8 @@ def t4_estimates(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     measured."""
     from yoloproof.estimate import estimate_line
     from yoloproof.estimate.shapes import layer_shapes
+    from yoloproof.report.rows import gpu_name, rows_from_results
     from yoloproof.results.published import same_gpu, variant_name
-    from yoloproof.results.report_rows import gpu_name, rows_from_results
 
     rows = rows_from_results(results)
     if any(same_gpu("Tesla T4", gpu_name(row.run.facts)) for row in rows):

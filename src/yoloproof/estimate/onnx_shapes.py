@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import load_onnx
+from yoloproof.files.onnx import load_onnx
 
 Shape = tuple[int, ...]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network.attention import ATTENTIONS
-from yoloproof.network.checkpoint import (
+from yoloproof.network.variants import VARIANTS, Variant, variant_from_name
+from yoloproof.network.weights.checkpoint import (
     network_from_checkpoint,
     random_tensors,
     read_checkpoint,
     save_safetensors,
 )
-from yoloproof.network.download import official_weights
-from yoloproof.network.variants import VARIANTS, Variant, variant_from_name
+from yoloproof.network.weights.download import official_weights
 from yoloproof.network.wiring import Network, attention_paths, network_from_variant
 
 __all__ = [

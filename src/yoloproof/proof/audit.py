@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from yoloproof.network.simplify import simplify
 from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.graph import Graph, every_node
 from yoloproof.proof.verdict import Check
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
+from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[Any]
 PRODUCTS = ("MatMul", "Einsum", "Gemm", "FusedMatMul")

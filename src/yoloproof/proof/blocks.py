@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from yoloproof.network.attention import AAttn, ABlock
-from yoloproof.network.simplify import simplify
 from yoloproof.network.wiring import Network
 from yoloproof.proof.graph import Graph
 from yoloproof.proof.parity import Tolerance
 from yoloproof.proof.verdict import Check
 from yoloproof.proof.weights import matched_tensors
 from yoloproof.runtime.tensors import cast_images
+from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.float32]
 

@@ -13,10 +13,10 @@ import onnx
 from numpy.typing import NDArray
 
 from yoloproof.artifact.onnx import metadata_from, read_artifact
-from yoloproof.engine_file import EngineIdentity, read_identity, sidecar_path
 from yoloproof.errors import YoloproofError
+from yoloproof.files.engine import EngineIdentity, read_identity, sidecar_path
+from yoloproof.files.onnx import load_onnx
 from yoloproof.network.wiring import Network
-from yoloproof.onnx_file import load_onnx
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.blocks import block_parity
 from yoloproof.proof.parity import TOLERANCES, Tolerance

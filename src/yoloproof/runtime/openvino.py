@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.onnx_file import load_onnx, read_onnx_file
+from yoloproof.files.onnx import load_onnx, read_onnx_file
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
 from yoloproof.runtime.threads import physical_cores

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.engine_file import REBUILD, EngineIdentity, Machine, check_engine, network_name
 from yoloproof.errors import YoloproofError
+from yoloproof.files.engine import REBUILD, EngineIdentity, Machine, check_engine, network_name
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda import CudaDevice
 from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first

@@ -72,7 +72,7 @@ def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
     Measurements share a file where the pipeline would write the same one: same weights, size, batch, precision in the
     graph, attention and rewrites.
     """
-    from yoloproof.runtime_forms import rewrites_for
+    from yoloproof.simplify.choice import rewrites_for
 
     if one["runtime"] == "pytorch" or Path(one["model"]).suffix in (".onnx", ".engine"):
         return None

@@ -15,10 +15,8 @@ from typing import Any
 
 import yoloproof
 from yoloproof.errors import YoloproofError
-from yoloproof.results import report_plots, report_svg
-from yoloproof.results.forensics import which_resembles
-from yoloproof.results.published import published_for, verdict
-from yoloproof.results.report_rows import (
+from yoloproof.report import plots, svg
+from yoloproof.report.rows import (
     NOT_SAID,
     Row,
     gpu_name,
@@ -28,7 +26,7 @@ from yoloproof.results.report_rows import (
     text,
     writable,
 )
-from yoloproof.results.report_text import (
+from yoloproof.report.text import (
     COLUMNS,
     Column,
     digits,
@@ -38,6 +36,8 @@ from yoloproof.results.report_text import (
     published_cell,
     ratio_cell,
 )
+from yoloproof.results.forensics import which_resembles
+from yoloproof.results.published import published_for, verdict
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
 SECONDARY = ("p99", "of_stripped", "parameters", "flops", "nodes", "flush", "device")
@@ -57,7 +57,7 @@ def html_from_results(
         raise YoloproofError(
             "no result file holds an entry; measure something first: yoloproof profile MODEL --json FILE"
         )
-    colours = report_plots.series_of(rows)
+    colours = plots.series_of(rows)
     hidden, same = _columns_to_hide(rows)
     style, script = _style(), _asset("report.js")
     page = _template().render(
@@ -77,7 +77,7 @@ def html_from_results(
         table=_table(rows, hidden),
         scatters=_scatters(rows, colours),
         forensics=_forensics(rows, colours),
-        batches=report_plots.batch_scaling(rows, colours),
+        batches=plots.batch_scaling(rows, colours),
         warnings=_warnings(rows),
         details=[_detail(row, colours) for row in rows],
         tool=f"yoloproof {getattr(yoloproof, '__version__', '')}".strip(),
@@ -93,11 +93,11 @@ def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, byt
     Raises YoloproofError where there is nothing to draw or no font to write with.
     """
     rows = rows_from_results(results)
-    colours, css = report_plots.series_of(rows), report_svg.PRINT_CSS
+    colours, css = plots.series_of(rows), svg.PRINT_CSS
     charts = [wide for wide, _ in _scatters(rows, colours, css)]
-    charts += [report_plots.forensic(group, colours, css) for group in report_plots.forensic_groups(rows)]
-    charts += report_plots.batch_scaling(rows, colours, css)
-    charts += [chart for row in rows if (chart := report_plots.distribution(row, colours, css))]
+    charts += [plots.forensic(group, colours, css) for group in plots.forensic_groups(rows)]
+    charts += plots.batch_scaling(rows, colours, css)
+    charts += [chart for row in rows if (chart := plots.distribution(row, colours, css))]
     if not charts:
         raise YoloproofError("nothing to draw: the result files hold no samples")
     if _drawn(css, "ms") == _drawn(css, ""):
@@ -113,7 +113,7 @@ def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, byt
 
 def _drawn(css: str, words: str) -> bytes:
     """Words in the charts' own style: the renderer leaves out, in silence, letters that it has no font for."""
-    canvas = report_svg.Canvas(40, 20, "", "")
+    canvas = svg.Canvas(40, 20, "", "")
     canvas.text(2, 15, words)
     return _png(canvas.svg(css))
 
@@ -125,13 +125,13 @@ def _png(svg: str) -> bytes:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("yoloproof.results") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("yoloproof.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _style() -> str:
-    names = ("ink", "soft", "grid", "bad", "paper", *(f"s{index}" for index in range(len(report_svg.SERIES))))
-    drawing = (report_svg.STYLE + report_svg.SERIES_STYLE) % {name: f"var(--{name})" for name in names}
-    pairs = enumerate(zip(report_svg.SERIES, report_svg.DARK_SERIES, strict=True))
+    names = ("ink", "soft", "grid", "bad", "paper", *(f"s{index}" for index in range(len(svg.SERIES))))
+    drawing = (svg.STYLE + svg.SERIES_STYLE) % {name: f"var(--{name})" for name in names}
+    pairs = enumerate(zip(svg.SERIES, svg.DARK_SERIES, strict=True))
     series = "".join(f"--s{index}:light-dark({light},{dark});" for index, (light, dark) in pairs)
     return f"{_asset('report.css')}:root{{{series}}}{drawing}"
 
@@ -145,7 +145,7 @@ def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("yoloproof.results"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("yoloproof.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["say"] = text
     environment.filters["figures"] = _figures
@@ -256,28 +256,26 @@ def _verdict_css(row: Row) -> str:
     return {"proved": "good", "unchecked": "soft"}.get(row.verdict, "bad")
 
 
-def _scatters(
-    rows: Sequence[Row], colours: dict[str, int], css: str = ""
-) -> list[tuple[report_plots.Chart, report_plots.Chart]]:
+def _scatters(rows: Sequence[Row], colours: dict[str, int], css: str = "") -> list[tuple[plots.Chart, plots.Chart]]:
     """A wide and a narrow chart per machine that has an AP beside a latency."""
     pairs = []
     for machine in dict.fromkeys(row.run.machine_id for row in rows):
         here = [row for row in rows if row.run.machine_id == machine]
-        wide, narrow = (report_plots.scatter(here, colours, width, css) for width in (860, 380))
+        wide, narrow = (plots.scatter(here, colours, width, css) for width in (860, 380))
         if wide and narrow:
             pairs.append((wide, narrow))
     return pairs
 
 
-def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[report_plots.Chart, str]]:
+def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[plots.Chart, str]]:
     """A chart per group of attentions, and what the published figure resembles, in words.
 
     Words are left out where the numbers do not carry them: after a quick run, or where what should be the same detector
     is not proved to be.
     """
     made = []
-    for group in report_plots.forensic_groups(rows):
-        chart, line = report_plots.forensic(group, colours), ""
+    for group in plots.forensic_groups(rows):
+        chart, line = plots.forensic(group, colours), ""
         if all((row.proved or row.attention == "stripped") and not row.run.quick for row in group):
             machine = {"gpu": {"name": gpu_name(group[0].run.facts)}}
             entries = [plain_entry(row) for row in group]
@@ -318,7 +316,7 @@ def _detail(row: Row, colours: dict[str, int]) -> dict[str, Any]:
         "proof": proof_cell(row),
         "reported": published_cell(row) if row.published else "",
         "held": _held(row),
-        "chart": report_plots.distribution(row, colours),
+        "chart": plots.distribution(row, colours),
         "checks": [_check(item) for item in checks if isinstance(item, Mapping)] if isinstance(checks, list) else [],
         "repeat": repeat_command(row),
         "facts": {key: row.entry[key] for key in keys if row.entry.get(key) is not None},

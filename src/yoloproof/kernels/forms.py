@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from yoloproof.kernels.functions import decoded, gated_sum, hypergraph, pooled
+from yoloproof.kernels.launch import together
 from yoloproof.network.attention import A2C2f, ABlock
 from yoloproof.network.blocks import Bottleneck, C2f, DSBottleneck
-from yoloproof.network.gpu.functions import decoded, gated_sum, hypergraph, pooled
-from yoloproof.network.gpu.launch import together
 from yoloproof.network.hypergraph import DownsampleConv, FullPAD_Tunnel, HyperACE
-from yoloproof.network.simplified import (
+from yoloproof.network.wiring import Concat
+from yoloproof.simplify.modules import (
     BranchPair,
     CoarseTunnel,
     DirectDetect,
@@ -20,7 +21,6 @@ from yoloproof.network.simplified import (
     TwoScaleEntry,
     TwoScaleFuse,
 )
-from yoloproof.network.wiring import Concat
 
 
 class GpuBottleneck(Bottleneck):

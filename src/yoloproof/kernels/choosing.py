@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from triton.runtime.errors import OutOfResources
 
-from yoloproof.network.gpu import kernels, token_kernels
-from yoloproof.network.gpu.launch import Options, flat, fresh, launch, pixels, recording, tiles
-from yoloproof.network.simplified import MergedAttention
+from yoloproof.kernels import kernels, token_kernels
+from yoloproof.kernels.launch import Options, flat, fresh, launch, pixels, recording, tiles
+from yoloproof.simplify.modules import MergedAttention
 
 MOST_SOURCES = 6
 # rows × columns × depth of a tile, warps, stages of the software pipeline

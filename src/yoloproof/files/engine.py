@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
 
 SCHEMA = 1
 REBUILD = "build it again with `yoloproof export MODEL --format engine`"
@@ -65,15 +66,6 @@ class Machine:
 def sidecar_path(engine: Path) -> Path:
     """`yolov13n.engine` → `yolov13n.engine.json`."""
     return engine.with_name(engine.name + ".json")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def network_name(onnx_sha256: str) -> str:

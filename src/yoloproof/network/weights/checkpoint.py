@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.unpickle import Inert, checkpoint_from_pt, named_tensors
+from yoloproof.files.digest import sha256_of
 from yoloproof.network.variants import VARIANTS, Variant
+from yoloproof.network.weights.unpickle import Inert, checkpoint_from_pt, named_tensors
 from yoloproof.network.wiring import Network, network_from_variant
 
 FORMAT = "yoloproof.weights.1"
@@ -35,19 +35,6 @@ class Checkpoint:
     names: Mapping[int, str]
     source: str
     sha256: str
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -102,7 +89,7 @@ def _checkpoint_from_pt(path: Path) -> Checkpoint:
         raise YoloproofError(
             f"{path}: no network in it (found: {', '.join(keys[:6])}); a training state without model or ema cannot run"
         )
-    return Checkpoint(tensors, _names(names), str(path), file_sha256(path))
+    return Checkpoint(tensors, _names(names), str(path), sha256_of(path))
 
 
 def _names_below(module: Inert) -> Any:
@@ -122,7 +109,7 @@ def _checkpoint_from_safetensors(path: Path) -> Checkpoint:
         raise YoloproofError(f"{path}: damaged or truncated safetensors ({error}); fetch it again") from None
     if not tensors:
         raise YoloproofError(f"{path}: holds no tensors")
-    return Checkpoint(tensors, _names(names), str(path), file_sha256(path))
+    return Checkpoint(tensors, _names(names), str(path), sha256_of(path))
 
 
 def _names(names: Any) -> dict[int, str]:

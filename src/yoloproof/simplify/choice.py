@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from yoloproof.kernels import gpu_form_missing, gpu_network
 from yoloproof.network import Network
-from yoloproof.network.gpu import gpu_form_missing, gpu_network
-from yoloproof.network.simplify import DEFAULT_REWRITES, simplify
 from yoloproof.runtime import SessionSpec
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
 # What pays on a CPU depends on who runs it (benchmarks/export.py); everything else gets DEFAULT_REWRITES. Both keep
 # convolutions in layouts of their own that a slice breaks, and let a convolution add to a tensor, which is cheaper than
@@ -46,7 +46,7 @@ def simplified_network(
     `ways` anew where they are given."""
     network = simplify(load(attention), rewrites_for("pytorch", device, attention))
     if ways:
-        from yoloproof.network.gpu.choosing import take_ways
+        from yoloproof.kernels.choosing import take_ways
 
         take_ways(ways)
     return gpu_network(network) if form else network
@@ -54,15 +54,15 @@ def simplified_network(
 
 def compile_form(form: Network, batch: int, imgsz: tuple[int, int]) -> None:
     """Every kernel that the GPU form may launch at this batch, by all CPUs at once."""
-    from yoloproof.network.gpu.compiling import compile_ahead
-    from yoloproof.network.gpu.launch import compilations
+    from yoloproof.kernels.compiling import compile_ahead
+    from yoloproof.kernels.launch import compilations
 
     compile_ahead(compilations(form, (batch, 3, *imgsz)))
 
 
 def in_proved_ways(spec: SessionSpec) -> SessionSpec:
     """The session of a GPU form as other processes are to open it: in the very ways that were chosen, and proved, here."""
-    from yoloproof.network.gpu.choosing import chosen_ways
+    from yoloproof.kernels.choosing import chosen_ways
 
     build: Callable[..., Network] | None = spec.network
     assert build is not None

@@ -14,9 +14,9 @@ from torch import nn
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network.blocks import Conv, DSConv
-from yoloproof.network.simplified import BranchPair, MergedAttention, TwoScaleEntry
-from yoloproof.network.simplify import DEFAULT_REWRITES
 from yoloproof.network.wiring import Network
+from yoloproof.simplify.modules import BranchPair, MergedAttention, TwoScaleEntry
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES
 
 LEAST_CAPABILITY = (8, 0)  # Triton after 3.2 has no Turing
 LEAST_FOR_EARLY_START = (9, 0)  # CUDA's programmatic dependent launch
@@ -52,9 +52,9 @@ def gpu_network(network: Network, *, overlap: bool = True, early_start: bool | N
         raise YoloproofError("the GPU form is made from simplify(network) with the default rewrites")
     if network.attention != "fused":
         raise YoloproofError(f"the GPU form's attention is fused, not {network.attention}")
-    from yoloproof.network.gpu.choosing import AreaAttention
-    from yoloproof.network.gpu.forms import FORMS
-    from yoloproof.network.gpu.launch import Options
+    from yoloproof.kernels.choosing import AreaAttention
+    from yoloproof.kernels.forms import FORMS
+    from yoloproof.kernels.launch import Options
 
     if early_start is None:
         early_start = torch.cuda.is_available() and torch.cuda.get_device_capability() >= LEAST_FOR_EARLY_START
@@ -88,7 +88,7 @@ def _split_exits(network: Network) -> None:
 
 
 def _replace_convolutions(network: Network) -> None:
-    from yoloproof.network.gpu.choosing import Depthwise, FusedConv, Separable
+    from yoloproof.kernels.choosing import Depthwise, FusedConv, Separable
 
     def made(module: nn.Module, act: bool) -> nn.Module | None:
         if isinstance(module, DSConv):

@@ -17,7 +17,8 @@ from yoloproof.network.attention import HEAD_DIM, A2C2f, AAttn
 from yoloproof.network.blocks import C3, C2f, Conv, DSConv
 from yoloproof.network.head import Detect
 from yoloproof.network.hypergraph import AdaHGComputation, HyperACE
-from yoloproof.network.simplified import (
+from yoloproof.network.wiring import Network
+from yoloproof.simplify.modules import (
     ApartAttention,
     BranchPair,
     CoarseTunnel,
@@ -32,7 +33,6 @@ from yoloproof.network.simplified import (
     TwoScaleFuse,
     convolution,
 )
-from yoloproof.network.wiring import Network
 
 
 def fold_norms(network: Network) -> None:

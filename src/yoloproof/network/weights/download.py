@@ -8,7 +8,7 @@ from pathlib import Path
 import pooch
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.checkpoint import file_sha256
+from yoloproof.files.digest import sha256_of
 from yoloproof.network.variants import Variant
 
 RELEASES = {
@@ -35,7 +35,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
     path, record = folder / file_name, folder / "sha256.json"
     recorded = _recorded(record)
     known = KNOWN_SHA256.get(variant.name) or recorded.get(variant.name)
-    if path.exists() and known and file_sha256(path) != known:
+    if path.exists() and known and sha256_of(path) != known:
         raise YoloproofError(f"{path}: SHA-256 is not the {known[:12]}… on record; delete the file to fetch it again")
     pooch.get_logger().setLevel("WARNING")  # what it says of its own accord is in the errors raised here
     try:
@@ -56,7 +56,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
             f"{file_name}: the download's SHA-256 is not the known {str(known)[:12]}…; not used"
         ) from None
     if variant.name not in recorded:
-        record.write_text(json.dumps({**recorded, variant.name: file_sha256(path)}, indent=1) + "\n")
+        record.write_text(json.dumps({**recorded, variant.name: sha256_of(path)}, indent=1) + "\n")
     return path
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloproof.report.rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front, setting
+from yoloproof.report.svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
+from yoloproof.report.text import digits, milliseconds
 from yoloproof.results.published import same_gpu
-from yoloproof.results.report_rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front, setting
-from yoloproof.results.report_svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
-from yoloproof.results.report_text import digits, milliseconds
 
 SHAPES = {"fused": "circle", "explicit": "square", "published": "triangle", "stripped": "diamond"}
 ATTENTIONS = ("published", "explicit", "fused", "stripped")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from yoloproof.network.gpu.kernels import begin
+from yoloproof.kernels.kernels import begin
 
 LOG2E = tl.constexpr(1.4426950408889634)
 

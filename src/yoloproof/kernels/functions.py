@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from yoloproof.network.gpu import kernels, token_kernels
-from yoloproof.network.gpu.launch import Options, fresh, launch, pixels, tiles
-from yoloproof.network.simplified import EdgeFirst
+from yoloproof.kernels import kernels, token_kernels
+from yoloproof.kernels.launch import Options, fresh, launch, pixels, tiles
+from yoloproof.simplify.modules import EdgeFirst
 
 BRANCHES = 2
 

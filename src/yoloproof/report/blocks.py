@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
-from yoloproof.results.report_rows import Row, rows_from_results
-from yoloproof.results.report_text import DEFAULT_COLUMNS, columns_from_keys, markdown_across, markdown_from_rows
+from yoloproof.report.rows import Row, rows_from_results
+from yoloproof.report.text import DEFAULT_COLUMNS, columns_from_keys, markdown_across, markdown_from_rows
 
 # At the start of a line: one that is quoted in a code block is none.
 _OPEN, _CLOSE = "<!-- yoloproof-table ", "<!-- /yoloproof-table -->"

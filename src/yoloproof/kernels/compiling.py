@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from yoloproof.network.gpu import kernels, token_kernels
-from yoloproof.network.gpu.launch import Compilation
+from yoloproof.kernels import kernels, token_kernels
+from yoloproof.kernels.launch import Compilation
 
 
 def compile_ahead(wanted: set[Compilation], processes: int | None = None) -> int:
@@ -26,7 +26,7 @@ def compile_ahead(wanted: set[Compilation], processes: int | None = None) -> int
         return 0
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     started = subprocess.run(
-        [sys.executable, "-m", "yoloproof.network.gpu.compiling", str(processes or os.cpu_count() or 1)],
+        [sys.executable, "-m", "yoloproof.kernels.compiling", str(processes or os.cpu_count() or 1)],
         input=pickle.dumps(wanted), capture_output=True, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     if started.returncode != 0:

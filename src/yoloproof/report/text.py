@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from yoloproof.errors import YoloproofError
-from yoloproof.results.report_rows import NOT_SAID, Ratio, Row
+from yoloproof.report.rows import NOT_SAID, Ratio, Row
 
 
 def milliseconds(seconds: float | None) -> str:
