@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network import download, load_network, read_checkpoint, save_safetensors
+from yoloproof.network import load_network, read_checkpoint, save_safetensors
+from yoloproof.network.weights import download
 from yoloproof.simplify.rewrites import simplify
 
 

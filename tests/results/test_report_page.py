@@ -12,6 +12,7 @@ import pytest
 
 from made_results import ATTENTIONS, HOSTILE, lab_result, made_entry, made_result
 from yoloproof.errors import YoloproofError
+from yoloproof.report import plots
 from yoloproof.report.page import html_from_results, pictures_from_results
 from yoloproof.report.rows import rows_from_results
 
@@ -298,18 +299,18 @@ def test_nothing_to_show_is_an_error():
 
 def test_charts_are_well_formed_and_hold_no_markup_of_a_result():
     rows = rows_from_results([("made.json", hostile(lab_result()))])
-    colours = report_plots.series_of(rows)
-    groups = report_plots.forensic_groups(rows)
+    colours = plots.series_of(rows)
+    groups = plots.forensic_groups(rows)
     charts = [
-        report_plots.scatter(rows, colours),
-        *(report_plots.forensic(group, colours) for group in groups),
-        *report_plots.batch_scaling(rows, colours),
+        plots.scatter(rows, colours),
+        *(plots.forensic(group, colours) for group in groups),
+        *plots.batch_scaling(rows, colours),
     ]
-    charts += [report_plots.distribution(row, colours) for row in rows[:-1]]
+    charts += [plots.distribution(row, colours) for row in rows[:-1]]
     tags = {element.tag for chart in charts for element in ElementTree.fromstring(chart.svg).iter()}
     assert tags <= {"svg", "path", "line", "rect", "text", "title"}
     assert len(groups) == 16
-    assert len(report_plots.batch_scaling(rows, colours)) == 1
+    assert len(plots.batch_scaling(rows, colours)) == 1
 
 
 def test_pictures_are_png_with_letters_in_them():
