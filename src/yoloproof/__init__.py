@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "ProfileModels": "yoloproof.profile_models",
     "YoloproofError": "yoloproof.errors",
-    "build_engine": "yoloproof.artifact.engine:engine_from_onnx",
     "engine_from_onnx": "yoloproof.artifact.engine",
     "export_onnx": "yoloproof.artifact.onnx",
     "load_network": "yoloproof.network",
-    "measure": "yoloproof.measurement.measure",
+    "measure": "yoloproof.measurement.benchmark:benchmark",
     "open_session": "yoloproof.runtime",
-    "profile": "yoloproof.profiling",
+    "opened": "yoloproof.pipeline",
+    "profile": "yoloproof.pipeline",
     "simplify": "yoloproof.simplify.rewrites",
     "verify": "yoloproof.proof",
 }

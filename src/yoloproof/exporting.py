@@ -1,152 +1,134 @@
-"""`export` on one screen: weights → network → ONNX → (suppression) → (engine) → (Triton repository)."""
+"""`export`: the road as far as the artifact, written where the user wants it: an ONNX file, an engine, a Triton repository."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from yoloproof.artifact.onnx import export_onnx
+from yoloproof.artifact.build import OnnxOptions, onnx_from_network, published_network
+from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
+from yoloproof.artifact.nms import add_nms
+from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 from yoloproof.errors import YoloproofError
 from yoloproof.files.onnx import load_onnx
-from yoloproof.network import Network, load_network
+from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
+from yoloproof.network import Network
+from yoloproof.records import Case
 from yoloproof.simplify.choice import PUBLISHED_REWRITES, RUNTIME_REWRITES
 from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
-if TYPE_CHECKING:
-    from yoloproof.artifact.tensorrt import EngineOptions
+DYNAMIC_BATCH = 8  # a dynamic engine without a --batch of its own is built for up to so many images
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to make; the fields are the command's options. imgsz: (height, width)."""
+class Export:
+    """What to write besides the case: the fields are the command's options.
 
-    model: str
-    format: str = "onnx"
+    runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
+    targets -- GPUs of an engine: names such as "t4" or "sm86"; () for the one here
+    """
+
+    format: ArtifactFormat = ArtifactFormat.ONNX
     output: Path | None = None
-    precision: str = "fp32"
-    attention: str = "fused"
-    imgsz: tuple[int, int] = (640, 640)
-    batch: int = 1
-    dynamic: bool = False
-    input_type: str = "float32"
+    runtime: Runtime | None = None
     simplified: bool = True
-    opset: int = 23
-    runtime: str = ""
-    target: tuple[str, ...] = ()
+    onnx: OnnxOptions = field(default_factory=OnnxOptions)
     nms: bool = False
-    random_weights: bool = False
+    targets: tuple[str, ...] = ()
     version_compatible: bool = False
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
 
 
 @dataclass(frozen=True)
-class Made:
+class Exported:
     """Where the artifact lies, its identity for machines, and the lines that say it to a person."""
 
     path: Path
-    identity: dict[str, Any]
+    identity: Mapping[str, object]
     lines: tuple[str, ...]
 
 
-def artifact_from_order(
-    order: Order, say: Callable[[str], None] | None = None, bar: Callable[[str, float], None] | None = None
-) -> Made:
-    """Make what `order` asks for, telling `say` each step's name and `bar` the share of a long one.
-
-    Raises YoloproofError for arguments that do not go together and files that exist.
-    """
-    say = say or (lambda step: None)
-    _check(order)
-    output = order.output or Path(
-        f"{Path(order.model).stem}{'.onnx' if order.format == 'onnx' else '.engine' if order.format == 'engine' else ''}"
-    )
-    if order.format != "triton" and output.exists():
+def export(case: Case, wanted: Export, progress: Progress = no_progress) -> Exported:
+    """Write a case's artifact. Raises YoloproofError for options that do not go together and files that exist."""
+    _check(case, wanted)
+    ending = {ArtifactFormat.ONNX: ".onnx", ArtifactFormat.ENGINE: ".engine"}.get(wanted.format, "")
+    output = wanted.output or Path(f"{Path(case.model).stem}{ending}" if ending else "triton")
+    if ending and output.exists():
         raise YoloproofError(f"{output} exists; nothing was overwritten. Name another file with -o or remove it")
-    say(f"loading {order.model}")
-    network = load_network(order.model, order.attention, random_weights=order.random_weights)
+    case = replace(case, rewrites=rewrites_of_export(case, wanted))
+    progress(f"loading {case.model}", None)
+    network = published_network(case)
+    if wanted.format is ArtifactFormat.ONNX:
+        return _onnx(network, case, wanted, output, progress)
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
-        stem = f"{network.variant.name}-{order.attention}-{order.precision}"
-        onnx = output if order.format == "onnx" else Path(folder) / f"{stem}.onnx"
-        say("exporting")
-        made = _onnx(network, order, onnx)
-        if order.format == "engine":
-            return _engine(onnx, output, order, bar)
-        if order.format == "triton":
-            served = onnx
-            if order.runtime == "tensorrt":
-                say("building")
-                served = onnx.with_suffix(".engine")
-                _engine(onnx, served, order, bar)
-            return _repository(served, order, load_network(order.model, random_weights=order.random_weights), say)
-        return made
+        onnx = Path(folder) / f"{network.variant.name}-{case.attention}-{case.precision}.onnx"
+        _onnx(network, case, wanted, onnx, progress)
+        if wanted.format is ArtifactFormat.ENGINE:
+            return _engine(onnx, output, case, wanted, progress)
+        served = onnx
+        if wanted.runtime is Runtime.TENSORRT:
+            served = onnx.with_suffix(".engine")
+            _engine(onnx, served, case, wanted, progress)
+        return _repository(served, output, case, progress)
 
 
-def rewrites_of(order: Order) -> tuple[str, ...]:
-    """The simplifications an order implies; `published` and `stripped` are left as the official code exports them."""
-    if order.attention in ("published", "stripped"):
+def rewrites_of_export(case: Case, wanted: Export) -> tuple[str, ...]:
+    """The simplifications; `published` and `stripped` are left as the official code exports them."""
+    if case.attention in (Attention.PUBLISHED, Attention.STRIPPED):
         return PUBLISHED_REWRITES
-    if not order.simplified:
+    if not wanted.simplified:
         return ()
-    chosen = RUNTIME_REWRITES.get(order.runtime, DEFAULT_REWRITES)
-    return (*chosen, "pixels") if order.input_type == "uint8" else chosen
+    chosen = DEFAULT_REWRITES if wanted.runtime is None else RUNTIME_REWRITES.get(wanted.runtime, DEFAULT_REWRITES)
+    return (*chosen, "pixels") if wanted.onnx.input_type == "uint8" else chosen
 
 
-def _onnx(network: Network, order: Order, path: Path) -> Made:
-    raw = path.with_suffix(".raw.onnx") if order.nms else path
-    artifact = export_onnx(
-        simplify(network, rewrites_of(order)), raw, imgsz=order.imgsz, batch=order.batch, precision=order.precision,
-        input_type=order.input_type, dynamic=order.dynamic, opset=order.opset,
-    )  # fmt: skip
-    if order.nms:
-        from yoloproof.artifact.nms import add_nms
-
+def _onnx(network: Network, case: Case, wanted: Export, path: Path, progress: Progress) -> Exported:
+    progress("exporting", None)
+    raw = path.with_suffix(".raw.onnx") if wanted.nms else path
+    artifact = onnx_from_network(simplify(network, case.rewrites), case, raw, wanted.onnx)
+    if wanted.nms:
         try:
             add_nms(raw, path)
         finally:
             raw.unlink()
     graph = load_onnx(path).graph
     attentions = sum(node.op_type == "Attention" for node in graph.node)
+    size = path.stat().st_size
     lines = (
-        f"{path}: {network.variant.name}, {order.precision}, attention {order.attention}, {len(graph.node)} nodes,"
-        f" {path.stat().st_size} bytes",
+        f"{path}: {network.variant.name}, {case.precision}, attention {case.attention}, {len(graph.node)} nodes, {size} bytes",
         *((f"{attentions} Attention operators, one per block",) if attentions else ()),
-        f"next: yoloproof verify {path} --against {order.model}{' --random-weights' if order.random_weights else ''}",
+        f"next: yoloproof verify {path} --against {case.model}{' --random-weights' if case.random_weights else ''}",
     )
-    identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": path.stat().st_size,
+    identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": size,
                 "nodes": len(graph.node), "metadata": artifact.metadata}  # fmt: skip
-    return Made(path, identity, lines)
+    return Exported(path, identity, lines)
 
 
-def _engine_options(order: Order) -> EngineOptions:
-    from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
-
-    # a dynamic engine without a --batch of its own is built for up to 8 images
-    shapes = shapes_up_to(order.imgsz, order.batch if order.batch > 1 else 8) if order.dynamic else {}
+def _engine_options(case: Case, wanted: Export) -> EngineOptions:
+    shapes = shapes_up_to(case.imgsz, case.batch if case.batch > 1 else DYNAMIC_BATCH) if wanted.onnx.dynamic else {}
     return EngineOptions(
-        order.runtime or "tensorrt-rtx", ",".join(order.target) or "current", order.attention == "fused", shapes,
-        version_compatible=order.version_compatible, hardware_compatible=order.hardware_compatible,
-        timing_cache=order.timing_cache,
+        wanted.runtime or Runtime.TENSORRT_RTX, ",".join(wanted.targets) or "current", case.attention is Attention.FUSED,
+        shapes, version_compatible=wanted.version_compatible, hardware_compatible=wanted.hardware_compatible,
+        timing_cache=wanted.timing_cache,
     )  # fmt: skip
 
 
-def _engine(onnx: Path, output: Path, order: Order, bar: Callable[[str, float], None] | None) -> Made:
-    from yoloproof.artifact.engine import engine_from_onnx
-
+def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:
+    progress("building", None)
     try:
         engine = engine_from_onnx(
-            onnx, output, _engine_options(order), None if bar is None else lambda share, phase: bar(phase, share)
+            onnx, output, _engine_options(case, wanted), lambda share, phase: progress(phase, share)
         )
     except YoloproofError as error:  # the ONNX file in between is gone when the message is read
-        raise YoloproofError(str(error).replace(str(onnx), order.model)) from None
+        raise YoloproofError(str(error).replace(str(onnx), case.model)) from None
     identity = {"path": str(output), "format": "engine", **asdict(engine.identity)}
-    return Made(output, identity, tuple(engine_lines(engine)))
+    return Exported(output, identity, tuple(engine_lines(engine)))
 
 
-def engine_lines(engine: Any) -> list[str]:
+def engine_lines(engine: Engine) -> list[str]:
     """What was built and the evidence that its attention is whole."""
     identity = engine.identity
     return [
@@ -157,51 +139,48 @@ def engine_lines(engine: Any) -> list[str]:
     ]
 
 
-def _repository(artifact: Path, order: Order, network: Network, say: Callable[[str], None]) -> Made:
+def _repository(artifact: Path, output: Path, case: Case, progress: Progress) -> Exported:
+    """A Triton Server repository of an artifact that is verified before it is put there."""
     from yoloproof.artifact.triton import Serving, triton_repository
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.proof import verify
     from yoloproof.runtime import SessionSpec, open_session
 
-    say("proving")
-    images = letterboxed(demo_images(), order.imgsz)
-    device = "cpu" if order.precision == "fp32" and artifact.suffix == ".onnx" else "gpu"
-    if artifact.suffix == ".engine":
-        with open_session(SessionSpec("tensorrt", artifact, "cuda")) as session:
-            verdict = verify(artifact, network, images, session=session)
-    else:
-        verdict = verify(artifact, network, images)
-    folder = triton_repository(
-        artifact,
-        order.output or Path("triton"),
-        verdict.as_dict(),
-        name=Path(order.model).stem,
-        serving=Serving(device),
-    )
-    identity = {"path": str(folder), "format": "triton", "proof": verdict.as_dict()}
-    return Made(folder, identity, (f"{folder}: model repository entry, proved before it was put there",))
+    progress("verifying", None)
+    images = letterboxed(demo_images(), case.imgsz)
+    reference = published_network(replace(case, attention=Attention.FUSED))
+    device = "cpu" if case.precision is Precision.FP32 and artifact.suffix == ".onnx" else "gpu"
+    runtime, where = (Runtime.TENSORRT, "cuda") if artifact.suffix == ".engine" else (Runtime.ONNXRUNTIME, "cpu")
+    with open_session(SessionSpec(runtime, artifact, where)) as session:
+        verdict = verify(artifact, reference, images, session=session)
+    folder = triton_repository(artifact, output, verdict, name=Path(case.model).stem, serving=Serving(device))
+    checks = [asdict(check) for check in verdict.checks]
+    identity = {"path": str(folder), "format": "triton", "proof": {"passed": verdict.passed, "checks": checks}}
+    return Exported(folder, identity, (f"{folder}: model repository entry, verified before it was put there",))
 
 
-def _check(order: Order) -> None:
-    if order.nms and order.dynamic:
+def _check(case: Case, wanted: Export) -> None:
+    if wanted.nms and wanted.onnx.dynamic:
         raise YoloproofError("--nms needs a fixed batch and size; leave --dynamic out")
-    builds = order.format == "engine" or (order.format == "triton" and order.runtime == "tensorrt")
-    if order.format == "engine" and order.runtime not in ("", "tensorrt", "tensorrt-rtx"):
-        raise YoloproofError(f"--runtime {order.runtime} builds no engines; there are tensorrt and tensorrt-rtx")
-    if order.format == "triton" and order.runtime == "tensorrt-rtx":
+    engine, triton = wanted.format is ArtifactFormat.ENGINE, wanted.format is ArtifactFormat.TRITON
+    builds = engine or (triton and wanted.runtime is Runtime.TENSORRT)
+    if engine and not (wanted.runtime or Runtime.TENSORRT_RTX).builds_engines:
+        raise YoloproofError(f"--runtime {wanted.runtime} builds no engines; name tensorrt or tensorrt-rtx")
+    if triton and wanted.runtime is Runtime.TENSORRT_RTX:
         raise YoloproofError("Triton serves no tensorrt-rtx engines; leave --runtime out (ONNX), or name tensorrt")
-    if order.format == "onnx" and order.runtime.startswith("tensorrt"):
-        raise YoloproofError(f"--runtime {order.runtime} is for --format engine; leave it out for an ONNX file")
-    if order.runtime not in ("", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"):
+    if wanted.format is ArtifactFormat.ONNX and wanted.runtime is not None and wanted.runtime.builds_engines:
+        raise YoloproofError(f"--runtime {wanted.runtime} is for --format engine; leave it out for an ONNX file")
+    layouts = (None, Runtime.ONNXRUNTIME, Runtime.OPENVINO, Runtime.TENSORRT, Runtime.TENSORRT_RTX)
+    if wanted.runtime not in layouts:
         raise YoloproofError(
-            f"--runtime {order.runtime}: there are onnxruntime, openvino, tensorrt, tensorrt-rtx to export for"
+            f"--runtime {wanted.runtime}: export lays files out for onnxruntime and openvino, and builds engines for"
+            " tensorrt and tensorrt-rtx"
         )
-    if not builds and (order.target or order.version_compatible or order.hardware_compatible or order.timing_cache):
+    engine_only = wanted.targets or wanted.version_compatible or wanted.hardware_compatible or wanted.timing_cache
+    if not builds and engine_only:
         raise YoloproofError("--target, the compatibilities and --timing-cache are for --format engine")
-    if order.attention not in ("fused", "explicit", "published", "stripped"):
-        raise YoloproofError(f"--attention {order.attention}: there are fused, explicit, published, stripped")
+    if case.precision is Precision.BF16:
+        raise YoloproofError("--precision bf16: an ONNX file holds fp32 or fp16; bfloat16 is chosen by the runtime")
     if builds:
-        from yoloproof.artifact.engine import buildable
-
-        buildable(_engine_options(order))
+        buildable(_engine_options(case, wanted))

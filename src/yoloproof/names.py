@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 
@@ -80,3 +81,11 @@ class Weights(Name):
     TRAINED = "trained"
     RANDOM = "random"
     FOREIGN = "foreign"
+
+
+# Told what is being done and the share of it that is done, 0…1; None where nobody knows the share.
+Progress = Callable[[str, "float | None"], None]
+
+
+def no_progress(what: str, share: float | None = None) -> None:
+    """A Progress for callers that show none."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import glob
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from yoloproof.profiling import Request
+    from yoloproof.names import Runtime
+    from yoloproof.records import Case, Entry
 
 SUFFIXES = (".pt", ".safetensors", ".onnx", ".engine")
 
@@ -37,7 +37,7 @@ class ProfileModels:
         imgsz: int = 640,
         half: bool = True,
         trt: bool = True,
-        device: Any = None,
+        device: object = None,
     ) -> None:
         if not paths:
             raise YoloproofError('name at least one model: ProfileModels(["yolov13n.pt"])')
@@ -45,7 +45,7 @@ class ProfileModels:
         self.num_timed_runs, self.num_warmup_runs, self.min_time = num_timed_runs, num_warmup_runs, min_time
         self.device = _device(device)
 
-    def profile(self) -> list[dict[str, Any]]:
+    def profile(self) -> list[dict[str, object]]:
         """Export, prove and time every model; print the table; one dict per model with the keys those scripts read:
         `model/name`, `model/parameters`, `model/GFLOPs`, `model/speed_ONNX(ms)`, `model/speed_TensorRT(ms)` (0.0 where
         it was not run), and ours: `model/proved` and `model/result`, the entries of the result file.
@@ -56,42 +56,41 @@ class ProfileModels:
 
         from yoloproof.demo import demo_images
         from yoloproof.measurement.protocol import PROTOCOLS
-        from yoloproof.profiling import Settings, timed
+        from yoloproof.pipeline import Options
+        from yoloproof.pipeline import profile as result_of
         from yoloproof.results.table import print_result
 
         protocol = replace(
             PROTOCOLS["latency"], runs=self.num_timed_runs, warmup_runs=self.num_warmup_runs,
             seconds=self.min_time / PROTOCOLS["latency"].processes,
         )  # fmt: skip
-        size = (self.imgsz, self.imgsz)
-        entries: dict[str, list[dict[str, Any]]] = {}
-        with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
-            for device, requests in self._requests().items():
-                settings = Settings(size, device, images=tuple(demo_images()), folder=Path(folder))
-                result = timed(requests, settings, protocol)
-                print_result(result, Console())
-                for request, entry in zip(requests, result["entries"], strict=True):
-                    entries.setdefault(request.model, []).append(entry)
+        entries: dict[str, list[Entry]] = {}
+        for cases in self._cases().values():
+            result = result_of(cases, protocol, Options(tuple(demo_images())))
+            print_result(result, Console())
+            for case, entry in zip(cases, result.entries, strict=True):
+                entries.setdefault(case.model, []).append(entry)
         return [_as_their_dict(rows) for rows in entries.values()]
 
-    def _requests(self) -> dict[str, list[Request]]:
+    def _cases(self) -> dict[str, list[Case]]:
         """What is timed, by the device it runs on: every model by ONNX Runtime, weights by TensorRT where it can be."""
         from yoloproof.files.engine import read_identity
-        from yoloproof.profiling import Request
+        from yoloproof.records import Case
 
         onnx_device = self.device if self.device == "cpu" or _onnx_runs_on_gpu() else "cpu"
         trt = _tensorrt() if self.trt and self.device != "cpu" else None
-        asked: dict[str, list[Request]] = {}
+        asked: dict[str, list[Case]] = {}
         for file in self._files():
             suffix = Path(file).suffix
-            runs = [] if suffix == ".engine" else [("onnxruntime", onnx_device)]
+            runs = [] if suffix == ".engine" else [(Runtime.ONNXRUNTIME, onnx_device)]
             if suffix == ".engine":
-                runs.append((read_identity(Path(file)).runtime, self.device))
+                runs.append((Runtime(read_identity(Path(file)).runtime), self.device))
             elif trt is not None and suffix != ".onnx":
                 runs.append((trt, self.device))
             for runtime, device in runs:
-                precision = "fp16" if self.half and device != "cpu" else "fp32"
-                asked.setdefault(device, []).append(Request(file, runtime, precision, "fused"))
+                precision = Precision.FP16 if self.half and device != "cpu" else Precision.FP32
+                size = (self.imgsz, self.imgsz)
+                asked.setdefault(device, []).append(Case(file, runtime, precision, imgsz=size, device=device))
         return asked
 
     def _files(self) -> list[str]:
@@ -118,13 +117,14 @@ def _onnx_runs_on_gpu() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _tensorrt() -> str | None:
+def _tensorrt() -> Runtime | None:
+    from yoloproof.names import Runtime
     from yoloproof.runtime import missing_part
 
-    return next((name for name in ("tensorrt", "tensorrt-rtx") if missing_part(name) is None), None)
+    return next((name for name in (Runtime.TENSORRT, Runtime.TENSORRT_RTX) if missing_part(name) is None), None)
 
 
-def _device(device: Any) -> str:
+def _device(device: object) -> str:
     if device in (None, ""):
         import torch
 
@@ -132,15 +132,15 @@ def _device(device: Any) -> str:
     return f"cuda:{device}" if str(device).isdigit() else str(device)
 
 
-def _as_their_dict(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    model = entries[0]["model"]
-    speeds = {e["runtime"].get("name", ""): e["summary"]["median_s"] * 1e3 for e in entries if e["summary"]}
+def _as_their_dict(entries: Sequence[Entry]) -> dict[str, object]:
+    model = entries[0].model
+    speeds = {str(entry.runtime.name): entry.summary.median_s * 1e3 for entry in entries if entry.summary is not None}
     return {
-        "model/name": model["name"],
-        "model/parameters": model["parameters"],
-        "model/GFLOPs": None if model["flops"] is None else round(model["flops"] / 1e9, 3),
+        "model/name": model.name,
+        "model/parameters": model.parameters,
+        "model/GFLOPs": None if model.flops is None else round(model.flops / 1e9, 3),
         "model/speed_ONNX(ms)": round(speeds.get("onnxruntime", 0.0), 3),
         "model/speed_TensorRT(ms)": round(speeds.get("tensorrt", speeds.get("tensorrt-rtx", 0.0)), 3),
-        "model/proved": all(e["proof"]["passed"] is True for e in entries),
+        "model/proved": all(entry.proof.passed is True for entry in entries),
         "model/result": list(entries),
     }

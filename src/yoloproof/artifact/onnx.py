@@ -10,7 +10,6 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,16 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.files.onnx import load_onnx
+from yoloproof.files.onnx import read_onnx_file
+from yoloproof.names import ArtifactFormat, Attention, Precision
 from yoloproof.network.wiring import Network
+from yoloproof.records import Artifact
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
 PREFIX = "yoloproof."
 OPSET = 23  # the first with Attention
 SWISH_OPSET = 24  # the first with Swish
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file on disk with its identity: SHA-256, size in bytes, and the metadata it carries (or its sidecar does)."""
-
-    path: Path
-    format: str
-    sha256: str
-    bytes: int
-    metadata: dict[str, Any]
 
 
 def export_onnx(
@@ -47,7 +37,7 @@ def export_onnx(
     *,
     imgsz: tuple[int, int] = (640, 640),
     batch: int = 1,
-    precision: str = "fp32",
+    precision: Precision | str = Precision.FP32,
     input_type: str = "float32",
     dynamic: bool = False,
     opset: int = OPSET,
@@ -63,7 +53,7 @@ def export_onnx(
     """
     path = Path(path)
     _check(network, path, imgsz, batch, precision, input_type)
-    dtype = PRECISIONS[precision]
+    dtype = DTYPES[Precision(precision)]
     typed = copy.deepcopy(network).to(dtype) if dtype != torch.float32 else network
     example = torch.zeros((max(batch, 2) if dynamic else batch, 3, *imgsz), dtype=INPUTS[input_type])
     dynamic_shapes = None
@@ -130,11 +120,35 @@ def onnx_metadata(
 
 
 def read_artifact(path: Path) -> Artifact:
-    """Identity of an ONNX file, ours or anybody's (then with empty metadata). YoloproofError when it is no ONNX file."""
+    """The record of an ONNX file, ours or anybody's. YoloproofError when it is no ONNX file."""
     path = Path(path)
-    model = load_onnx(path, external_data=False)
-    metadata = metadata_from({p.key: p.value for p in model.metadata_props}, path)
-    return Artifact(path, "onnx", sha256_of(path), path.stat().st_size, metadata)
+    header = read_onnx_file(path)
+    return artifact_from_metadata(
+        path, ArtifactFormat.ONNX, sha256_of(path), path.stat().st_size, header.metadata, {},
+        Precision.of_dtype(header.precision), header.opset,
+    )  # fmt: skip
+
+
+def artifact_from_metadata(
+    path: Path, format: ArtifactFormat, sha256: str, size: int, properties: Mapping[str, str],
+    built: Mapping[str, object], precision: Precision | None, opset: int | None = None,
+) -> Artifact:  # fmt: skip
+    """The record of a file from what it states under `yoloproof.`; precision and opset are the file's own."""
+    stated = metadata_from(properties, path)
+    attention, imgsz, batch = (stated.get(key) for key in ("attention", "imgsz", "batch"))
+    checkpoint = stated.get("checkpoint_sha256")
+    return Artifact(
+        path=path, format=format, sha256=sha256, bytes=size, opset=opset, precision=precision,
+        attention=Attention(attention) if attention in list(Attention) else None,
+        simplified=tuple(map(str, stated.get("rewrites", ()))),
+        imgsz=tuple(imgsz) if _is_size(imgsz) else None, batch=batch if isinstance(batch, int) else 1,
+        checkpoint_sha256=checkpoint if isinstance(checkpoint, str) and checkpoint else None,
+        metadata={**stated, **built},
+    )  # fmt: skip
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
 
 
 def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -152,8 +166,8 @@ def _check(network: Network, path: Path, imgsz: tuple[int, int], batch: int, pre
         raise YoloproofError(f"image size {imgsz[0]}x{imgsz[1]}: both sides must be multiples of 32, at least 64")
     if batch < 1:
         raise YoloproofError(f"batch {batch}: must be at least 1")
-    if precision not in PRECISIONS:
-        raise YoloproofError(f"precision '{precision}' is none of {', '.join(PRECISIONS)}")
+    if precision not in DTYPES:
+        raise YoloproofError(f"precision '{precision}' is none of {', '.join(DTYPES)}")
     if input_type not in INPUTS:
         raise YoloproofError(f"input type '{input_type}' is none of {', '.join(INPUTS)}")
     if (input_type == "uint8") != (network.pixel_scale == 255.0):

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, imgsz_from_text, steps, write_json
-from yoloproof.errors import YoloproofError
+from yoloproof.commands.shared import JsonFile, RandomWeights, check_new, imgsz_from_text, progress_bar, write_json
+from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime
+
+
+class Written(str, Enum):
+    """What can be written."""
+
+    ONNX = "onnx"
+    ENGINE = "engine"
+    TRITON = "triton"
+
+
+class InputType(str, Enum):
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    UINT8 = "uint8"
 
 
 def export(
@@ -16,23 +31,25 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="the new file (default: MODEL's name beside here)")
     ] = None,
-    format_name: Annotated[str, typer.Option("--format", help="onnx, engine, triton")] = "onnx",
-    precision: Annotated[str, typer.Option(help="fp32, or fp16 in the graph itself")] = "",
-    attention: Annotated[str, typer.Option(help="fused, explicit, published, stripped")] = "fused",
+    format_name: Annotated[Written, typer.Option("--format", help="what to write")] = Written.ONNX,
+    precision: Annotated[
+        Precision | None, typer.Option(help="fp32, or fp16 in the graph itself (default: fp32 for onnx, else fp16)")
+    ] = None,
+    attention: Annotated[Attention, typer.Option(help="how attention is computed")] = Attention.FUSED,
     imgsz: Annotated[str, typer.Option(help="640, or HEIGHTxWIDTH")] = "640",
     batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="any batch and image size")] = False,
     input_type: Annotated[
-        str, typer.Option("--input", help="float32, float16, or uint8 pixels with 1/255 in the weights")
-    ] = "float32",
+        InputType, typer.Option("--input", help="float32, float16, or uint8 pixels with 1/255 in the weights")
+    ] = InputType.FLOAT32,
     simplified: Annotated[
         bool, typer.Option("--simplify/--no-simplify", help="exact simplification (default: on)")
     ] = True,
     opset: Annotated[int, typer.Option(min=23, max=25, help="ONNX opset; 24 spells SiLU as one Swish operator")] = 23,
     runtime: Annotated[
-        str,
+        Runtime | None,
         typer.Option(help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx build engines"),
-    ] = "",
+    ] = None,
     target: Annotated[
         list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")
     ] = [],  # noqa: B006
@@ -46,29 +63,30 @@ def export(
         Path | None, typer.Option(help="TensorRT: file of kernel times, used where it exists and kept up")
     ] = None,
     nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="seeded random weights instead of official ones")
-    ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="write the artifact's identity to a new file")
-    ] = None,
+    random_weights: RandomWeights = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Write MODEL as an artifact and say what it is.
 
     Example: `yoloproof export yolov13n.pt --precision fp16 -o yolov13n.onnx`
     """
-    from yoloproof.exporting import Order, artifact_from_order
+    from yoloproof.artifact.build import OnnxOptions
+    from yoloproof.exporting import Export
+    from yoloproof.exporting import export as exported
+    from yoloproof.records import Case
 
     check_new(json_file)
-    if format_name not in ("onnx", "engine", "triton"):
-        raise YoloproofError(f"--format {format_name}: there are onnx, engine, triton")
-    order = Order(
-        model, format_name, output, precision or ("fp32" if format_name == "onnx" else "fp16"), attention,
-        imgsz_from_text(imgsz), batch, dynamic, input_type, simplified, opset, runtime, tuple(target), nms, random_weights,
-        version_compatible, hardware_compatible, timing_cache,
+    chosen = precision or (Precision.FP32 if format_name is Written.ONNX else Precision.FP16)
+    case = Case(
+        model, runtime or Runtime.ONNXRUNTIME, chosen, attention, imgsz_from_text(imgsz), batch,
+        random_weights=random_weights,
     )  # fmt: skip
-    with steps() as (say, bar):
-        report = artifact_from_order(order, say, bar)
+    wanted = Export(
+        ArtifactFormat(format_name.value), output, runtime, simplified, OnnxOptions(input_type.value, dynamic, opset),
+        nms, tuple(target), version_compatible, hardware_compatible, timing_cache,
+    )  # fmt: skip
+    with progress_bar() as progress:
+        report = exported(case, wanted, progress)
     for line in report.lines:
         typer.echo(line)
     if json_file:

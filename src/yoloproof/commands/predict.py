@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, imgsz_from_text, steps, write_json
+from yoloproof.commands.shared import (
+    Confidence,
+    Device,
+    Imgsz,
+    Iou,
+    JsonFile,
+    MaxDetections,
+    OneAttention,
+    OnePrecision,
+    OneRuntime,
+    RandomWeights,
+    Threads,
+    case_from_options,
+    check_new,
+    progress_bar,
+    write_json,
+)
+from yoloproof.names import Attention, Runtime
 
 
 def predict(
@@ -16,19 +33,19 @@ def predict(
         list[str], typer.Argument(help="images, folders, patterns, videos, their addresses, a camera's index")
     ],
     save: Annotated[Path | None, typer.Option(help="new folder for the pictures with boxes drawn over them")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the detections to a new file")] = None,
+    json_file: JsonFile = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="write the detections to a new CSV file")] = None,
     txt: Annotated[Path | None, typer.Option(help="new folder for YOLO label files: class cx cy w h score")] = None,
-    confidence: Annotated[float, typer.Option(help="scores above this count")] = 0.25,
-    iou: Annotated[float, typer.Option(help="overlap above which the worse box of a class goes")] = 0.7,
-    max_detections: Annotated[int, typer.Option(help="an image's best so many")] = 300,
-    imgsz: Annotated[str | None, typer.Option(help="640, or HEIGHTxWIDTH (default: as the artifact says)")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, pytorch, onnxruntime, openvino, tensorrt, tensorrt-rtx")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")] = None,
-    precision: Annotated[str, typer.Option(help="of weights: fp32, fp16, bf16")] = "fp32",
-    attention: Annotated[str, typer.Option(help="of weights: fused, explicit, published, stripped")] = "fused",
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="seeded random weights")] = False,
+    confidence: Confidence = 0.25,
+    iou: Iou = 0.7,
+    max_detections: MaxDetections = 300,
+    imgsz: Imgsz = None,
+    runtime: OneRuntime = Runtime.AUTO,
+    device: Device = "cpu",
+    threads: Threads = None,
+    precision: OnePrecision = None,
+    attention: OneAttention = Attention.FUSED,
+    random_weights: RandomWeights = False,
     frames: Annotated[int | None, typer.Option(min=1, help="stop each video or camera after so many frames")] = None,
 ) -> None:
     """Detections of IMAGEs by MODEL, one line each. Exit status 1 when an image could not be read.
@@ -36,40 +53,36 @@ def predict(
     Example: `yoloproof predict yolov13n.pt street.jpg holiday/ --save drawn --json detections.json`
     """
     from yoloproof.detection.pipeline import Suppression
-    from yoloproof.models import open_model
-    from yoloproof.predicting import Outputs, sources_of
-    from yoloproof.predicting import predict as predicted
+    from yoloproof.detection.prediction import Outputs, sources_of
+    from yoloproof.detection.prediction import predict as predicted
+    from yoloproof.pipeline import opened
+    from yoloproof.results.schema import plain
 
     check_new(json_file)
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)
-    size = None if imgsz is None else imgsz_from_text(imgsz)
+    case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
     sources = sources_of(images)
-    with steps() as (step, bar):
-        step(f"opening {model}")
-        opening = open_model(
-            model, runtime=runtime, device=device, threads=threads, imgsz=size, precision=precision,
-            attention=attention, random_weights=random_weights,
+    with progress_bar() as progress, opened(case, progress=progress) as open_model:
+        done = 0
+
+        def say(line: str) -> None:
+            nonlocal done
+            done += 1
+            typer.echo(line)
+            progress(f"{done} done", min(done / len(sources), 1.0))
+
+        result = predicted(
+            open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=say,
+            complain=lambda line: typer.echo(f"yoloproof: {line}", err=True),
         )  # fmt: skip
-        with opening as opened:
-            done = 0
-
-            def say(line: str) -> None:
-                nonlocal done
-                done += 1
-                typer.echo(line)
-                bar(f"{done} done", min(done / len(sources), 1.0))
-
-            result = predicted(
-                opened, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=say,
-                complain=lambda line: typer.echo(f"yoloproof: {line}", err=True),
-            )  # fmt: skip
-            document = {
-                "schema": 1, "model": model, "sha256": opened.sha256, "runtime": opened.session.facts,
-                "imgsz": list(opened.imgsz), "confidence": confidence, "iou": iou, "max_detections": max_detections,
-                "names": {str(i): name for i, name in opened.names.items()}, "images": result.records,
-            }  # fmt: skip
+        document = {
+            "schema": 1, "model": model, "sha256": open_model.artifact.sha256, "artifact": plain(open_model.artifact),
+            "runtime": plain(open_model.session.facts), "imgsz": list(open_model.imgsz), "confidence": confidence,
+            "iou": iou, "max_detections": max_detections,
+            "names": {str(i): name for i, name in open_model.names.items()}, "images": result.records,
+        }  # fmt: skip
     if json_file is not None:
         write_json(document, json_file)
     if result.interrupted:

@@ -1,15 +1,58 @@
-"""What several commands ask for: sizes, image folders, progress on a terminal, JSON that overwrites nothing."""
+"""What several commands ask for: options, sizes, image folders, progress on a terminal, JSON that overwrites nothing."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Attention, Precision, Progress, Runtime
+
+if TYPE_CHECKING:
+    from yoloproof.records import Case, Result
+
+# Options that several commands have in the same words.
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")]
+RandomWeights = Annotated[
+    bool,
+    typer.Option("--random-weights", help="seeded random weights instead of official ones; a file keeps its own"),
+]
+Imgsz = Annotated[str | None, typer.Option(help="640, or HEIGHTxWIDTH (default: as the artifact says)")]
+OneRuntime = Annotated[Runtime, typer.Option(help="what runs it; auto: the first installed one, as measured")]
+OneAttention = Annotated[Attention, typer.Option(help="of weights")]
+OnePrecision = Annotated[Precision | None, typer.Option(help="of weights (default: fp32 on a CPU, fp16 on a GPU)")]
+Confidence = Annotated[float, typer.Option(help="scores above this count")]
+Iou = Annotated[float, typer.Option(help="overlap above which the worse box of a class goes")]
+MaxDetections = Annotated[int, typer.Option(help="an image's best so many")]
+
+
+def case_from_options(
+    model: str, runtime: Runtime, device: str, threads: int | None, imgsz: str | None, precision: Precision | None,
+    attention: Attention, random_weights: bool,
+) -> Case:  # fmt: skip
+    """The case that `predict` and `val` open: the first that `profile` would try. Raises YoloproofError as `candidates`."""
+    from yoloproof.artifact.stated import stated_size
+    from yoloproof.records import Case
+    from yoloproof.runtime.choice import candidates, default_precision
+
+    size = (stated_size(model) or (640, 640)) if imgsz is None else imgsz_from_text(imgsz)
+    case = Case(
+        model, runtime, precision or default_precision(runtime, device), attention, size, device=device,
+        threads=threads, random_weights=random_weights,
+    )  # fmt: skip
+    chosen = candidates(case)[0]
+    if imgsz is not None and chosen.imgsz != size:
+        height, width = chosen.imgsz
+        raise YoloproofError(f"{model}: takes {height}x{width} only; leave --imgsz out or export it for that size")
+    return chosen
 
 
 def imgsz_from_text(text: str) -> tuple[int, int]:
@@ -51,16 +94,7 @@ def check_new(path: Path | None) -> None:
         raise YoloproofError(f"{path}: the folder {path.parent} cannot be written to; choose another place")
 
 
-def new_folder(path: Path) -> Path:
-    """The folder, made where it is not there yet. YoloproofError where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise YoloproofError(f"{path}: cannot be a folder ({error.strerror}); name another") from None
-    return path
-
-
-def write_json(document: Any, path: Path) -> None:
+def write_json(document: object, path: Path) -> None:
     """Write a new JSON file, whole or not at all. YoloproofError when it exists or cannot be written."""
     from yoloproof.files.new import write_new
 
@@ -68,35 +102,39 @@ def write_json(document: Any, path: Path) -> None:
 
 
 @contextmanager
-def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None]]]:
-    """Two callbacks for progress on a terminal's stderr (nothing in a pipe): a step's name; a bar's name and share 0…1."""
+def progress_bar() -> Iterator[Progress]:
+    """A Progress shown on a terminal's stderr, and nothing in a pipe."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
 
-        def say(step: str) -> None:
-            progress.update(task, description=step, total=None)
+        def show(what: str, share: float | None = None) -> None:
+            bar.update(task, description=what, total=None if share is None else 1.0, completed=share or 0.0)
 
-        def bar(step: str, share: float) -> None:
-            progress.update(task, description=step, total=1.0, completed=share)
-
-        yield say, bar
+        yield show
 
 
-def t4_estimates(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+def t4_estimates(results: Sequence[tuple[str, Result]]) -> list[str]:
     """What a T4 would take, one marked line for each of our variants in (file name, result) pairs; none where a T4 was
     measured."""
     from yoloproof.estimate import estimate_line
     from yoloproof.estimate.shapes import layer_shapes
-    from yoloproof.report.rows import gpu_name, rows_from_results
+    from yoloproof.names import Weights
     from yoloproof.results.published import same_gpu, variant_name
 
-    rows = rows_from_results(results)
-    if any(same_gpu("Tesla T4", gpu_name(row.run.facts)) for row in rows):
+    entries = [(result.run_of(entry), entry) for _, result in results for entry in result.entries]
+    gpus = [run.machine.gpu.name for run, _ in entries if run.machine is not None and run.machine.gpu is not None]
+    if any(same_gpu("Tesla T4", name or "") for name in gpus):
         return []
-    ours = [row.entry for row in rows if row.weights != "foreign" and "name" in (row.entry.get("model") or ())]
+    ours = [entry for _, entry in entries if entry.model.weights is not Weights.FOREIGN]
     return [estimate_line(name) for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, imgsz_from_text, steps, write_json
+from yoloproof.commands.shared import (
+    Confidence,
+    Device,
+    Imgsz,
+    Iou,
+    JsonFile,
+    MaxDetections,
+    OneAttention,
+    OnePrecision,
+    OneRuntime,
+    RandomWeights,
+    Threads,
+    case_from_options,
+    check_new,
+    progress_bar,
+    write_json,
+)
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Attention, Runtime
 
 if TYPE_CHECKING:
     from yoloproof.detection.coco import CocoSet
+    from yoloproof.records import Accuracy
 
 
 def val(
@@ -22,19 +40,19 @@ def val(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of the images that --annotations lists")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO's instances_….json")] = None,
-    confidence: Annotated[float, typer.Option(help="scores above this count")] = 0.001,
-    iou: Annotated[float, typer.Option(help="overlap above which the worse box of a class goes")] = 0.7,
-    max_detections: Annotated[int, typer.Option(help="an image's best so many")] = 300,
-    imgsz: Annotated[str | None, typer.Option(help="640, or HEIGHTxWIDTH (default: as the artifact says)")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, pytorch, onnxruntime, openvino, tensorrt, tensorrt-rtx")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")] = None,
-    precision: Annotated[str, typer.Option(help="of weights: fp32, fp16, bf16")] = "fp32",
-    attention: Annotated[str, typer.Option(help="of weights: fused, explicit, published, stripped")] = "fused",
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="seeded random weights")] = False,
+    confidence: Confidence = 0.001,
+    iou: Iou = 0.7,
+    max_detections: MaxDetections = 300,
+    imgsz: Imgsz = None,
+    runtime: OneRuntime = Runtime.AUTO,
+    device: Device = "cpu",
+    threads: Threads = None,
+    precision: OnePrecision = None,
+    attention: OneAttention = Attention.FUSED,
+    random_weights: RandomWeights = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="AP of each class too")] = False,
     resume: Annotated[Path | None, typer.Option(help="keep each image's detections here, and go on from them")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to a new file")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """COCO accuracy of MODEL on an annotated set (default: the four bundled images).
 
@@ -42,31 +60,28 @@ def val(
     """
     from yoloproof.detection.accuracy import accuracy_of
     from yoloproof.detection.pipeline import Suppression
-    from yoloproof.models import open_model
+    from yoloproof.pipeline import opened
+    from yoloproof.results.schema import plain
 
     check_new(json_file)
     rule = Suppression(confidence, iou, max_detections)
-    size = None if imgsz is None else imgsz_from_text(imgsz)
     _check_set(data, images, annotations)
-    with steps() as (say, bar):
-        say(f"opening {model}")
-        opening = open_model(
-            model, runtime=runtime, device=device, threads=threads, imgsz=size, precision=precision,
-            attention=attention, random_weights=random_weights,
+    case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
+    with progress_bar() as progress, opened(case, progress=progress) as found:
+        chosen = _set(data, images, annotations, [found.names[i] for i in sorted(found.names)])
+        started = time.perf_counter()
+        accuracy = accuracy_of(
+            found.session, found.names, chosen, imgsz=found.imgsz, rule=rule, identity=str(found.artifact.sha256),
+            resume=resume, progress=lambda done, of: progress(f"{done} of {of} images", done / of),
         )  # fmt: skip
-        with opening as opened:
-            chosen = _set(data, images, annotations, [opened.names[i] for i in sorted(opened.names)])
-            started = time.perf_counter()
-            accuracy = accuracy_of(
-                opened.session, opened.names, chosen, imgsz=opened.imgsz, rule=rule, identity=opened.sha256,
-                resume=resume, progress=lambda done, of: bar(f"{done} of {of} images", done / of),
-            )  # fmt: skip
-            taken_s = time.perf_counter() - started
-            facts, sha256 = opened.session.facts, opened.sha256
-    _print(accuracy, Path(model).name, per_class, taken_s)
+        taken_s = time.perf_counter() - started
+        document = {
+            "schema": 1, "model": model, "sha256": found.artifact.sha256, "artifact": plain(found.artifact),
+            "runtime": plain(found.session.facts), "elapsed_s": taken_s, "accuracy": plain(accuracy),
+        }  # fmt: skip
     if json_file is not None:
-        document = {"schema": 1, "model": model, "sha256": sha256, "runtime": facts, "elapsed_s": taken_s}
-        write_json({**document, "accuracy": accuracy}, json_file)
+        write_json(document, json_file)
+    _print(accuracy, Path(model).name, per_class, taken_s)
 
 
 def _check_set(data: Path | None, images: Path | None, annotations: Path | None) -> None:
@@ -87,7 +102,7 @@ def _set(data: Path | None, images: Path | None, annotations: Path | None, names
     return coco_set(demo_annotations().parent, demo_annotations())
 
 
-def _print(accuracy: dict[str, Any], name: str, per_class: bool, taken_s: float) -> None:
+def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -96,21 +111,21 @@ def _print(accuracy: dict[str, Any], name: str, per_class: bool, taken_s: float)
     table.add_column("model")
     for figure in ("images", *figures):
         table.add_column(figure, justify="right")
-    table.add_row(name, str(accuracy["images"]), *(_text(accuracy[figure]) for figure in figures))
+    table.add_row(name, str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
     console = Console()
     console.print(table)
     if per_class:
         classes = Table(box=None, padding=(0, 2, 0, 0))
         classes.add_column("class")
         classes.add_column("AP", justify="right")
-        for title, value in accuracy["per_class"].items():
+        for title, value in accuracy.per_class.items():
             classes.add_row(title, _text(value))
         console.print(classes)
-    protocol = accuracy["protocol"]
-    height, width = protocol["imgsz"]
+    protocol = accuracy.protocol
+    height, width = protocol.imgsz
     console.print(
-        f"COCO bbox AP, {protocol['resize']} {height}x{width}, confidence > {protocol['confidence']:g}, IoU"
-        f" {protocol['iou']:g}, at most {protocol['max_detections']} detections; {taken_s:.1f} s",
+        f"COCO bbox AP, {protocol.resize} {height}x{width}, confidence > {protocol.confidence:g}, IoU"
+        f" {protocol.iou:g}, at most {protocol.max_detections} detections; {taken_s:.1f} s",
         style="dim",
         highlight=False,
     )

@@ -15,13 +15,15 @@ _LFS_HEAD = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """opset -- of the default domain; precision -- the floating-point type that holds most of the weights."""
+    """opset -- of the default domain; precision -- the floating-point type that holds most of the weights
+    input_shape -- of the first input that is no weight, -1 where dynamic; empty where the file does not say"""
 
     opset: int
     ir_version: int
     precision: str
     producer: str
     metadata: dict[str, str]
+    input_shape: tuple[int, ...] = ()
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
@@ -43,6 +45,16 @@ def read_onnx_file(path: Path) -> OnnxFile:
         precision=max(floating, key=lambda kind: floating[kind]) if floating else "float32",
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         metadata={entry.key: entry.value for entry in model.metadata_props},
+        input_shape=_input_shape(model),
+    )
+
+
+def _input_shape(model: Any) -> tuple[int, ...]:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    image = next(value for value in model.graph.input if value.name not in weights)
+    return tuple(
+        side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else -1
+        for side in image.type.tensor_type.shape.dim
     )
 
 

@@ -31,13 +31,13 @@ HEAD = ("tool", "created", "command")
 
 def json_from_result(result: Result) -> dict[str, Any]:
     """The document of a result: JSON's types only. What is not a number is null: JSON has no NaN."""
-    whole = {key: _plain(getattr(result, key)) for key in HEAD}
+    whole = {key: plain(getattr(result, key)) for key in HEAD}
     whole |= {"quick": result.quick, "interrupted": result.interrupted, "partial": result.partial}
     if len(result.runs) == 1:
-        whole |= _plain(result.runs[0])
+        whole |= plain(result.runs[0])
     else:
-        whole["runs"] = _plain(result.runs)
-    return {"schema": SCHEMA, **whole, "entries": _plain(result.entries)}
+        whole["runs"] = plain(result.runs)
+    return {"schema": SCHEMA, **whole, "entries": plain(result.entries)}
 
 
 def result_from_json(document: object, where: str) -> Result:
@@ -146,14 +146,15 @@ def _first_missing(record: Any, given: Any, place: str) -> str | None:
     return None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A record, or anything that holds records, in JSON's types, with the values that follow from others."""
     if is_dataclass(value) and not isinstance(value, type):
-        record = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-        return record | {key: _plain(getattr(value, key)) for key in DERIVED.get(type(value), ())}
+        record = {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return record | {key: plain(getattr(value, key)) for key in DERIVED.get(type(value), ())}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

@@ -1,13 +1,13 @@
-"""`predict` on one screen: sources → detector → pictures, JSON, CSV, YOLO labels."""
+"""Sources → detector → pictures, JSON, CSV, YOLO labels."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,11 +16,10 @@ from PIL import Image
 
 from yoloproof.detection.draw import draw
 from yoloproof.detection.images import find_images, read_image
-from yoloproof.detection.pipeline import Found, Suppression, detect
+from yoloproof.detection.pipeline import Detector, Found, Suppression, detect
 from yoloproof.detection.records import CSV_HEADER, counted, csv_rows, json_records, yolo_lines
 from yoloproof.detection.video import Frame, frame_rate, frames, is_live, is_video
 from yoloproof.errors import YoloproofError
-from yoloproof.models import OpenModel
 
 # A side longer than this is more than JPEG can hold.
 MOST_JPEG = 65_500
@@ -35,6 +34,18 @@ class Broken:
 
 
 Source = Path | Frame | Broken
+
+
+class Model(Protocol):
+    """What is needed of an opened model (yoloproof.pipeline.OpenModel is one): a session, the names of its classes by
+    index, and the (height, width) it is fed with."""
+
+    @property
+    def session(self) -> Detector: ...
+    @property
+    def names(self) -> Mapping[int, str]: ...
+    @property
+    def imgsz(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Outputs:
 class Prediction:
     """What came of it: a JSON record per image or frame (error instead of detections where it could not be read)."""
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, object]] = field(default_factory=list)
     broken: int = 0
     interrupted: bool = False
 
@@ -76,7 +87,7 @@ def sources_of(arguments: Sequence[str]) -> list[Path | str]:
 
 
 def predict(
-    model: OpenModel,
+    model: Model,
     sources: Sequence[Path | str],
     outputs: Outputs,
     rule: Suppression,
@@ -98,7 +109,7 @@ def predict(
         writer = _Writer(outputs, model, stack)
         for found in detect(model.session, _items(sources, most_frames), _pixels, model.imgsz, rule):
             name, frame = _named(found.item)
-            record: dict[str, Any] = {"source": name} | ({} if frame is None else {"frame": frame})
+            record: dict[str, object] = {"source": name} | ({} if frame is None else {"frame": frame})
             if found.image is None:
                 result.broken += 1
                 record["error"] = str(found.error)
@@ -152,7 +163,7 @@ def _written(path: Path) -> Iterator[Path]:
 class _Writer:
     """Files written as results come; closes what it opened with `stack`."""
 
-    def __init__(self, outputs: Outputs, model: OpenModel, stack: ExitStack) -> None:
+    def __init__(self, outputs: Outputs, model: Model, stack: ExitStack) -> None:
         self._outputs, self._model, self._stack = outputs, model, stack
         self._taken: set[str] = set()
         self._videos: dict[str, tuple[cv2.VideoWriter, str]] = {}

@@ -1,0 +1,57 @@
+"""What an artifact states of itself in its metadata: class names and image size. Stated is not shown: the proof checks it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from yoloproof.errors import YoloproofError
+from yoloproof.files.engine import read_identity
+from yoloproof.files.onnx import read_onnx_file
+from yoloproof.names import ArtifactFormat
+from yoloproof.records import Artifact
+
+
+def stated_names(metadata: Mapping[str, str]) -> dict[int, str]:
+    """Class names by index: ours as JSON, other exporters' as a Python literal; {} where none are stated.
+
+    Raises YoloproofError where they cannot be read.
+    """
+    try:
+        ours = metadata.get("yoloproof.names")
+        names = json.loads(ours) if ours is not None else ast.literal_eval(metadata.get("names", "{}"))
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        return {int(index): str(name) for index, name in pairs}
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise YoloproofError(f"class names in the file's metadata cannot be read ({error}); export it again") from None
+
+
+def class_names(metadata: Mapping[str, str], output: Sequence[int | str]) -> dict[int, str]:
+    """A name for every class of an output [B, 4 + classes, A]: as stated, `class7` where nothing is."""
+    names = stated_names(metadata)
+    rows = output[1] if len(output) == 3 else None
+    count = max(rows - 4 if isinstance(rows, int) else 0, max(names, default=-1) + 1)
+    return {i: names.get(i, f"class{i}") for i in range(count)}
+
+
+def stated_size(model: str) -> tuple[int, int] | None:
+    """(height, width) that an ONNX file states it was made for; None for other models, or where none is stated."""
+    if not model.endswith(".onnx"):
+        return None
+    metadata = read_onnx_file(Path(model)).metadata
+    try:
+        height, width = json.loads(metadata.get("yoloproof.imgsz", metadata.get("imgsz", "null")))
+        return int(height), int(width)
+    except (ValueError, TypeError):
+        return None
+
+
+def properties_of(artifact: Artifact) -> dict[str, str]:
+    """The metadata of an artifact's file as they stand in it; those of a network that PyTorch builds are its record's."""
+    if artifact.format is ArtifactFormat.ENGINE and artifact.path is not None:
+        return dict(read_identity(artifact.path).onnx_metadata)
+    if artifact.format is ArtifactFormat.ONNX and artifact.path is not None:
+        return read_onnx_file(artifact.path).metadata
+    return {f"yoloproof.{key}": json.dumps(value) for key, value in artifact.metadata.items()}

@@ -1,0 +1,291 @@
+"""The road: Case → build → open → verify → benchmark → Entry.
+
+`profile` is all of it; `opened` gets off before the proof (`predict`, `val`), `exported` before the session (`export`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yoloproof
+from yoloproof.artifact.build import build, network_for_session, published_network
+from yoloproof.artifact.stated import class_names, properties_of
+from yoloproof.demo import demo_images
+from yoloproof.detection.accuracy import accuracy_of
+from yoloproof.detection.coco import set_of_folder
+from yoloproof.detection.letterbox import letterboxed
+from yoloproof.detection.pipeline import end_to_end
+from yoloproof.errors import YoloproofError
+from yoloproof.measurement.benchmark import Benchmark, Measurement, Subject, benchmark
+from yoloproof.measurement.protocol import PROTOCOLS
+from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
+from yoloproof.network import VARIANTS
+from yoloproof.network.flops import flops
+from yoloproof.proof import Reference, verify
+from yoloproof.records import (
+    Accuracy,
+    Artifact,
+    Case,
+    Entry,
+    ModelFacts,
+    Protocol,
+    Result,
+    Run,
+    SessionFacts,
+    StageTimes,
+    Tool,
+    Verdict,
+)
+from yoloproof.results.published import published_for
+from yoloproof.runtime import RUNTIMES, Session, SessionSpec, open_session
+from yoloproof.runtime.base import SessionOptions
+from yoloproof.runtime.choice import candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for every case of a profile.
+
+    images -- real ones, for proof and timing; () for the bundled four
+    folder -- where artifacts are kept; None for the user's cache
+    data -- a folder of annotated images whose AP every row gets; stages -- preprocessing, inference, suppression apart too
+    """
+
+    images: tuple[Path, ...] = ()
+    folder: Path | None = None
+    data: Path | None = None
+    stages: bool = False
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A case built and opened. names -- classes by index; imgsz -- (height, width) that the artifact is to be fed with."""
+
+    case: Case
+    artifact: Artifact
+    spec: SessionSpec
+    session: Session
+    names: Mapping[int, str]
+    imgsz: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case on its way to its Entry: everything but the samples."""
+
+    case: Case
+    artifact: Artifact
+    spec: SessionSpec
+    facts: SessionFacts
+    model: ModelFacts
+    verdict: Verdict
+    accuracy: Accuracy | None
+    stages: StageTimes | None
+    passed_over: tuple[str, ...] = ()
+
+
+def profile(
+    cases: Sequence[Case], protocol: Protocol | str = "latency", options: Options | None = None,
+    progress: Progress = no_progress,
+) -> Result:  # fmt: skip
+    """Build, open and verify every case, then benchmark all of them side by side.
+
+    A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
+    """
+    protocol = _protocol(protocol)
+    options = _checked(options or Options())
+    cases = [replace(case, batch=batch) for case in cases for batch in protocol.batches or (case.batch,)]
+    attempts = [candidates(case) for case in cases]  # refused before any work is done
+    references = References()
+    rows = [_verified(few, options, references, progress) for few in attempts]
+    progress("timing", None)
+    subjects = [
+        Subject(f"{i} {row.case.label}", row.spec, row.case.imgsz, row.case.batch) for i, row in enumerate(rows)
+    ]
+    images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
+    taken = benchmark(subjects, protocol, images, progress=progress)
+    entries = tuple(_entry(row, one) for row, one in zip(rows, taken.measurements, strict=True))
+    run = _run(taken)
+    return Result(tool=run.tool, created=run.created, command=run.command, runs=(run,), entries=entries)
+
+
+@contextmanager
+def opened(case: Case, folder: Path | None = None, progress: Progress = no_progress) -> Iterator[OpenModel]:
+    """Build and open a case whose runtime is named: exactly what `profile` verifies and times."""
+    artifact = build(case, RUNTIMES[case.runtime].opens, folder, progress)
+    spec = session_spec(case, artifact)
+    with open_session(spec) as session:
+        properties = properties_of(artifact)
+        names = class_names(properties, session.outputs[0].shape)
+        yield OpenModel(case, artifact, spec, session, names, case.imgsz)
+
+
+def _verified(few: Sequence[Case], options: Options, references: References, progress: Progress) -> Row:
+    """The row of the first candidate that is verified, else of the last that could be opened; what was passed over, and
+    why, stands in it. Where nothing can be opened the first reason is raised."""
+    row, passed_over, errors = None, [], []
+    for case in few:
+        try:
+            row = _row(case, options, references, progress)
+        except YoloproofError as error:
+            errors.append(error)
+            passed_over.append(f"{case.runtime}: {error}")
+            continue
+        if row.verdict.passed is not False and (row.verdict.passed or not row.verdict.checks):
+            break
+        passed_over.append(f"{case.runtime}: not verified")
+    if row is None:
+        raise errors[0]
+    return replace(row, passed_over=tuple(one for one in passed_over if not one.startswith(f"{row.case.runtime}:")))
+
+
+def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
+    """One case built, opened and verified, with its AP and its stages where they are asked for: all from one session."""
+    say: Progress = lambda what, share=None: progress(f"{case.label}: {what}", share)  # noqa: E731
+    with opened(case, options.folder, say) as model:
+        reference = references.of(case)
+        images = _images(options, model.imgsz)
+        if reference is None:
+            # a foreign file is shown to run; there is nothing to verify it by
+            model.session.infer(images[: case.batch])
+            verdict = Verdict()
+        else:
+            say("verifying", None)
+            verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
+        accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
+        stages = (
+            end_to_end(model.session, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
+        )
+        facts = model.session.facts
+    spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
+    described = _model(case, model.artifact, reference)
+    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages)
+
+
+def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None) -> SessionSpec:
+    """How a case's session opens. Precision is always stated, so that no runtime chooses one silently; `tuning` are the
+    launch configurations of our kernels that were verified, which every process is to take."""
+    network = partial(network_for_session, case, tuning) if artifact.format is ArtifactFormat.PYTORCH else None
+    return SessionSpec(
+        case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
+        SessionOptions(compile=case.compiled),
+    )  # fmt: skip
+
+
+class References:
+    """The networks that artifacts are held to, float32 on the CPU, as published; the last one is kept, since a model's
+    cases follow each other. A network is only read after it was loaded."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Reference] | None = None
+        self._ap: dict[tuple[object, Path, tuple[int, int]], float | None] = {}
+
+    def of(self, case: Case) -> Reference | None:
+        """The reference of a case's weights; None for an artifact that was made elsewhere."""
+        if Path(case.model).suffix in (".onnx", ".engine"):
+            return None
+        key = self._key(case)
+        if self._last is None or self._last[0] != key:
+            self._last = key, Reference(published_network(replace(case, attention=Attention.FUSED)))
+        return self._last[1]
+
+    def ap(self, case: Case, data: Path) -> float | None:
+        """AP of the network itself, in float32 on the CPU: once per model, set and size."""
+        key = self._key(case), data, case.imgsz
+        if key not in self._ap:
+            plain = Case(
+                case.model, Runtime.PYTORCH, Precision.FP32, imgsz=case.imgsz, threads=case.threads,
+                random_weights=case.random_weights,
+            )  # fmt: skip
+            with opened(plain) as model:
+                self._ap[key] = _measured_accuracy(model, data).AP
+        return self._ap[key]
+
+    @staticmethod
+    def _key(case: Case) -> object:
+        """What tells two models apart, also two files that had one name one after the other."""
+        path = Path(case.model)
+        found = path.stat() if path.is_file() else None
+        return case.model, case.random_weights, (found.st_mtime_ns, found.st_size) if found else None
+
+
+def _accuracy(model: OpenModel, data: Path, references: References, say: Progress) -> Accuracy:
+    """AP of exactly this artifact, and what it lost against the float32 network (None for a foreign file)."""
+    say("AP", None)
+    found = _measured_accuracy(model, data)
+    if references.of(model.case) is None:
+        return found
+    wanted = references.ap(model.case, data)
+    lost = None if found.AP is None or wanted is None else wanted - found.AP
+    return replace(found, AP_float32=wanted, AP_lost=lost)
+
+
+def _measured_accuracy(model: OpenModel, data: Path) -> Accuracy:
+    annotated = set_of_folder(data, [model.names[i] for i in sorted(model.names)])
+    return accuracy_of(model.session, model.names, annotated, imgsz=model.imgsz, identity=str(model.artifact.sha256))
+
+
+def _entry(row: Row, taken: Measurement) -> Entry:
+    variant = row.artifact.metadata.get("variant")
+    published = published_for(str(variant) if row.model.family else Path(row.case.model).stem)
+    return Entry(
+        case=row.case, model=row.model, artifact=row.artifact, runtime=taken.facts or row.facts, proof=row.verdict,
+        accuracy=row.accuracy, end_to_end=row.stages, published=published[0] if published else None,
+        processes=taken.processes, processes_set_aside=taken.set_aside, summary=taken.summary, warnings=taken.warnings,
+        partial=taken.partial, error=taken.error, passed_over=row.passed_over,
+    )  # fmt: skip
+
+
+def _run(taken: Benchmark) -> Run:
+    return Run(
+        tool=Tool("yoloproof", yoloproof.__version__),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=tuple(sys.argv), protocol=taken.protocol, machine=taken.machine, gauge_best_s=taken.gauge_best_s,
+        interrupted=taken.interrupted, partial=taken.interrupted or any(one.partial for one in taken.measurements),
+        warnings=taken.warnings,
+    )  # fmt: skip
+
+
+def _model(case: Case, artifact: Artifact, reference: Reference | None) -> ModelFacts:
+    name = case.model if case.model in VARIANTS else Path(case.model).stem
+    if reference is None:
+        return ModelFacts(name=name, weights=Weights.FOREIGN, source=case.model, sha256=artifact.sha256)
+    network = reference.network
+    return ModelFacts(
+        name=name, family=network.variant.family, scale=network.variant.scale, classes=network.classes,
+        parameters=sum(p.numel() for p in network.parameters()), flops=flops(network, case.imgsz),
+        weights=Weights.TRAINED if network.sha256 else Weights.RANDOM, source=network.source, sha256=network.sha256,
+    )  # fmt: skip
+
+
+def _protocol(protocol: Protocol | str) -> Protocol:
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise YoloproofError(f"protocol '{protocol}' is none of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol]
+
+
+def _checked(options: Options) -> Options:
+    if options.data is not None and not options.data.is_dir():
+        raise YoloproofError(f"{options.data}: no such folder; --data names one with images and their annotations")
+    return options
+
+
+def _files(options: Options) -> list[Path]:
+    return list(options.images or demo_images())
+
+
+def _images(options: Options, imgsz: tuple[int, int]):
+    return letterboxed(_files(options), imgsz)

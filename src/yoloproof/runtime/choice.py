@@ -1,0 +1,75 @@
+"""Which runtimes may run a model, in which precision, size and batch: decided before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from yoloproof.errors import YoloproofError
+from yoloproof.files.engine import read_identity
+from yoloproof.files.onnx import read_onnx_file
+from yoloproof.names import Precision, Runtime
+from yoloproof.records import Case
+from yoloproof.runtime import AUTO_ORDER, missing_part
+
+
+def candidates(case: Case) -> tuple[Case, ...]:
+    """The case with each runtime to try, best first: of "auto" all that are installed here and take the model.
+
+    An `.engine` runs on the library that built it, an `.onnx` on those that read ONNX (TensorRT builds an engine of it),
+    weights on all. Precision, size and batch of a file are read from it. Raises YoloproofError where the runtime cannot
+    run the model, a part of it is missing on this machine, or the file has another fixed size or batch.
+    """
+    return tuple(_as_the_file_says(replace(case, runtime=name)) for name in _runtimes(case))
+
+
+def default_precision(runtime: Runtime, device: str) -> Precision:
+    """What a row is computed in where nothing was asked for: float16 on a GPU, float32 on a CPU."""
+    on_gpu = device.startswith("cuda") or runtime.builds_engines or runtime.startswith("onnxruntime-")
+    return Precision.FP16 if on_gpu else Precision.FP32
+
+
+def _runtimes(case: Case) -> tuple[Runtime, ...]:
+    path = Path(case.model)
+    if path.suffix == ".engine":
+        built_by = Runtime(read_identity(path).runtime)
+        if case.runtime not in (Runtime.AUTO, built_by):
+            raise YoloproofError(f"{path} is a {built_by} engine, which {case.runtime} cannot run; leave --runtime out")
+        names: tuple[Runtime, ...] = (built_by,)
+    elif case.runtime is not Runtime.AUTO:
+        names = (case.runtime,)
+    else:
+        order = AUTO_ORDER["cuda" if case.device.startswith("cuda") else "cpu"]
+        installed = tuple(name for name in order if missing_part(name) is None)
+        names = tuple(name for name in installed if path.suffix != ".onnx" or name is not Runtime.PYTORCH)
+    if path.suffix == ".onnx" and Runtime.PYTORCH in names:
+        raise YoloproofError(f"{path}: PyTorch runs weights, not ONNX files; name --runtime onnxruntime")
+    for name in names:
+        missing = missing_part(name)
+        if missing is not None:
+            raise YoloproofError(f"{path}: runtime {name}: {missing}")
+    if not names:
+        raise YoloproofError(f"{path}: no runtime for {case.device} is installed; see `yoloproof doctor`")
+    return names
+
+
+def _as_the_file_says(case: Case) -> Case:
+    """Precision of an engine, and of an ONNX file where the runtime computes as it says; a file's fixed size and batch."""
+    path = Path(case.model)
+    if path.suffix == ".engine":
+        identity = read_identity(path)
+        held, shape = Precision.of_dtype(identity.precision), identity.inputs[0][1] if identity.inputs else ()
+    elif path.suffix == ".onnx":
+        file = read_onnx_file(path)
+        held, shape = Precision.of_dtype(file.precision), file.input_shape
+        if case.runtime is Runtime.OPENVINO:
+            held = case.precision
+    else:
+        return case
+    if held is not None:
+        case = replace(case, precision=held)
+    if len(shape) != 4:
+        return case
+    batch, _, height, width = shape
+    size = (height if height > 0 else case.imgsz[0], width if width > 0 else case.imgsz[1])
+    return replace(case, imgsz=size, batch=batch if batch > 0 else case.batch)
