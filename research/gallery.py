@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from yoloproof.models import open_model
 
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection.draw import draw
 from yoloproof.detection.images import read_image
 from yoloproof.detection.pipeline import Suppression, detect
-from yoloproof.models import open_model
 
 COLUMNS = (
     ("PyTorch float32", {"runtime": "pytorch"}),

@@ -20,6 +20,7 @@ from yoloproof.commands.shared import (
     RandomWeights,
     Threads,
     case_from_options,
+    check_models,
     check_new,
     progress_bar,
     write_json,
@@ -59,6 +60,7 @@ def predict(
     from yoloproof.results.schema import plain
 
     check_new(json_file)
+    check_models([model])
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)

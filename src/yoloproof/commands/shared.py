@@ -15,10 +15,13 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Progress, Runtime
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from yoloproof.records import Case, Result
 
 # Options that several commands have in the same words.
-JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file; - for standard output")]
+STDOUT = Path("-")
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")]
 RandomWeights = Annotated[
@@ -83,7 +86,7 @@ def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
 
 def check_new(path: Path | None) -> None:
     """Refuse an output that exists or has nowhere to go, before any work is done."""
-    if path is None:
+    if path is None or path == STDOUT:
         return
     folder = path.absolute().parent
     if os.path.lexists(path):
@@ -95,10 +98,37 @@ def check_new(path: Path | None) -> None:
 
 
 def write_json(document: object, path: Path) -> None:
-    """Write a new JSON file, whole or not at all. YoloproofError when it exists or cannot be written."""
+    """Write a new JSON file, whole or not at all; `-` is standard output. YoloproofError where it cannot be written."""
     from yoloproof.files.new import write_new
 
-    write_new(json.dumps(document, indent=1, default=str) + "\n", path)
+    text = json.dumps(document, indent=1, default=str) + "\n"
+    if path == STDOUT:
+        typer.echo(text, nl=False)
+    else:
+        write_new(text, path)
+
+
+def console_beside(json_file: Path | None) -> Console:
+    """Where people read: standard output, or standard error where the JSON takes the former."""
+    from rich.console import Console
+
+    return Console(stderr=json_file == STDOUT)
+
+
+def check_models(models: Sequence[str]) -> None:
+    """Refuse what is no file and no official name before anything heavy is imported. Raises YoloproofError."""
+    from yoloproof.names import VARIANT_NAMES
+
+    for model in models:
+        if model in VARIANT_NAMES or Path(model).is_file():
+            continue
+        if Path(model).is_dir():
+            raise YoloproofError(
+                f"{model}: a folder, not a model; name the .pt, .safetensors, .onnx or .engine file in it"
+            )
+        if Path(model).suffix:
+            raise YoloproofError(f"{model}: no such file")
+        raise YoloproofError(f"'{model}' is neither a file nor one of {', '.join(VARIANT_NAMES)}")
 
 
 @contextmanager
