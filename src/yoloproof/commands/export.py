@@ -11,9 +11,9 @@ import typer
 from yoloproof.commands.shared import (
     JsonFile,
     RandomWeights,
-    check_models,
     check_new,
     imgsz_from_text,
+    models_from_arguments,
     progress_bar,
     write_json,
 )
@@ -84,7 +84,7 @@ def export(
     from yoloproof.records import Case
 
     check_new(json_file)
-    check_models([model])
+    (model,) = models_from_arguments([model])
     chosen = precision or (Precision.FP32 if format_name is Written.ONNX else Precision.FP16)
     case = Case(
         model, runtime or Runtime.ONNXRUNTIME, chosen, attention, imgsz_from_text(imgsz), batch,

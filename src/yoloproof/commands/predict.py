@@ -20,8 +20,8 @@ from yoloproof.commands.shared import (
     RandomWeights,
     Threads,
     case_from_options,
-    check_models,
     check_new,
+    models_from_arguments,
     progress_bar,
     write_json,
 )
@@ -60,7 +60,7 @@ def predict(
     from yoloproof.results.schema import plain
 
     check_new(json_file)
-    check_models([model])
+    (model,) = models_from_arguments([model])
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)

@@ -12,10 +12,10 @@ from yoloproof.commands.shared import (
     JsonFile,
     RandomWeights,
     Threads,
-    check_models,
     check_new,
     image_files,
     imgsz_from_text,
+    models_from_arguments,
     progress_bar,
     t4_estimates,
 )
@@ -74,7 +74,7 @@ def profile(
     from yoloproof.runtime.choice import default_precision
 
     check_new(json_file)
-    check_models(models)
+    models = models_from_arguments(models)
     cases = [
         Case(model, name, p, a, imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights)
         for model in models

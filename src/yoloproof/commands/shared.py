@@ -115,20 +115,32 @@ def console_beside(json_file: Path | None) -> Console:
     return Console(stderr=json_file == STDOUT)
 
 
-def check_models(models: Sequence[str]) -> None:
-    """Refuse what is no file and no official name before anything heavy is imported. Raises YoloproofError."""
+def models_from_arguments(models: Sequence[str]) -> list[str]:
+    """The models, `yolov13n.pt` that is not here as the official `yolov13n`. What is neither a file nor an official name is
+    refused before anything heavy is imported. Raises YoloproofError."""
     from yoloproof.names import VARIANT_NAMES
 
+    found = []
     for model in models:
-        if model in VARIANT_NAMES or Path(model).is_file():
-            continue
-        if Path(model).is_dir():
-            raise YoloproofError(
-                f"{model}: a folder, not a model; name the .pt, .safetensors, .onnx or .engine file in it"
-            )
-        if Path(model).suffix:
-            raise YoloproofError(f"{model}: no such file")
+        official = model.removesuffix(".pt")
+        if Path(model).is_file() or official not in VARIANT_NAMES:
+            _check_file(model)
+            found.append(model)
+        else:
+            found.append(official)
+    return found
+
+
+def _check_file(model: str) -> None:
+    from yoloproof.names import VARIANT_NAMES
+
+    path = Path(model)
+    if path.is_dir():
+        raise YoloproofError(f"{model}: a folder, not a model; name the .pt, .safetensors, .onnx or .engine file in it")
+    if not path.exists() and not path.suffix:
         raise YoloproofError(f"'{model}' is neither a file nor one of {', '.join(VARIANT_NAMES)}")
+    if not path.exists():
+        raise YoloproofError(f"{model}: no such file")
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from yoloproof.commands.shared import (
     RandomWeights,
     Threads,
     case_from_options,
-    check_models,
     check_new,
+    models_from_arguments,
     progress_bar,
     write_json,
 )
@@ -65,7 +65,7 @@ def val(
     from yoloproof.results.schema import plain
 
     check_new(json_file)
-    check_models([model])
+    (model,) = models_from_arguments([model])
     rule = Suppression(confidence, iou, max_detections)
     _check_set(data, images, annotations)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
