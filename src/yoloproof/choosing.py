@@ -7,9 +7,8 @@ from pathlib import Path
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import read_onnx_file
-from yoloproof.runtime import AUTO_ORDER, PRECISIONS, missing_part
-
-_SHORT = {long: short for short, long in PRECISIONS.items()}
+from yoloproof.names import Precision
+from yoloproof.runtime import AUTO_ORDER, missing_part
 
 
 def runtimes_for(model: str | Path, runtime: str, device: str) -> tuple[str, ...]:
@@ -50,7 +49,7 @@ def precision_for(model: str | Path, runtime: str, asked: str) -> str:
         held = read_onnx_file(path).precision
     else:
         held = asked
-    return _SHORT.get(held, held)
+    return Precision.of_dtype(held) or held
 
 
 def default_precision(runtime: str, device: str) -> str:

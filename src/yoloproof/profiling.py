@@ -44,7 +44,6 @@ from yoloproof.simplify.choice import (
 )
 from yoloproof.simplify.rewrites import simplify
 
-SESSION_PRECISION = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 Progress = Callable[[str], None]
 
 
@@ -280,7 +279,7 @@ def _with_attention(network: Network, attention: str) -> Network:
 def session_spec(request: Request, settings: Settings, path: Path | None) -> SessionSpec:
     """How a row's session opens; precision is always stated, so that no runtime chooses one silently."""
     return SessionSpec(
-        request.runtime, path, settings.device, settings.threads, SESSION_PRECISION.get(request.precision),
+        request.runtime, path, settings.device, settings.threads, request.precision,
         settings.flush_to_zero,
     )  # fmt: skip
 
@@ -341,7 +340,7 @@ def float32_ap(model: str, folder: Path, settings: Settings) -> float | None:
     """AP of the network itself, in float32 on the CPU: once per model, however many rows are held against it."""
     load = partial(load_network, model, random_weights=settings.random_weights_for(model))
     plain = SessionSpec(
-        "pytorch", None, "cpu", settings.threads, "float32", network=partial(simplified_network, load, "fused", "cpu")
+        "pytorch", None, "cpu", settings.threads, "fp32", network=partial(simplified_network, load, "fused", "cpu")
     )
     names = load().names
     with open_session(plain) as session:

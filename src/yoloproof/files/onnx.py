@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class OnnxFile:
     ir_version: int
     precision: str
     producer: str
-    metadata: dict[str, str]
+    metadata: Mapping[str, str]
 
 
 def read_onnx_file(path: Path) -> OnnxFile:
