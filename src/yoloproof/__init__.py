@@ -17,7 +17,7 @@ _FUNCTIONS = {
     "engine_from_onnx": "yoloproof.artifact.engine",
     "export_onnx": "yoloproof.artifact.onnx",
     "load_network": "yoloproof.network",
-    "measure": "yoloproof.measurement.measure",
+    "measure": "yoloproof.measurement.benchmarking:benchmark",
     "open_session": "yoloproof.runtime",
     "profile": "yoloproof.profiling",
     "simplify": "yoloproof.simplify.rewrites",

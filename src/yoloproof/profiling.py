@@ -25,13 +25,12 @@ from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import read_onnx_file
-from yoloproof.measurement.measure import measure
-from yoloproof.measurement.protocol import PROTOCOLS, Protocol, quick
-from yoloproof.measurement.records import Measurement, Subject
+from yoloproof.measurement import PROTOCOLS, Measurement, Subject, benchmark, quick
 from yoloproof.models import class_names
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.proof import Reference, Verdict, verify
+from yoloproof.records import Protocol
 from yoloproof.results.published import published_for
 from yoloproof.runtime import Session, SessionSpec, open_session
 from yoloproof.simplify.choice import (
@@ -139,7 +138,7 @@ def timed(
         )
         for i, r in enumerate(rows)
     ]
-    return result_from_rows(rows, measure(subjects, protocol, images, progress=bar), settings)
+    return result_from_rows(rows, benchmark(subjects, protocol, images, progress=bar), settings)
 
 
 def made_and_proved(request: Request, settings: Settings, images: NDArray[np.float32], say: Progress) -> list[Row]:
