@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from yoloproof.measurement.benchmark import Benchmark, Measurement
 
 from yoloproof import pipeline
 from yoloproof.cli import app
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.errors import YoloproofError
+from yoloproof.measurement.benchmarking import Benchmark, Measurement
 from yoloproof.measurement.protocol import PROTOCOLS
 from yoloproof.names import Attention, Precision, Runtime
 from yoloproof.records import Artifact, Case, Check, Cpu, Entry, Machine, SessionFacts, Verdict

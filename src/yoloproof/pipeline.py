@@ -24,8 +24,9 @@ from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement.benchmark import Benchmark, Measurement, Subject, benchmark
-from yoloproof.measurement.protocol import PROTOCOLS
+from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
+from yoloproof.measurement.protocol import protocol_from_name
+from yoloproof.measurement.subject import Subject
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
 from yoloproof.network import VARIANTS
 from yoloproof.network.flops import flops
@@ -103,7 +104,7 @@ def profile(
 
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
-    protocol = _protocol(protocol)
+    protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
     cases = [replace(case, batch=batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
@@ -267,14 +268,6 @@ def _model(case: Case, artifact: Artifact, reference: Reference | None) -> Model
         parameters=sum(p.numel() for p in network.parameters()), flops=flops(network, case.imgsz),
         weights=Weights.TRAINED if network.sha256 else Weights.RANDOM, source=network.source, sha256=network.sha256,
     )  # fmt: skip
-
-
-def _protocol(protocol: Protocol | str) -> Protocol:
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise YoloproofError(f"protocol '{protocol}' is none of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[protocol]
 
 
 def _checked(options: Options) -> Options:

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from yoloproof.measurement.protocol import Protocol
-from yoloproof.measurement.records import ProcessSamples
+from yoloproof.names import Runtime
+from yoloproof.records import Process, Protocol, Summary
 
 CONFIDENCE = 0.95
 # The lowest confidence that still goes by the name of 95 %: five processes' 93.75 %.
@@ -131,53 +131,45 @@ def _mann_whitney_cut(n: int, m: int, confidence: float) -> tuple[int | None, fl
     return cut, reached
 
 
-def process_medians(processes: Sequence[ProcessSamples]) -> dict[int, float]:
+def process_medians(processes: Sequence[Process]) -> dict[int, float]:
     """Process number → the median of its samples; of complete processes, or of all where none came to its end."""
     counted = [p for p in processes if p.complete] or [p for p in processes if p.samples_s]
     return {p.process: float(np.median(p.samples_s)) for p in counted}
 
 
-def summarize(
-    processes: Sequence[ProcessSamples], protocol: Protocol, batch: int, runtime: str = "onnxruntime"
-) -> dict[str, Any] | None:
-    """What the samples come to, in seconds; None where there are none.
-
-    median_s -- the median of the processes' medians; interval_s -- its interval, None for too few processes;
-    confidence -- the interval's; mad_s -- median distance of a sample from its own process's median;
-    p90_s, p99_s -- of all samples together, None below 10 and 100; fps -- images per second at median_s;
-    clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under `published` alone; `runtime` decides how
-    often, as in ProfileModels.
-    """
-    medians = process_medians(processes)
+def summarize(processes: Sequence[Process], protocol: Protocol, batch: int, runtime: Runtime) -> Summary | None:
+    """What the samples come to; None where there are none. `published` clips as often as ProfileModels does for the
+    runtime."""
+    medians = list(process_medians(processes).values())
     if not medians:
         return None
     samples = np.concatenate([p.samples_s for p in processes if p.samples_s])
     spread = np.concatenate([np.abs(np.array(p.samples_s) - np.median(p.samples_s)) for p in processes if p.samples_s])
-    interval = median_interval(list(medians.values()))
-    median_s = float(np.median(list(medians.values())))
-    summary = {
-        "median_s": median_s,
-        "interval_s": None if interval is None else [interval.low, interval.high],
-        "confidence": None if interval is None else interval.confidence,
-        "p90_s": _percentile(samples, 90),
-        "p99_s": _percentile(samples, 99),
-        "mad_s": float(np.median(spread)),
-        "mean_s": float(samples.mean()),
-        "min_s": float(samples.min()),
-        "fps": batch / median_s,
-        "samples": len(samples),
-        "processes": len(medians),
-        "process_medians_s": list(medians.values()),
-        "device_median_s": _median_of([p.device_s for p in processes if p.device_s]),
-        "load_median_s": _median_of([p.load_s for p in processes if p.load_s]),
-        "fetch_median_s": _median_of([p.fetch_s for p in processes if p.fetch_s]),
-        "cold_start_s": _cold_start(processes),
-    }
-    if protocol.statistic == "clipped_mean":
-        kept = sigma_clipped(samples, rounds=protocol.clip_rounds_of(runtime))
-        summary |= {"clipped_mean_s": float(kept.mean()), "clipped_std_s": float(kept.std())}
-        summary["clipped_runs"] = len(samples) - len(kept)
-    return summary
+    interval = median_interval(medians)
+    median_s = float(np.median(medians))
+    clips = protocol.statistic == "clipped_mean"
+    kept = sigma_clipped(samples, rounds=protocol.clip_rounds_of(runtime)) if clips else samples
+    return Summary(
+        median_s=median_s,
+        interval_s=None if interval is None else (interval.low, interval.high),
+        confidence=None if interval is None else interval.confidence,
+        p90_s=_percentile(samples, 90),
+        p99_s=_percentile(samples, 99),
+        mad_s=float(np.median(spread)),
+        mean_s=float(samples.mean()),
+        min_s=float(samples.min()),
+        fps=batch / median_s,
+        samples=len(samples),
+        processes=len(medians),
+        process_medians_s=tuple(medians),
+        device_median_s=_median_of([p.device_s for p in processes if p.device_s]),
+        load_median_s=_median_of([p.load_s for p in processes if p.load_s]),
+        fetch_median_s=_median_of([p.fetch_s for p in processes if p.fetch_s]),
+        cold_start_s=_cold_start(processes),
+        clipped_mean_s=float(kept.mean()) if clips else None,
+        clipped_std_s=float(kept.std()) if clips else None,
+        clipped_runs=len(samples) - len(kept) if clips else None,
+    )
 
 
 def sigma_clipped(samples: np.ndarray[Any, Any], sigmas: float = 2.0, rounds: int = 5) -> np.ndarray[Any, Any]:
@@ -203,7 +195,7 @@ def _median_of(columns: Sequence[Sequence[float]]) -> float | None:
     return float(np.median([np.median(column) for column in columns])) if columns else None
 
 
-def _cold_start(processes: Sequence[ProcessSamples]) -> float | None:
+def _cold_start(processes: Sequence[Process]) -> float | None:
     """Median cold start of the processes in which this subject was opened first; of all, where it never was."""
     known = [(p.opened_after, p.cold_start_s) for p in processes if p.cold_start_s is not None]
     first = [seconds for after, seconds in known if after == 0] or [seconds for _, seconds in known]

@@ -31,7 +31,7 @@ def accuracy_parity(
     options = options_of(metadata or {})
     inside = is_suppressed(session)
     rule = Suppression(options.score, options.iou, options.max_detections) if inside else EVALUATION
-    plain = SessionSpec("pytorch", None, "cpu", None, "float32", network=lambda: network)
+    plain = SessionSpec("pytorch", None, "cpu", None, "fp32", network=lambda: network)
     with open_session(plain) as reference:
         found = {}
         for name, opened in (("AP", session), ("AP_float32", reference)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from yoloproof.measurement.protocol import PROTOCOLS, quick
+from yoloproof.measurement.protocol import PROTOCOLS, in_seconds
 from yoloproof.sweep.cluster import Node
 from yoloproof.sweep.plan import Cell, Plan
 from yoloproof.sweep.store import Store
@@ -22,7 +22,7 @@ def cell_seconds(cell: Cell, plan: Plan, store: Store) -> float:
         return len(cell.measurements) * sum(wall for _, wall in known) / sum(count for count, _ in known)
     protocol = PROTOCOLS[cell.protocol]
     if plan.options.get("quick"):
-        protocol = quick(protocol)
+        protocol = in_seconds(protocol)
     one_process_s = OPEN_S + protocol.warmup_s + protocol.settle_max_s + protocol.seconds
     return len(cell.measurements) * (PROOF_S + protocol.processes * one_process_s)
 

@@ -48,10 +48,11 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def _check_cell(cell: Cell) -> None:
     from yoloproof.measurement.protocol import PROTOCOLS
+    from yoloproof.names import Precision
     from yoloproof.network import VARIANTS
-    from yoloproof.runtime import PRECISIONS, RUNTIMES
+    from yoloproof.runtime import RUNTIMES
 
-    allowed = {"attention": ATTENTIONS, "precision": PRECISIONS, "runtime": RUNTIMES}
+    allowed = {"attention": ATTENTIONS, "precision": tuple(Precision), "runtime": RUNTIMES}
     if cell.protocol not in PROTOCOLS:
         raise YoloproofError(f"protocol {cell.protocol}: there are {', '.join(PROTOCOLS)}")
     for one in cell.measurements:

@@ -1,4 +1,4 @@
-"""`measure`: artifacts in, measurements out; several fresh processes, all artifacts side by side in each.
+"""`benchmark`: artifacts in, measurements out; several fresh processes, all artifacts side by side in each.
 
     subjects → for each process: a worker (worker.py) → events → samples → summary, warnings
 
@@ -11,6 +11,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,56 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.collect import Collector
-from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts, usable_cores
+from yoloproof.measurement.cpu import usable_cores
+from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
-from yoloproof.measurement.protocol import Protocol
-from yoloproof.measurement.records import Measurement, Progress, Run, Subject
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
 from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, summarize
-from yoloproof.measurement.worker import Job
+from yoloproof.measurement.subject import Progress, Subject
+from yoloproof.measurement.worker import WorkerJob
+from yoloproof.records import Machine, Process, Protocol, RunWarning, SessionFacts, Summary
 
 Images = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
 
 
-def measure(
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One subject's samples and what they come to.
+
+    facts -- the session's own account of how it ran; None where it never opened
+    processes -- those the summary stands on; set_aside -- those that the host slowed, where enough others are left
+    summary -- None where there is not one sample
+    partial -- not every process ran to the end; `error` says why where an inference or a process failed
+    """
+
+    subject: Subject
+    facts: SessionFacts | None
+    processes: tuple[Process, ...]
+    set_aside: tuple[Process, ...]
+    summary: Summary | None
+    warnings: tuple[RunWarning, ...]
+    partial: bool
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What `benchmark` measured.
+
+    protocol -- with the seed of the order of turns; warnings -- those that hold for every subject
+    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it
+    measurements -- one of each subject, in their order
+    """
+
+    protocol: Protocol
+    machine: Machine
+    warnings: tuple[RunWarning, ...]
+    interrupted: bool
+    gauge_best_s: float | None
+    measurements: tuple[Measurement, ...]
+
+
+def benchmark(
     subjects: Sequence[Subject],
     protocol: Protocol,
     images: Images,
@@ -38,52 +77,70 @@ def measure(
     seed: int | None = None,
     executor: Executor = run_worker,
     watch: Callable[[str], Watcher] = Watcher,
-) -> list[Measurement]:
-    """Time `subjects` side by side under `protocol`; one `Measurement` each, in their order.
+) -> Benchmark:
+    """Time `subjects` side by side under `protocol`.
 
     images -- [n, 3, H, W] float32 RGB in 0…1 for all, or one such array per subject name
     seed -- of the order of turns; chosen and recorded where it is None
     executor -- runs one process's job and hands its events back; a test brings its own
 
     Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most.
-    A Ctrl-C ends the run early: `Measurement.run.interrupted` is set and the measurements are partial; where there
-    was nothing yet, KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for
-    a temporary folder without room for the images.
+    A Ctrl-C ends the run early: it is marked interrupted and the measurements partial; where there was nothing yet,
+    KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for a temporary
+    folder without room for the images.
     """
     arrays = _arrays(subjects, protocol, images)
-    seed = secrets.randbits(32) if seed is None else seed
+    protocol = replace(protocol, seed=secrets.randbits(32) if seed is None else seed)
     device = max(subject.spec.device for subject in subjects)  # "cuda" before "cpu"
     collector = Collector(subjects, protocol, progress)
-    interrupted = False
-    zero = [not array.any() for array in arrays]
     before = machine_facts(device)
-    cores = usable_cores(before["cpu"])
+    cores = usable_cores(before.cpu)
     with _image_files(arrays) as files, watch(device) as watcher:
-        try:
-            for process in range(2 * protocol.processes):
-                if process - len(collector.slowed()) >= protocol.processes:
-                    break
-                for company in _companies(subjects, collector.failed):
-                    wait_s = max(0.0, protocol.wait_max_s - collector.waited_s)
-                    job = Job(
-                        process,
-                        company,
-                        {i: files[i] for i in company},
-                        protocol,
-                        seed,
-                        collector.best_s,
-                        wait_s,
-                        cores,
-                    )
-                    _run_process(executor, job, collector)
-        except KeyboardInterrupt:
-            if not collector.any_samples():
-                raise
-            interrupted = True
-    machine = {**before, "device": device, "during": watcher.readings(), "after": changing_facts(device)}
-    run = Run({**protocol.as_dict(), "seed": seed}, machine, machine_warnings(machine), interrupted)
+        interrupted = _run_processes(collector, protocol, files, cores, executor)
+    machine = replace(before, during=watcher.readings(), after=changing_facts(device))
     aside = _to_set_aside(collector, protocol)
-    return [_measurement(subject, collector, i, zero[i], protocol, run, aside) for i, subject in enumerate(subjects)]
+    measurements = [
+        _measurement(i, collector, protocol, zero_input=not array.any(), cores=cores, aside=aside)
+        for i, array in enumerate(arrays)
+    ]
+    return Benchmark(
+        protocol=protocol,
+        machine=machine,
+        warnings=tuple(machine_warnings(machine)),
+        interrupted=interrupted,
+        gauge_best_s=collector.best_s,
+        measurements=tuple(measurements),
+    )
+
+
+def _run_processes(
+    collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor
+) -> bool:
+    """All processes of the run; True where Ctrl-C ended them."""
+    try:
+        for process in range(2 * protocol.processes):
+            if process - len(collector.slowed()) >= protocol.processes:
+                break
+            for company in _companies(collector.subjects, collector.failed):
+                job = WorkerJob(
+                    process,
+                    company,
+                    {i: files[i] for i in company},
+                    protocol,
+                    best_s=collector.best_s,
+                    wait_s=max(0.0, protocol.wait_max_s - collector.waited_s),
+                    cores=cores,
+                )
+                collector.begin(job)
+                try:
+                    executor(job, collector.take)
+                except WorkerDied as death:
+                    collector.died(death)
+    except KeyboardInterrupt:
+        if not collector.any_samples():
+            raise
+        return True
+    return False
 
 
 def _to_set_aside(collector: Collector, protocol: Protocol) -> set[int]:
@@ -94,34 +151,28 @@ def _to_set_aside(collector: Collector, protocol: Protocol) -> set[int]:
     return slowed if left >= min(LEAST_FOR_INTERVAL, protocol.processes) else set()
 
 
-def _run_process(executor: Executor, job: Job, collector: Collector) -> None:
-    """One worker's whole life; its death is put on the subject whose turn it was."""
-    collector.begin(job)
-    try:
-        executor(job, collector.take)
-    except WorkerDied as death:
-        collector.died(death)
-
-
 def _measurement(
-    subject: Subject,
-    collector: Collector,
-    index: int,
-    zero: bool,
-    protocol: Protocol,
-    run: Run,
-    aside: set[int],
+    index: int, collector: Collector, protocol: Protocol, *, zero_input: bool, cores: float, aside: set[int]
 ) -> Measurement:
-    taken, facts, error = collector.samples[index], collector.facts[index], collector.failed.get(index)
-    processes = [process for process in taken if process.process not in aside]
-    set_aside = [process for process in taken if process.process in aside]
-    partial = sum(process.complete for process in taken) < protocol.processes
+    subject, error = collector.subjects[index], collector.failed.get(index)
+    taken = collector.samples[index]
+    processes = tuple(process for process in taken if process.process not in aside)
+    set_aside = tuple(process for process in taken if process.process in aside)
     summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
-    cores = usable_cores(run.machine["cpu"])
     warnings = subject_warnings(
-        processes, summary, protocol, error, zero_input=zero, cores=cores, set_aside=set_aside, best_s=collector.best_s
+        processes, summary, protocol, error,
+        zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
+    )  # fmt: skip
+    return Measurement(
+        subject=subject,
+        facts=collector.facts[index],
+        processes=processes,
+        set_aside=set_aside,
+        summary=summary,
+        warnings=tuple(warnings),
+        partial=sum(process.complete for process in taken) < protocol.processes,
+        error=error,
     )
-    return Measurement(subject, processes, facts, summary, warnings, partial, error, run, set_aside)
 
 
 def _companies(subjects: Sequence[Subject], failed: Mapping[int, str]) -> Iterator[dict[int, Subject]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ def name_of(index: int, names: Mapping[int, str]) -> str:
     return names.get(index, f"class{index}")
 
 
-def json_records(detections: NDArray[np.float32], names: Mapping[int, str]) -> list[dict[str, Any]]:
+def json_records(detections: NDArray[np.float32], names: Mapping[int, str]) -> list[dict[str, object]]:
     """[n, 6] → {"class", "name", "score", "box": [x1, y1, x2, y2]}, image pixels."""
     return [
         {"class": int(c), "name": name_of(int(c), names), "score": round(s, 5), "box": [round(v, 2) for v in box]}
@@ -27,7 +26,7 @@ def json_records(detections: NDArray[np.float32], names: Mapping[int, str]) -> l
 
 def csv_rows(
     source: str, frame: int | None, detections: NDArray[np.float32], names: Mapping[int, str]
-) -> list[tuple[Any, ...]]:
+) -> list[tuple[object, ...]]:
     """[n, 6] → rows under CSV_HEADER; `frame` is empty for a still image."""
     number = "" if frame is None else frame
     return [

@@ -1,4 +1,4 @@
-"""`measure`: processes put together, on fakes; then the real thing with real processes."""
+"""`benchmark`: processes put together, on fakes; then the real thing with real processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ from fake_bench import FakeBench, steady, unwatched, zeros
 
 from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement import PROTOCOLS, Measurement, Protocol, Subject, measure, quick
+from yoloproof.measurement import PROTOCOLS, Benchmark, Measurement, Subject, benchmark, quick
+from yoloproof.measurement.cpu import usable_cores
+from yoloproof.names import Runtime
+from yoloproof.records import Protocol, Summary
 from yoloproof.runtime import SessionSpec
 
 LATENCY = PROTOCOLS["latency"]
 
 
-def taken(bench: FakeBench, names: str = "ab", protocol: Protocol = LATENCY, **settings: object) -> list[Measurement]:
+def run(bench: FakeBench, names: str = "ab", protocol: Protocol = LATENCY, **settings: object) -> Benchmark:
     subjects = [bench.subject(name) for name in names]
-    return measure(subjects, protocol, zeros(), executor=bench.executor, watch=unwatched, **settings)  # type: ignore
+    return benchmark(subjects, protocol, zeros(), executor=bench.executor, watch=unwatched, **settings)  # type: ignore
+
+
+def taken(bench: FakeBench, names: str = "ab", protocol: Protocol = LATENCY) -> tuple[Measurement, ...]:
+    return run(bench, names, protocol).measurements
+
+
+def summary_of(measurement: Measurement) -> Summary:
+    assert measurement.summary is not None
+    return measurement.summary
 
 
 def codes(measurement: Measurement) -> set[str]:
@@ -34,11 +46,11 @@ def test_every_process_gives_samples_and_the_figure_is_the_median_of_their_media
     a, b = taken(bench)
     assert [p.process for p in a.processes] == list(range(LATENCY.processes))
     assert all(p.complete and len(p.samples_s) >= LATENCY.runs and p.warmup_s for p in a.processes)
-    assert a.summary is not None
-    assert b.summary is not None
-    assert a.summary["median_s"] == pytest.approx(0.1, abs=1e-5)
-    assert b.summary["fps"] == pytest.approx(5, abs=1e-2)
-    assert a.summary["interval_s"][0] <= a.summary["median_s"] <= a.summary["interval_s"][1]
+    assert summary_of(a).median_s == pytest.approx(0.1, abs=1e-5)
+    assert summary_of(b).fps == pytest.approx(5, abs=1e-2)
+    interval = summary_of(a).interval_s
+    assert interval is not None
+    assert interval[0] <= summary_of(a).median_s <= interval[1]
     assert not a.partial
     assert not codes(a) & {"partial", "too_few_processes", "quick"}
     assert all(sum(p.turns) == len(p.samples_s) for p in a.processes)
@@ -46,43 +58,43 @@ def test_every_process_gives_samples_and_the_figure_is_the_median_of_their_media
 
 def test_the_seed_is_recorded_and_handed_to_every_process() -> None:
     bench = FakeBench({"a": steady(0.1)})
-    (a,) = taken(bench, "a", seed=11)
-    assert {job.seed for job in bench.jobs} == {a.run.protocol["seed"]} == {11}
-    seeds = {taken(FakeBench({"a": steady(0.1)}), "a")[0].run.protocol["seed"] for _ in range(3)}
+    found = run(bench, "a", seed=11)
+    assert {job.protocol.seed for job in bench.jobs} == {found.protocol.seed} == {11}
+    seeds = {run(FakeBench({"a": steady(0.1)}), "a").protocol.seed for _ in range(3)}
     assert len(seeds) == 3
 
 
 def test_a_ctrl_c_after_three_processes_keeps_them_and_marks_the_run_partial() -> None:
     bench = FakeBench({"a": steady(0.1), "b": steady(0.2)}, interrupted_in={3: 9})
-    a, _ = taken(bench)
-    assert a.run.interrupted
+    found = run(bench)
+    a, _ = found.measurements
+    assert found.interrupted
     assert a.partial
     assert sum(p.complete for p in a.processes) == 3
     assert len(a.processes) == 4
-    assert a.summary is not None
-    assert a.summary["processes"] == 3
-    assert a.summary["interval_s"] is None
+    assert summary_of(a).processes == 3
+    assert summary_of(a).interval_s is None
     assert {"partial", "too_few_processes"} <= codes(a)
-    assert a.as_entry()["partial"] is True
 
 
 def test_a_ctrl_c_late_in_the_one_long_turn_keeps_all_but_the_last_seconds() -> None:
     """loadgen: one process, one turn of 600 s. Its samples go out as they come, and count as one turn."""
     full = FakeBench({"a": steady(0.1)})
     (whole,) = taken(full, "a", PROTOCOLS["loadgen"])
-    assert whole.processes[0].turns == [len(whole.processes[0].samples_s)]
+    assert whole.processes[0].turns == (len(whole.processes[0].samples_s),)
     assert sum(whole.processes[0].samples_s) == pytest.approx(600, rel=0.01)
-    (cut,) = taken(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["loadgen"])
-    assert cut.run.interrupted
+    found = run(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["loadgen"])
+    (cut,) = found.measurements
+    assert found.interrupted
     assert cut.partial
-    assert cut.summary is not None
     assert 450 < sum(cut.processes[0].samples_s) < 500
 
 
 def test_zeros_from_the_caller_are_told() -> None:
     bench = FakeBench({"a": steady(0.1)})
     images = np.zeros((2, 3, 8, 8), np.float32)
-    (a,) = measure([bench.subject("a")], LATENCY, images, executor=bench.executor, watch=unwatched)
+    found = benchmark([bench.subject("a")], LATENCY, images, executor=bench.executor, watch=unwatched)  # type: ignore
+    (a,) = found.measurements
     assert "zero_input" in codes(a)
 
 
@@ -131,14 +143,15 @@ def test_what_never_ran_has_no_summary_and_says_why() -> None:
     bench = FakeBench({"b": steady(0.1)})
     a, b = taken(bench)
     assert a.summary is None
-    assert a.as_entry()["failure"] == a.error == "open failed: KeyError: 'a'"
-    assert b.summary is not None
+    assert a.facts is None
+    assert a.error == "open failed: KeyError: 'a'"
+    assert summary_of(b).samples > 0
 
 
 def test_subjects_that_differ_in_flush_to_zero_never_share_a_process() -> None:
     bench = FakeBench({"a": steady(0.1), "b": steady(0.1)})
     subjects = [bench.subject("a"), bench.subject("b", flush_to_zero=True)]
-    measure(subjects, LATENCY, zeros(), executor=bench.executor, watch=unwatched)
+    benchmark(subjects, LATENCY, zeros(), executor=bench.executor, watch=unwatched)
     assert all(len(job.subjects) == 1 for job in bench.jobs)
     assert [job.process for job in bench.jobs] == [p for p in range(LATENCY.processes) for _ in "ab"]
 
@@ -148,16 +161,15 @@ def test_published_sends_zeros_runs_once_and_clips() -> None:
     (a,) = taken(bench, "a", PROTOCOLS["published"])
     assert all(not images.any() for images in bench.seen["a"])
     assert len(a.processes) == 1
-    assert a.summary is not None
-    assert a.summary["clipped_mean_s"] == pytest.approx(0.1, abs=1e-4)
-    assert a.summary["mean_s"] > 0.115
+    assert summary_of(a).clipped_mean_s == pytest.approx(0.1, abs=1e-4)
+    assert summary_of(a).mean_s > 0.115
     assert {"zero_input", "published_protocol", "too_few_processes"} <= codes(a)
 
 
 def test_progress_never_goes_back_and_ends_at_one() -> None:
     seen: list[tuple[str, float]] = []
     progress: Callable[[str, float], None] = lambda what, share: seen.append((what, share))  # noqa: E731
-    taken(FakeBench({"a": steady(0.1), "b": steady(0.2)}), progress=progress)
+    run(FakeBench({"a": steady(0.1), "b": steady(0.2)}), progress=progress)
     shares = [share for _, share in seen]
     assert shares == sorted(shares)
     assert shares[-1] > 0.95
@@ -167,10 +179,9 @@ def test_progress_never_goes_back_and_ends_at_one() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_quick_is_marked_and_short_for_every_protocol(protocol: Protocol) -> None:
     bench = FakeBench({"a": steady(0.1)})
-    (a,) = taken(bench, "a", quick(protocol))
-    assert a.run.protocol["quick"] is True
-    assert a.run.protocol["name"] == protocol.name
-    assert "quick" in codes(a)
+    found = run(bench, "a", quick(protocol))
+    assert (found.protocol.name, found.protocol.quick) == (protocol.name, True)
+    assert "quick" in codes(found.measurements[0])
     assert bench.clock.time_s - 100 < 15
 
 
@@ -178,36 +189,41 @@ def test_images_that_do_not_fit_and_names_that_repeat_are_refused() -> None:
     bench = FakeBench({"a": steady(0.1)})
     a = bench.subject("a")
     with pytest.raises(YoloproofError, match="letterbox"):
-        measure([a], LATENCY, np.zeros((1, 3, 16, 16), np.float32), executor=bench.executor, watch=unwatched)
+        benchmark([a], LATENCY, np.zeros((1, 3, 16, 16), np.float32), executor=bench.executor, watch=unwatched)
     with pytest.raises(YoloproofError, match="no images for 'a'"):
-        measure([a], LATENCY, {"b": zeros()}, executor=bench.executor, watch=unwatched)
+        benchmark([a], LATENCY, {"b": zeros()}, executor=bench.executor, watch=unwatched)
     with pytest.raises(YoloproofError, match="two subjects"):
-        measure([a, a], LATENCY, zeros(), executor=bench.executor, watch=unwatched)
+        benchmark([a, a], LATENCY, zeros(), executor=bench.executor, watch=unwatched)
     with pytest.raises(YoloproofError, match="nothing"):
-        measure([], LATENCY, zeros(), executor=bench.executor, watch=unwatched)
+        benchmark([], LATENCY, zeros(), executor=bench.executor, watch=unwatched)
 
 
 def test_a_network_of_the_script_itself_is_refused_with_the_way_out() -> None:
-    subject = Subject("a", SessionSpec("pytorch", network=lambda: None), (32, 32))
+    subject = Subject("a", SessionSpec(Runtime.PYTORCH, network=lambda: None), (32, 32))
     with pytest.raises(YoloproofError, match="importable module"):
-        measure([subject], quick(LATENCY), images(), watch=unwatched)
+        benchmark([subject], quick(LATENCY), images(), watch=unwatched)
 
 
 def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
     path = tiny_detector(tmp_path / "tiny.onnx")
     subjects = [
-        Subject("good", SessionSpec("onnxruntime", path, threads=1), (32, 32)),
-        Subject("missing", SessionSpec("onnxruntime", tmp_path / "none.onnx"), (32, 32)),
+        Subject("good", SessionSpec(Runtime.ONNXRUNTIME, path, threads=1), (32, 32)),
+        Subject("missing", SessionSpec(Runtime.ONNXRUNTIME, tmp_path / "none.onnx"), (32, 32)),
     ]
-    good, missing = measure(subjects, replace(quick(LATENCY), wait_max_s=2.0), images(4))
+    found = benchmark(subjects, replace(quick(LATENCY), wait_max_s=2.0), images(4))
+    good, missing = found.measurements
     assert len(good.processes) >= 3  # more on a host that others slow
     assert all(p.complete for p in good.processes)
-    assert good.summary is not None
-    assert 0 < good.summary["median_s"] < good.summary["p99_s"] < 1
-    assert good.facts["name"] == "onnxruntime"
-    assert good.run.machine["cpu"]["logical_cores"] >= 1
-    assert good.processes[0].timer["cost_s"] < 1e-4
-    assert all(p.cpu["wall_s"] > 0 for p in good.processes)
+    assert 0 < summary_of(good).median_s < (summary_of(good).p99_s or 0) < 1
+    assert good.facts is not None
+    assert (good.facts.name, good.facts.threads) == (Runtime.ONNXRUNTIME, 1)
+    assert usable_cores(found.machine.cpu) >= 1
+    assert found.machine.after is not None
+    assert found.gauge_best_s is not None
+    timer = good.processes[0].timer
+    assert timer is not None
+    assert timer.cost_s < 1e-4
+    assert all(p.cpu.wall_s > 0 for p in good.processes)
     assert all(len(p.gauge_s) == len(p.turns) > 0 < min(p.gauge_s) for p in good.processes)
     assert missing.summary is None
     assert missing.error is not None
@@ -216,8 +232,8 @@ def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
 
 def test_a_real_worker_that_aborts_is_told_by_its_signal() -> None:
     pytest.importorskip("torch")
-    subject = Subject("abort", SessionSpec("pytorch", network=os.abort), (32, 32))
-    (taken,) = measure([subject], quick(LATENCY), images())
-    assert taken.summary is None
-    assert taken.error is not None
-    assert "SIGABRT" in taken.error
+    subject = Subject("abort", SessionSpec(Runtime.PYTORCH, network=os.abort), (32, 32))
+    (found,) = benchmark([subject], quick(LATENCY), images()).measurements
+    assert found.summary is None
+    assert found.error is not None
+    assert "SIGABRT" in found.error
