@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 import yoloproof
 from yoloproof.artifact.build import build, network_for_session, published_network
 from yoloproof.artifact.stated import class_names, properties_of
@@ -153,7 +156,10 @@ def _verified(few: Sequence[Case], options: Options, references: References, pro
 
 def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
     """One case built, opened and verified, with its AP and its stages where they are asked for: all from one session."""
-    say: Progress = lambda what, share=None: progress(f"{case.label}: {what}", share)  # noqa: E731
+
+    def say(what: str, share: float | None = None) -> None:
+        progress(f"{case.label}: {what}", share)
+
     with opened(case, options.folder, say) as model:
         reference = references.of(case)
         images = _images(options, model.imgsz)
@@ -280,5 +286,5 @@ def _files(options: Options) -> list[Path]:
     return list(options.images or demo_images())
 
 
-def _images(options: Options, imgsz: tuple[int, int]):
+def _images(options: Options, imgsz: tuple[int, int]) -> NDArray[np.float32]:
     return letterboxed(_files(options), imgsz)

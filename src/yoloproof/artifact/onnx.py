@@ -141,14 +141,16 @@ def artifact_from_metadata(
         path=path, format=format, sha256=sha256, bytes=size, opset=opset, precision=precision,
         attention=Attention(attention) if attention in list(Attention) else None,
         simplified=tuple(map(str, stated.get("rewrites", ()))),
-        imgsz=tuple(imgsz) if _is_size(imgsz) else None, batch=batch if isinstance(batch, int) else 1,
+        imgsz=_size(imgsz), batch=batch if isinstance(batch, int) else 1,
         checkpoint_sha256=checkpoint if isinstance(checkpoint, str) and checkpoint else None,
         metadata={**stated, **built},
     )  # fmt: skip
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+def _size(value: object) -> tuple[int, int] | None:
+    """(height, width) where that is what is stated."""
+    fits = isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+    return (value[0], value[1]) if fits and isinstance(value, list) else None
 
 
 def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:

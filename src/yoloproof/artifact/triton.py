@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import load_onnx
+from yoloproof.records import Verdict
 
 TYPES = {
     "float32": "TYPE_FP32",
@@ -55,21 +56,21 @@ class _Tensor:
 def triton_repository(
     artifact: Path,
     repository: Path,
-    proof: Mapping[str, Any],
+    verdict: Verdict,
     *,
     name: str | None = None,
     serving: Serving | None = None,
 ) -> Path:
     """Put `artifact` (.onnx, or a .engine of TensorRT) into a model repository; returns the model's folder.
 
-    `proof` is the verdict on this artifact as the result file holds it; anything but `"passed": true` is refused.
+    `verdict` is the proof of this artifact; anything but one that passed is refused.
     An artifact with a dynamic batch gets dynamic batching up to `serving.max_batch`, one with a fixed batch is served
     at that batch alone. Raises YoloproofError for an unproved artifact, an engine that Triton cannot load, a name that
     is taken or unusable, or settings out of range.
     """
     serving = serving or Serving()
     name = name or re.sub(r"[^\w.-]", "_", artifact.stem)
-    _check(artifact, name, proof, serving)
+    _check(artifact, name, verdict, serving)
     folder = repository / name
     if folder.exists():
         raise YoloproofError(f"{folder} exists; name the model otherwise, or delete it")
@@ -84,15 +85,19 @@ def triton_repository(
     (folder / "1").mkdir(parents=True)
     shutil.copyfile(artifact, folder / "1" / filename)
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
-    record = {"artifact": artifact.name, "sha256": sha256_of(artifact), "proof": dict(proof)}
+    record = {
+        "artifact": artifact.name,
+        "sha256": sha256_of(artifact),
+        "proof": {"passed": verdict.passed, **asdict(verdict)},
+    }
     (folder / "yoloproof.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return folder
 
 
-def _check(artifact: Path, name: str, proof: Mapping[str, Any], serving: Serving) -> None:
+def _check(artifact: Path, name: str, verdict: Verdict, serving: Serving) -> None:
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file; export one first")
-    if proof.get("passed") is not True:
+    if verdict.passed is not True:
         raise YoloproofError(
             f"{artifact} is not proved; only a proved artifact is served: run `yoloproof verify` on it"
         )

@@ -6,4 +6,11 @@ from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
 from yoloproof.measurement.protocol import PROTOCOLS, in_seconds
 from yoloproof.measurement.subject import Subject
 
-__all__ = ["PROTOCOLS", "Benchmark", "Measurement", "Subject", "benchmark", "in_seconds",]
+__all__ = [
+    "PROTOCOLS",
+    "Benchmark",
+    "Measurement",
+    "Subject",
+    "benchmark",
+    "in_seconds",
+]

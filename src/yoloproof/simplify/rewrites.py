@@ -223,6 +223,7 @@ REWRITES: dict[str, Callable[[Network], None]] = {
 }
 # `queries`, `halves` and `sums` make more convolutions to save slices and copies, `bounds` takes time where subnormal
 # numbers cost none, and `pixels` changes what the network is fed: by choice only. What pays on which runtime stands in runtime_forms.py.
+SimplifiedNetwork = Network
 DEFAULT_REWRITES = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
 
 
