@@ -1,4 +1,4 @@
-"""OpenVINO against ONNX Runtime on this CPU, interleaved in one run: the table of docs/engines.md.
+"""OpenVINO against ONNX Runtime on this CPU, interleaved in one run.
 
     python benchmarks/runtimes.py yolov13n-coco128.pt --image coco128/images/000000000009.jpg
 
