@@ -4,14 +4,13 @@
     python benchmarks/tables.py --check   # write nothing; exit status 1 and the document's name where one is stale
 
 What a table shows stands in its own marker comment (docs/report.md). What `benchmarks/export.py` writes, a list of rows, is
-read as well. `<!-- gpu-blocks FILE -->` takes the layers and the attention's ways of a file of `benchmarks/gpu.py`.
+read as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,6 @@ from yoloproof.report.blocks import document_with_tables
 from yoloproof.results.file import read_result
 
 ROOT = Path(__file__).parents[1]
-GPU_BLOCKS = re.compile(r"^(<!-- gpu-blocks (\S+) -->\n).*?^(<!-- /gpu-blocks -->)$", re.MULTILINE | re.DOTALL)
 
 
 def documents() -> list[Path]:
@@ -59,63 +57,13 @@ def result_from_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"schema": 1, "machine": {}, "protocol": {"name": "interleaved"}, "entries": entries}
 
 
-def with_gpu_blocks(document: Path, words: str) -> str:
-    """The document's `gpu-blocks` filled in; file names are relative to it."""
-
-    def filled(match: re.Match[str]) -> str:
-        result = json.loads((document.parent / match[2]).read_text(encoding="utf-8"))
-        return f"{match[1]}{layers_table(result)}\n{attention_table(result)}{match[3]}"
-
-    return GPU_BLOCKS.sub(filled, words)
-
-
-def layers_table(result: Mapping[str, Any]) -> str:
-    """Layers in microseconds beside their floor: the greater of bytes and operations over the ceilings of the same run."""
-    copy, rate = result["ceilings"]["copy_bytes_per_s"], result["ceilings"]["float16_flops_per_s"]
-    lines = [
-        "| Layer | MFLOP | kB | Floor µs | Published µs | Kernels | GPU form µs | Kernels |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    sums = [0.0] * 7
-    for row in result["blocks"]["layers"]:
-        floor = max(row["bytes"] / copy, row["flops"] / rate)
-        figures = [
-            row["flops"] / 1e6, row["bytes"] / 1e3, floor * 1e6, row["published_s"] * 1e6, row["published_kernels"],
-            row["gpu_s"] * 1e6, row["gpu_kernels"],
-        ]  # fmt: skip
-        if not row["gpu_kernels"]:
-            figures[5] = 0.0  # an empty graph's replay: the layer is a part of another there
-        sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
-        lines.append(f"| {row['layer']} {row['block']} {_cells(figures)}")
-    return "\n".join([*lines, f"| sum {_cells(sums)}"]) + "\n"
-
-
-def _cells(figures: list[float]) -> str:
-    digits = (0, 0, 1, 1, 0, 1, 0)
-    return "| " + " | ".join(f"{figure:,.{n}f}" for figure, n in zip(figures, digits, strict=True)) + " |"
-
-
-def attention_table(result: Mapping[str, Any]) -> str:
-    rows = result["blocks"]["attention"]
-    ways, areas = dict.fromkeys(row["way"] for row in rows), sorted({row["area"] for row in rows})
-    taken = {(row["way"], row["area"]): row["seconds"] for row in rows}
-    lines = [
-        "| One area attention, µs | " + " | ".join(f"area {area}" for area in areas) + " |",
-        "|---|" + "---:|" * len(areas),
-    ]
-    for way in ways:
-        seconds = [taken[way, area] for area in areas]
-        lines.append(f"| {way} | " + " | ".join("–" if s is None else f"{s * 1e6:.1f}" for s in seconds) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where a table is stale")
     arguments = parser.parse_args()
     stale = 0
     for document in documents():
-        words = with_gpu_blocks(document, document_with_tables(document, read))
+        words = document_with_tables(document, read)
         if words == document.read_text(encoding="utf-8"):
             continue
         stale += 1
