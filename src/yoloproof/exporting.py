@@ -175,7 +175,7 @@ def _repository(artifact: Path, order: Order, network: Network, say: Callable[[s
     folder = triton_repository(
         artifact,
         order.output or Path("triton"),
-        verdict.as_dict(),
+        verdict,
         name=Path(order.model).stem,
         serving=Serving(device),
     )

@@ -48,8 +48,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 def _check_cell(cell: Cell) -> None:
     from yoloproof.measurement.protocol import PROTOCOLS
-    from yoloproof.network import VARIANTS
     from yoloproof.names import Precision
+    from yoloproof.network import VARIANTS
     from yoloproof.runtime import RUNTIMES
 
     allowed = {"attention": ATTENTIONS, "precision": tuple(Precision), "runtime": RUNTIMES}
