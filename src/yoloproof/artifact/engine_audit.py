@@ -31,7 +31,7 @@ class OnnxAttention:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class EngineLayer:
     """One layer of a built engine: its name, the ONNX nodes it was made from, the types it writes."""
 
     name: str
@@ -105,9 +105,9 @@ class Audit:
             *(f"  {warning}" for warning in self.warnings),
         ]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """For the sidecar: plain JSON."""
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        record: dict[str, object] = json.loads(json.dumps(asdict(self)))
         return record | {"layer_precisions": self.layer_precisions, "faults": self.faults()}
 
 
@@ -171,7 +171,7 @@ def module_path(node: Any) -> str:
     return match.group(1).strip("/").replace("/", ".") if match else str(node.name)
 
 
-def kernels_from_log(text: str) -> list[Kernel]:
+def kernels_from_log(text: str) -> list[EngineLayer]:
     """The engine's layers as the builder lists them at verbose level, one line `Name: …, LayerType: …` each."""
     kernels = []
     for line in text.splitlines():
@@ -180,27 +180,27 @@ def kernels_from_log(text: str) -> list[Kernel]:
             continue
         outputs = line.partition("Outputs: ")[2].partition("TacticName:")[0]
         nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line.partition("Metadata: ")[2])
-        kernels.append(Kernel(match.group(1), tuple(nodes), tuple(re.findall(r"Datatype: (\w+)", outputs))))
+        kernels.append(EngineLayer(match.group(1), tuple(nodes), tuple(re.findall(r"Datatype: (\w+)", outputs))))
     return kernels
 
 
-def kernels_from_inspector(information: str) -> list[Kernel]:
+def kernels_from_inspector(information: str) -> list[EngineLayer]:
     """The engine's layers out of `EngineInspector.get_engine_information(JSON)` of a detailed build."""
     kernels = []
     for layer in json.loads(information).get("Layers", []):
         if isinstance(layer, str):  # a build without detailed profiling lists names alone
-            kernels.append(Kernel(layer, (), ()))
+            kernels.append(EngineLayer(layer, (), ()))
             continue
         nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", layer.get("Metadata", ""))
         dtypes = [
             str(output.get("Format/Datatype", output.get("Datatype", "?"))) for output in layer.get("Outputs", [])
         ]
-        kernels.append(Kernel(layer["Name"], tuple(nodes), tuple(dtypes)))
+        kernels.append(EngineLayer(layer["Name"], tuple(nodes), tuple(dtypes)))
     return kernels
 
 
 def audit(
-    trt: Any, network: Any, model: Any, kernels: Sequence[Kernel] | None, messages: Iterable[tuple[str, str]]
+    trt: Any, network: Any, model: Any, kernels: Sequence[EngineLayer] | None, messages: Iterable[tuple[str, str]]
 ) -> Audit:
     """Compare the ONNX model, the network parsed from it, and the kernels and messages of its build."""
     attentions = onnx_attentions(model)
@@ -236,7 +236,7 @@ def _by_precision(layers: Sequence[Any]) -> dict[str, tuple[str, ...]]:
     return {dtype: tuple(names) for dtype, names in found.items()}
 
 
-def _fused(attentions: Sequence[OnnxAttention], kernels: Sequence[Kernel]) -> dict[str, str]:
+def _fused(attentions: Sequence[OnnxAttention], kernels: Sequence[EngineLayer]) -> dict[str, str]:
     """Module path → the multi-head-attention kernel made from all of that attention's operators."""
     heads = [(kernel.name, set(kernel.onnx_nodes)) for kernel in kernels if "mha" in kernel.name.lower()]
     return {

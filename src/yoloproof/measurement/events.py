@@ -100,6 +100,6 @@ def line_from_event(event: Event) -> str:
     return json.dumps({"event": type(event).__name__, **vars(event)}, default=_plain)
 
 
-def _plain(record: Any) -> dict[str, Any]:
+def _plain(record: Any) -> dict[str, object]:
     """A record inside an event, for `json.dumps`."""
     return asdict(record)
