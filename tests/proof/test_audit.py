@@ -163,7 +163,7 @@ def test_another_checkpoint_and_another_class_count_are_seen(right: dict[str, on
 
 
 def test_constants_are_read_from_every_attribute() -> None:
-    from yoloproof.proof.graph import Graph
+    from yoloproof.artifact.graph import Graph
 
     kinds: dict[str, Any] = {"value_float": 2.0, "value_ints": [1, 2], "value_floats": [1.0, 2.0, 3.0]}
     nodes = [helper.make_node("Constant", [], [kind], **{kind: value}) for kind, value in kinds.items()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.artifact import tensorrt
-from yoloproof.artifact.engine_audit import Audit, EngineLayer, audit, kernels_from_inspector, kernels_from_log
+from yoloproof.artifact.engine_audit import Audit, EngineKernel, audit, kernels_from_inspector, kernels_from_log
 from yoloproof.artifact.engine_targets import Target, target_from_name
 from yoloproof.artifact.tensorrt import BuildProgress, EngineOptions
 from yoloproof.errors import YoloproofError
@@ -150,7 +150,7 @@ def gpu_present(device: str = "cuda") -> tuple[str, str] | None:
     return torch.cuda.get_device_name(index), f"{major}.{minor}"
 
 
-def _kernels(trt: Any, log: Any, plan: bytes) -> list[EngineLayer] | None:
+def _kernels(trt: Any, log: Any, plan: bytes) -> list[EngineKernel] | None:
     """The engine's layers, as the builder listed them or as the loaded engine does; None where neither is possible."""
     listed = [text for _, text in log.messages if text.startswith("Layers:")]
     if listed:

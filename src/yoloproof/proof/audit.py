@@ -14,15 +14,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from yoloproof.artifact.attention_pattern import GraphAttention, attentions
+from yoloproof.artifact.graph import Graph, every_node
 from yoloproof.network.wiring import Network, attention_paths
-from yoloproof.proof.graph import Graph, every_node
 from yoloproof.proof.verdict import Check
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
 from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[Any]
-PRODUCTS = ("MatMul", "Einsum", "Gemm", "FusedMatMul")
-FUSED = ("Attention", "MultiHeadAttention")
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
@@ -105,10 +104,10 @@ def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
 
 def _attention(graph: Graph, form: Network, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> Check:
     """One complete attention per area attention block: its output depends on its q, k and v."""
-    paths = attention_paths(form.named_modules())
+    paths, complete = attention_paths(form.named_modules()), attentions(graph)
     lost = []
     for path in paths:
-        missing = _recorded(graph, path, found, strange) or _incomplete(graph, path, found)
+        missing = _recorded(graph, path, found, strange) or _incomplete(graph, path, found, complete)
         if missing:
             lost.append((path, missing))
     figures = {"blocks": len(paths), "complete": len(paths) - len(lost)}
@@ -129,7 +128,7 @@ def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[s
     if exits is None:
         return None
     entries = [found[n] for part in ("qkv", "qk", "v") if (n := f"{path}.{part}.conv.weight") in found]
-    flowing = graph.ahead(o for e in entries for node in graph.readers_through_casts(e) for o in node.output)
+    flowing = graph.ahead(o for e in entries for o in _outputs_of_readers(graph, e))
     into = graph.behind(i for node in graph.readers_through_casts(exits) for i in node.input if i != exits)
     for node in graph.nodes:
         if node.output[0] not in into & flowing:
@@ -146,53 +145,28 @@ def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[s
     return None
 
 
-def _incomplete(graph: Graph, path: str, found: dict[str, str]) -> str | None:
-    """What is missing of the attention at `path`, or None."""
+def _incomplete(graph: Graph, path: str, found: dict[str, str], complete: list[GraphAttention]) -> str | None:
+    """What is missing of the attention at `path`, or None where one of `complete` stands between its convolutions."""
     entries = [f"{path}.{part}.conv.weight" for part in ("qkv", "qk", "q", "k", "v")]
-    sources = [found[name] for name in entries if name in found]
     exits = found.get(f"{path}.proj.conv.weight")
     merged = next((name for name in entries[:2] if name in found), None)
     if merged is None and not all(name in found for name in entries[2:4]):
         return "its q and k weights are not in the file"
     if exits is None:
         return "its output projection is not in the file"
-    projections = graph.readers_through_casts(exits)
-    flowing = graph.ahead(o for s in sources for node in graph.readers_through_casts(s) for o in node.output)
-    inside = graph.behind(i for node in projections for i in node.input if i in flowing) & flowing
-    nodes = [n for n in graph.nodes if n.output[0] in inside]
-    q_flow, k_flow = (
-        graph.ahead(o for node in graph.readers_through_casts(found[name]) for o in node.output)
-        for name in ((merged, merged) if merged else entries[2:4])
-    )
-    for node in nodes:
-        if node.op_type in FUSED and all(name in flowing for name in node.input[:3]):
-            return None
-    for node in nodes:
-        if node.op_type != "Softmax" and not (node.op_type == "Div" and _sums_exponentials(graph, node)):
-            continue
-        before, after = graph.behind([node.input[0]]) & inside, graph.ahead(node.output) & inside
-        scores = [
-            m for m in nodes
-            if m.op_type in PRODUCTS and m.output[0] in before and _reads(m, q_flow | k_flow) >= 2
-            and _reads(m, q_flow) and _reads(m, k_flow)
-        ]  # fmt: skip
-        mixed = [
-            m for m in nodes
-            if m.op_type in PRODUCTS and _reads(m, after) == 1 and any(i in flowing and i not in after for i in m.input)
-        ]  # fmt: skip
-        if scores and mixed:
-            return None
+    ahead = {name: graph.ahead(_outputs_of_readers(graph, found[name])) for name in entries if name in found}
+    flowing = set().union(*ahead.values())
+    readers = graph.readers_through_casts(exits)
+    inside = graph.behind(name for node in readers for name in node.input if name in flowing) & flowing
+    q, k = (ahead[merged], ahead[merged]) if merged else (ahead[name] for name in entries[2:4])
+    if any(one.output in inside and one.is_fed_by(q, k, flowing) for one in complete):
+        return None
     return "between its q, k, v convolutions and its projection there is no attention"
 
 
-def _reads(node: onnx.NodeProto, tensors: set[str]) -> int:
-    return sum(name in tensors for name in node.input)
-
-
-def _sums_exponentials(graph: Graph, node: onnx.NodeProto) -> bool:
-    """exp(x) / sum(exp(x)), softmax written by hand; in float16 with casts in between."""
-    made, below = graph.maker_through_casts(node.input[0]), graph.maker_through_casts(node.input[1])
-    return made is not None and made.op_type == "Exp" and below is not None and below.op_type == "ReduceSum"
+def _outputs_of_readers(graph: Graph, constant: str) -> list[str]:
+    """What is computed directly from a constant."""
+    return [name for node in graph.readers_through_casts(constant) for name in node.output]
 
 
 def _operators(model: onnx.ModelProto) -> Check:

@@ -13,9 +13,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from yoloproof.artifact.graph import Graph
 from yoloproof.network.attention import AAttn, ABlock
 from yoloproof.network.wiring import Network
-from yoloproof.proof.graph import Graph
 from yoloproof.proof.parity import Tolerance
 from yoloproof.proof.verdict import Check
 from yoloproof.proof.weights import matched_tensors

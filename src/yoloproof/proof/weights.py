@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloproof.artifact.graph import Graph
 from yoloproof.network.wiring import Network
-from yoloproof.proof.graph import Graph
 
 Array = NDArray[Any]
 # Half a unit in the last place is 2⁻¹¹ of a float16's value and 2⁻⁸ of a bfloat16's; a file that was folded elsewhere

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -12,29 +13,51 @@ from onnx import numpy_helper
 
 
 class Graph:
-    """Producers, readers and constants of a model's main graph, computed once.
+    """Producers and readers of the tensors in a model's main graph, computed once.
 
-    output -- the first output, which is the detector's: what reaches only another one takes no part in its answer
-    constants -- name → array of every initializer and Constant node (weights of any type as they are)
+    nodes -- in graph order, without Constant nodes
+    inputs -- the model's own inputs, without the weights that old files list among them
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.nodes = [n for n in model.graph.node if n.op_type != "Constant"]
-        self.output = model.graph.output[0].name
-        held = {t.name for t in model.graph.initializer}
-        self.inputs = {i.name for i in model.graph.input} - held  # old files list weights among the inputs
-        self.constants: dict[str, NDArray[np.generic]] = {
-            t.name: numpy_helper.to_array(t) for t in model.graph.initializer
-        }
-        for node in model.graph.node:
-            if node.op_type == "Constant":
-                self.constants[node.output[0]] = _value(node)
+        self.outputs: list[str] = [value.name for value in model.graph.output]
+        self.inputs = {i.name for i in model.graph.input} - {t.name for t in model.graph.initializer}
         self.producer = {name: node for node in self.nodes for name in node.output}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.nodes:
             for name in _inputs(node):
                 self.readers[name].append(node)
+
+    @property
+    def output(self) -> str:
+        """The first output, which is the detector's: what reaches only another one takes no part in its answer."""
+        return self.outputs[0]
+
+    @cached_property
+    def constants(self) -> dict[str, NDArray[np.generic]]:
+        """Name → array of every initializer and Constant node, weights of any type as they are."""
+        stored = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer}
+        return stored | {n.output[0]: _value(n) for n in self.model.graph.node if n.op_type == "Constant"}
+
+    @cached_property
+    def fixed(self) -> set[str]:
+        """Every tensor that no image changes: weights, and what is computed from them or from shapes alone."""
+        found = {t.name for t in self.model.graph.initializer}
+        for node in self.model.graph.node:  # in topological order
+            if node.op_type in ("Shape", "Size") or all(name in found for name in _inputs(node)):
+                found.update(node.output)
+        return found
+
+    def live(self, node: onnx.NodeProto) -> list[str]:
+        """A node's inputs that depend on the image."""
+        return [name for name in node.input if name and name not in self.fixed]
+
+    def only_reader(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that alone reads `tensor`; None where several do, or where it is an output of the model."""
+        readers = self.readers.get(tensor, [])
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def behind(self, names: Iterable[str]) -> set[str]:
         """Every tensor that reaches one of `names`, these included."""

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from yoloproof.errors import YoloproofError
-from yoloproof.estimate.cost import network_seconds
-from yoloproof.estimate.gpus import Gpu, gpu_from_device, gpu_with_ceilings
+from yoloproof.estimate.gpus import GPUS, GpuRates, gpu_with_ceilings
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import Posterior
 from yoloproof.estimate.shapes import ATTENTIONS, kernels_from_shapes, layer_shapes
@@ -20,14 +19,14 @@ from yoloproof.estimate.shapes import ATTENTIONS, kernels_from_shapes, layer_sha
 class TransferRow:
     """One timing beside the estimate for it, both in seconds.
 
-    form -- how the network ran ("published", "simplified compiled", …); attention -- one of ATTENTIONS
+    network -- how the network ran ("published", "simplified compiled", …); attention -- one of ATTENTIONS
     """
 
     gpu: str
     model: str
     batch: int
     attention: str
-    form: str
+    network: str
     measured_s: float
     estimated_s: float
 
@@ -37,7 +36,16 @@ class TransferRow:
         return self.estimated_s / self.measured_s - 1
 
 
-def gpu_of_result(result: Mapping[str, Any]) -> Gpu:
+def gpu_from_device(device: str) -> GpuRates:
+    """The row of a device as its driver names it ("NVIDIA H100 80GB HBM3"); raises YoloproofError if there is none."""
+    words = device.lower().replace(" ", "").replace("-", "")
+    found = [row for key, row in GPUS.items() if key in words]
+    if not found:
+        raise YoloproofError(f"no data sheet of '{device}': there are {', '.join(row.title for row in GPUS.values())}")
+    return max(found, key=lambda row: len(row.name))  # "rtx2080ti" rather than "rtx2080"
+
+
+def gpu_of_result(result: Mapping[str, Any]) -> GpuRates:
     """The GPU of a file of benchmarks/gpu.py, with the ceilings that the file measured.
 
     Raises YoloproofError for a file without a GPU, without ceilings, or of a GPU that has no data sheet here.
@@ -50,10 +58,10 @@ def gpu_of_result(result: Mapping[str, Any]) -> Gpu:
     )
 
 
-def kernel_seconds_of(posterior: Posterior, gpu: Gpu, model: str, attention: str, batch: int, imgsz: int) -> float:
+def kernel_seconds_of(posterior: Posterior, gpu: GpuRates, model: str, attention: str, batch: int, imgsz: int) -> float:
     """Seconds of the kernels alone: within a CUDA graph nothing of a table's offset or factor applies."""
     table = table_from_kernels([kernels_from_shapes(model, attention, batch, imgsz)])
-    return float(network_seconds(table, posterior.point.constants, posterior.point.form, gpu)[0])
+    return float(posterior.point.kernel_s(table, gpu)[0])
 
 
 def transfer_rows(posterior: Posterior, results: Sequence[Mapping[str, Any]]) -> list[TransferRow]:
@@ -74,14 +82,14 @@ def _rows(posterior: Posterior, result: Mapping[str, Any]) -> Iterator[TransferR
         if model not in layer_shapes() or attention not in ATTENTIONS or not comparable:
             continue
         estimated = kernel_seconds_of(posterior, gpu, model, attention, batch, height)
-        form = artifact.get("form", attention)
-        yield TransferRow(gpu.title, model, batch, attention, form, entry["summary"]["median_s"], estimated)
+        network = artifact.get("form", attention)
+        yield TransferRow(gpu.title, model, batch, attention, network, entry["summary"]["median_s"], estimated)
 
 
 def mean_errors(rows: Sequence[TransferRow]) -> dict[str, tuple[int, float, float]]:
-    """Form → (timings, mean error with its sign, mean absolute error), in the order of first appearance."""
+    """Network as it ran → (timings, mean error with its sign, mean absolute error), in the order of first appearance."""
     found = {}
-    for form in dict.fromkeys(row.form for row in rows):
-        errors = np.array([row.error for row in rows if row.form == form])
-        found[form] = (len(errors), float(errors.mean()), float(np.abs(errors).mean()))
+    for network in dict.fromkeys(row.network for row in rows):
+        errors = np.array([row.error for row in rows if row.network == network])
+        found[network] = (len(errors), float(errors.mean()), float(np.abs(errors).mean()))
     return found

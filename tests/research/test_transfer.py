@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from t4_model.transfer import gpu_from_device, gpu_of_result, kernel_seconds_of, mean_errors, transfer_rows
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate import GPUS
-from yoloproof.estimate.gpus import gpu_from_device
 from yoloproof.estimate.posterior import committed_posterior
-from yoloproof.estimate.transfer import gpu_of_result, kernel_seconds_of, mean_errors, transfer_rows
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -81,5 +80,5 @@ def test_the_committed_h100_files_are_estimated_within_what_the_page_says():
     files = [p for p in RESULTS.glob("h100-*.json") if json.loads(p.read_text(encoding="utf-8")).get("ceilings")]
     assert files
     rows = transfer_rows(committed_posterior(), [json.loads(path.read_text(encoding="utf-8")) for path in files])
-    compiled = [abs(row.error) for row in rows if row.form.endswith("compiled") and row.form != "gpu compiled"]
+    compiled = [abs(row.error) for row in rows if row.network.endswith("compiled") and row.network != "gpu compiled"]
     assert np.mean(compiled) < 0.25  # nothing was fitted to them
