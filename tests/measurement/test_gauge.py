@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
+from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
 from yoloproof.measurement import PROTOCOLS, Measurement, Protocol, measure, quick
 from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, _size, matrix_gauge
 from yoloproof.measurement.machine import machine_facts, usable_cores
-from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, median_interval
 
 LATENCY = PROTOCOLS["latency"]
 READING_S = 0.001

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
+from yoloproof.intervals import LEAST_FOR_INTERVAL
 from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts, usable_cores
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
 from yoloproof.measurement.protocol import Protocol
 from yoloproof.measurement.records import Measurement, Progress, Run, Subject
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
-from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, summarize
+from yoloproof.measurement.statistics import summarize
 from yoloproof.measurement.worker import Job
 
 Images = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
