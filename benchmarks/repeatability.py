@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.files.new import write_new
-from yoloproof.measurement import PROTOCOLS, Measurement, Subject, measure, quick
+from yoloproof.measurement import PROTOCOLS, Measurement, Subject, in_seconds, measure
 from yoloproof.measurement.statistics import ratio_of
 from yoloproof.results.compare import compare_results, compare_rows
 from yoloproof.runtime import SessionSpec
@@ -69,7 +69,7 @@ def ours(model: Path, images: NDArray[np.float32], arguments: argparse.Namespace
     spec = SessionSpec("onnxruntime", model, threads=arguments.threads)
     size = (images.shape[2], images.shape[3])
     subjects = [Subject(f"{model.stem} {copy}", spec, imgsz=size) for copy in range(copies)]
-    protocol = quick(PROTOCOLS["latency"]) if arguments.quick else PROTOCOLS["latency"]
+    protocol = in_seconds(PROTOCOLS["latency"]) if arguments.quick else PROTOCOLS["latency"]
     with bench_lock():
         return measure(subjects, protocol, images)
 

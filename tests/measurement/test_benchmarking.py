@@ -14,7 +14,7 @@ from fake_bench import FakeBench, steady, unwatched, zeros
 
 from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement import PROTOCOLS, Benchmark, Measurement, Subject, benchmark, quick
+from yoloproof.measurement import PROTOCOLS, Benchmark, Measurement, Subject, benchmark, in_seconds
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.names import Runtime
 from yoloproof.records import Protocol, Summary
@@ -179,7 +179,7 @@ def test_progress_never_goes_back_and_ends_at_one() -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_quick_is_marked_and_short_for_every_protocol(protocol: Protocol) -> None:
     bench = FakeBench({"a": steady(0.1)})
-    found = run(bench, "a", quick(protocol))
+    found = run(bench, "a", in_seconds(protocol))
     assert (found.protocol.name, found.protocol.quick) == (protocol.name, True)
     assert "quick" in codes(found.measurements[0])
     assert bench.clock.time_s - 100 < 15
@@ -201,7 +201,7 @@ def test_images_that_do_not_fit_and_names_that_repeat_are_refused() -> None:
 def test_a_network_of_the_script_itself_is_refused_with_the_way_out() -> None:
     subject = Subject("a", SessionSpec(Runtime.PYTORCH, network=lambda: None), (32, 32))
     with pytest.raises(YoloproofError, match="importable module"):
-        benchmark([subject], quick(LATENCY), images(), watch=unwatched)
+        benchmark([subject], in_seconds(LATENCY), images(), watch=unwatched)
 
 
 def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
         Subject("good", SessionSpec(Runtime.ONNXRUNTIME, path, threads=1), (32, 32)),
         Subject("missing", SessionSpec(Runtime.ONNXRUNTIME, tmp_path / "none.onnx"), (32, 32)),
     ]
-    found = benchmark(subjects, replace(quick(LATENCY), wait_max_s=2.0), images(4))
+    found = benchmark(subjects, replace(in_seconds(LATENCY), wait_max_s=2.0), images(4))
     good, missing = found.measurements
     assert len(good.processes) >= 3  # more on a host that others slow
     assert all(p.complete for p in good.processes)
@@ -233,7 +233,7 @@ def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
 def test_a_real_worker_that_aborts_is_told_by_its_signal() -> None:
     pytest.importorskip("torch")
     subject = Subject("abort", SessionSpec(Runtime.PYTORCH, network=os.abort), (32, 32))
-    (found,) = benchmark([subject], quick(LATENCY), images()).measurements
+    (found,) = benchmark([subject], in_seconds(LATENCY), images()).measurements
     assert found.summary is None
     assert found.error is not None
     assert "SIGABRT" in found.error

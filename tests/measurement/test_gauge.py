@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
-from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, quick
+from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
+from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, _size, matrix_gauge
 from yoloproof.measurement.machine import machine_facts
-from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, median_interval
 from yoloproof.records import Protocol
 
 LATENCY = PROTOCOLS["latency"]
@@ -125,7 +125,7 @@ def test_the_waiting_of_a_whole_run_is_bounded() -> None:
 
 
 def test_latency_alone_waits_and_quick_does_not() -> None:
-    assert quick(LATENCY).wait_max_s == 0
+    assert in_seconds(LATENCY).wait_max_s == 0
     assert {name for name, protocol in PROTOCOLS.items() if protocol.wait_max_s} == {"latency"}
 
 

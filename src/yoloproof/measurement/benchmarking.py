@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
+from yoloproof.intervals import LEAST_FOR_INTERVAL
 from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
-from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, summarize
+from yoloproof.measurement.statistics import summarize
 from yoloproof.measurement.subject import Progress, Subject
 from yoloproof.measurement.worker import WorkerJob
 from yoloproof.records import Machine, Process, Protocol, RunWarning, SessionFacts, Summary
