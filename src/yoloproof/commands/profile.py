@@ -139,9 +139,7 @@ def _print_forensics(result: Result, console: Console) -> None:
         key = entry.model.name, entry.runtime.name, str(artifact.precision), f"batch {artifact.batch}"
         rows.setdefault(tuple(map(str, key)), []).append(entry)
     for names, entries in rows.items():
-        machine = result.run_of(entries[0]).machine
-        assert machine is not None
-        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, machine)
+        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, result.run_of(entries[0]))
         if resemblance.rows:
             console.print(forensics_table(resemblance, " ".join(names)))
         console.print(resemblance.line, highlight=False, markup=False)

@@ -37,7 +37,7 @@ class Run(Record):
     warnings: tuple[RunWarning, ...] = ()
 
     @property
-    def in_seconds(self) -> bool:
+    def quick(self) -> bool:
         return self.protocol.quick
 
 
@@ -88,7 +88,7 @@ class Result(Record):
         return self.runs[entry.run]
 
     @property
-    def in_seconds(self) -> bool:
+    def quick(self) -> bool:
         return any(run.quick for run in self.runs)
 
     @property
