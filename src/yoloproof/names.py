@@ -1,0 +1,82 @@
+"""The words of the domain: each set of names once, as an enum whose members are the text that files and options hold."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Name(str, Enum):
+    """A member is its own text: it compares, formats and goes into JSON as the plain string."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self.value), spec)
+
+
+class Precision(Name):
+    """What an artifact computes in. The sessions' facts use NumPy's names (`dtype`)."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name: "float32", "float16", "bfloat16"."""
+        return {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.value]
+
+    @classmethod
+    def of_dtype(cls, dtype: str | None) -> Precision | None:
+        """The precision of NumPy's name; None for any other type."""
+        return next((precision for precision in cls if precision.dtype == dtype), None)
+
+
+class Attention(Name):
+    """How area attention is computed.
+
+    fused -- one operator; explicit -- q scaled first, then MatMul, Softmax, MatMul; published -- the hand-written softmax
+    of the official code; stripped -- none, which is what an export through flash-attn 1.0.9 leaves: never verified
+    """
+
+    FUSED = "fused"
+    EXPLICIT = "explicit"
+    PUBLISHED = "published"
+    STRIPPED = "stripped"
+
+
+class Runtime(Name):
+    """What runs an artifact. `auto` is the first of `yoloproof.runtime.AUTO_ORDER` that is installed and verified."""
+
+    AUTO = "auto"
+    PYTORCH = "pytorch"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
+    ONNXRUNTIME_TENSORRT_RTX = "onnxruntime-tensorrt-rtx"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+    @property
+    def builds_engines(self) -> bool:
+        """Whether it runs engines of its own, built from ONNX files."""
+        return self in (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
+
+
+class ArtifactFormat(Name):
+    """What an artifact is on disk; `pytorch` is a network that is built in the process that runs it."""
+
+    PYTORCH = "pytorch"
+    ONNX = "onnx"
+    ENGINE = "engine"
+    TRITON = "triton"
+
+
+class Weights(Name):
+    """Where a model's weights come from; `foreign`: a file that was made elsewhere."""
+
+    TRAINED = "trained"
+    RANDOM = "random"
+    FOREIGN = "foreign"
