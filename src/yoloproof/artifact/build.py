@@ -28,7 +28,8 @@ from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.weights.download import cache_folder
 from yoloproof.records import Artifact, Case
 from yoloproof.simplify.choice import rewrites_for
-from yoloproof.simplify.rewrites import SimplifiedNetwork, simplify
+from yoloproof.simplify.network import SimplifiedNetwork
+from yoloproof.simplify.rewrites import simplify
 
 MOST_CACHED_BYTES = 4 << 30  # of the default folder; the oldest files go first
 

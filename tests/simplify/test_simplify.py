@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Attention
 from yoloproof.network import VARIANTS, Network, load_network
-from yoloproof.network.attention import attend, bounded
+from yoloproof.network.attention import attend
+from yoloproof.simplify.attention import AttentionCore, bounded
 from yoloproof.simplify.choice import RUNTIME_REWRITES
 from yoloproof.simplify.modules import SummedExit
 from yoloproof.simplify.rewrites import DEFAULT_REWRITES, REWRITES, simplify
@@ -149,8 +151,9 @@ def test_bounded_scores_make_no_subnormal_number() -> None:
     limited = bounded(scores)
     assert subnormal(torch.exp(limited - limited.amax(-1, keepdim=True))) == 0
     assert subnormal(limited.softmax(-1)) == 0
-    exact = attend(q.double(), k.double(), v.double(), "explicit", 1.0)
-    torch.testing.assert_close(attend(q, k, v, "bounded", 1.0).double(), exact, atol=2e-5, rtol=2e-5)
+    exact = attend(q.double(), k.double(), v.double(), Attention.EXPLICIT, 1.0)
+    given = AttentionCore(1, 1, Attention.EXPLICIT, 1.0, bounded=True).attend(q, k, v)
+    torch.testing.assert_close(given.double(), exact, atol=2e-5, rtol=2e-5)
 
 
 def test_the_original_is_left_alone() -> None:
