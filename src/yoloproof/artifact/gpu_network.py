@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from yoloproof.kernels import gpu_network
+
+def gpu_kernels_missing(device: str) -> str | None:
+    return "shim"
 
 
 def network_with_kernels(network, tuning=None):
-    return gpu_network(network)
+    return network
