@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yoloproof.errors import YoloproofError
+
+if TYPE_CHECKING:
+    from yoloproof.records import Result
 
 
 def imgsz_from_text(text: str) -> tuple[int, int]:
@@ -87,16 +90,16 @@ def steps() -> Iterator[tuple[Callable[[str], None], Callable[[str, float], None
         yield say, bar
 
 
-def t4_estimates(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+def t4_estimates(results: Sequence[tuple[str, Result]]) -> list[str]:
     """What a T4 would take, one marked line for each of our variants in (file name, result) pairs; none where a T4 was
     measured."""
     from yoloproof.estimate import estimate_line
     from yoloproof.estimate.shapes import layer_shapes
-    from yoloproof.report.rows import gpu_name, rows_from_results
+    from yoloproof.names import Weights
+    from yoloproof.results.labels import gpu_name
     from yoloproof.results.published import same_gpu, variant_name
 
-    rows = rows_from_results(results)
-    if any(same_gpu("Tesla T4", gpu_name(row.run.facts)) for row in rows):
+    if any(same_gpu("Tesla T4", gpu_name(run)) for _, result in results for run in result.runs):
         return []
-    ours = [row.entry for row in rows if row.weights != "foreign" and "name" in (row.entry.get("model") or ())]
+    ours = [one for _, result in results for one in result.entries if one.model.weights is not Weights.FOREIGN]
     return [estimate_line(name) for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]
