@@ -7,25 +7,25 @@ A block says what it shows, in a comment that no reader of the rendered page see
     <!-- /yoloproof-table -->
 
 Paths are relative to the document; `*` stands for any part of a name. `where` keeps the rows whose cell in that column
-says exactly that, or one of several (`where: form=published, form=gpu`). `across: form` makes a column of each form,
-with the median and its ratio to `published`, and a row of what `columns` tell apart.
+says exactly that, or one of several (`where: attention=published, attention=fused`). `across: network` makes a column of
+each network, with the median and its ratio to `published`, and a row of what `columns` tell apart.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.records import Result
 from yoloproof.report.rows import Row, rows_from_results
 from yoloproof.report.text import DEFAULT_COLUMNS, columns_from_keys, markdown_across, markdown_from_rows
 
 # At the start of a line: one that is quoted in a code block is none.
 _OPEN, _CLOSE = "<!-- yoloproof-table ", "<!-- /yoloproof-table -->"
 _BLOCK = re.compile(rf"^({_OPEN}(?P<asked>.*?) -->\n)(?P<body>.*?)^({_CLOSE})", re.DOTALL | re.MULTILINE)
-Reader = Callable[[Path], Mapping[str, Any]]
+Reader = Callable[[Path], Result]
 
 
 def document_with_tables(document: Path, read: Reader) -> str:
