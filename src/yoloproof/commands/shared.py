@@ -57,6 +57,7 @@ def case_from_options(
         raise YoloproofError(f"{model}: takes {height}x{width} only; leave --imgsz out or export it for that size")
     return chosen
 
+
 def imgsz_from_text(text: str) -> tuple[int, int]:
     """ "640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
     parts = text.lower().split("x")
