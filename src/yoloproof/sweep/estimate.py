@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-<<<<<<< HEAD
-from yoloproof.measurement.protocol import PROTOCOLS, in_seconds
-=======
->>>>>>> sweep
 from yoloproof.sweep.cluster import Node
 from yoloproof.sweep.plan import Cell, Plan
 from yoloproof.sweep.store import Store
@@ -18,25 +14,8 @@ OPEN_S = 3.0
 VERIFY_S = 15.0
 
 
-<<<<<<< HEAD
-def cell_seconds(cell: Cell, plan: Plan, store: Store) -> float:
-    """Wall seconds of a cell: this plan's finished cells' mean per measurement, else what the protocol asks for."""
-    known = [(len(one.measurements), wall) for one in plan.cells if (wall := store.wall_s(one)) is not None]
-    if known:
-        return len(cell.measurements) * sum(wall for _, wall in known) / sum(count for count, _ in known)
-    protocol = PROTOCOLS[cell.protocol]
-    if plan.options.get("quick"):
-        protocol = in_seconds(protocol)
-    one_process_s = OPEN_S + protocol.warmup_s + protocol.settle_max_s + protocol.seconds
-    return len(cell.measurements) * (PROOF_S + protocol.processes * one_process_s)
-
-
-def wall_seconds(cells: Sequence[Cell], seconds: Mapping[str, float], nodes: Sequence[Node] | None) -> float:
-    """Wall seconds of all cells: the busiest accelerator's share per node that has it; one node each where unknown.
-=======
 def sweep_seconds(missing: Iterable[Cell], plan: Plan, store: Store, nodes: Sequence[Node] | None) -> float:
     """Wall seconds of all missing cells: the busiest accelerator's share per node that has it; one node each where none is.
->>>>>>> sweep
 
     Without a cluster (None) everything runs here, one after the other.
     """

@@ -20,54 +20,7 @@ from yoloproof.sweep.plan import Cell
 def exported_case(case: Case) -> Case | None:
     """The case whose ONNX file this one runs, or builds its engine of; None where it needs none.
 
-<<<<<<< HEAD
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise YoloproofError(f"[options] hold {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
-    for flag in FLAGS:
-        if not isinstance(options.get(flag, False), bool):
-            raise YoloproofError(f"[options] {flag} is {options[flag]!r}; true or false")
-    threads = options.get("threads", 1)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise YoloproofError(f"[options] threads is {threads!r}; a whole number above 0")
-    images = options.get("images", [])
-    if not isinstance(images, list) or not all(isinstance(path, str) and Path(path).is_absolute() for path in images):
-        raise YoloproofError("[options] images must be a list of absolute paths, the same on every node")
-    data = options.get("data", "demo")
-    if not isinstance(data, str) or not (data == "demo" or Path(data).is_absolute()):
-        raise YoloproofError(f"[options] data is {data!r}; demo, or a folder's absolute path, the same on every node")
-
-
-def _check_cell(cell: Cell) -> None:
-    from yoloproof.measurement.protocol import PROTOCOLS
-    from yoloproof.names import Precision
-    from yoloproof.network import VARIANTS
-    from yoloproof.runtime import RUNTIMES
-
-    allowed = {"attention": ATTENTIONS, "precision": tuple(Precision), "runtime": RUNTIMES}
-    if cell.protocol not in PROTOCOLS:
-        raise YoloproofError(f"protocol {cell.protocol}: there are {', '.join(PROTOCOLS)}")
-    for one in cell.measurements:
-        for axis, words in allowed.items():
-            if getattr(one, axis) not in words:
-                raise YoloproofError(f"{axis} {getattr(one, axis)}: there are {', '.join(words)}")
-        if one.model not in VARIANTS and Path(one.model).suffix not in FILES:
-            raise YoloproofError(f"model {one.model}: a file ({', '.join(FILES)}) or one of {', '.join(VARIANTS)}")
-        if any(side < 64 or side % 32 or side > 4096 for side in one.imgsz):
-            raise YoloproofError(f"imgsz {list(one.imgsz)}: both sides must be multiples of 32 from 64 to 4096")
-        if one.runtime.startswith("tensorrt") and cell.accelerator == "cpu":
-            raise YoloproofError(f"runtime {one.runtime} needs a GPU: name its accelerator, or exclude it on cpu")
-
-
-def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
-    """The name of the ONNX file a measurement needs; None where it needs none.
-
-    Measurements share a file where the pipeline would write the same one: same weights, size, batch, precision in the
-    graph, attention and rewrites.
-=======
     Cases that run one and the same file come to the same case: it has all that decides what is in the file, nothing else.
->>>>>>> sweep
     """
     from yoloproof.artifact.build import rewrites_of
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 import yoloproof
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.measurement.protocol import PROTOCOLS, quick
+from yoloproof.measurement.protocol import PROTOCOLS, protocol_from_name
 from yoloproof.names import Attention, Precision, Runtime
 from yoloproof.records import Case, Protocol, Record
 from yoloproof.results.schema import plain
@@ -186,8 +186,7 @@ class Cell:
     @property
     def timing(self) -> Protocol:
         """The protocol, in seconds where the plan says `quick`."""
-        protocol = PROTOCOLS[self.protocol]
-        return quick(protocol) if self.options.quick else protocol
+        return protocol_from_name(self.protocol, quick=self.options.quick)
 
 
 @dataclass(frozen=True)
