@@ -42,12 +42,14 @@ from yoloproof.kernels import gpu_network
 from yoloproof.kernels.compiling import compile_ahead
 from yoloproof.kernels.launch import Compilation, compilations
 from yoloproof.measurement.machine import machine_facts
+from yoloproof.names import Precision
 from yoloproof.network import Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import as_taken, running_checks
-from yoloproof.proof.verdict import Verdict
+from yoloproof.records import Verdict
+from yoloproof.results.schema import json_from_verdict
 from yoloproof.runtime import SessionSpec, open_session
 from yoloproof.runtime.base import Outputs, Session, TensorSpec
 from yoloproof.simplify.rewrites import simplify
@@ -178,8 +180,8 @@ def recorded(session: Session, images: Array) -> Recorded:
 def proved(model: str, session: Recorded, images: Array, threads: int) -> dict[str, Any]:
     """As everywhere: against the network in float32 on the CPU."""
     torch.set_num_threads(threads)
-    checks = running_checks(session, Reference(loaded(model, "fused")), images, TOLERANCES["fp16"], lambda step: None)
-    return Verdict(tuple(checks)).as_dict()
+    checks = running_checks(session, Reference(loaded(model, "fused")), images, TOLERANCES[Precision.FP16], lambda step: None)
+    return json_from_verdict(Verdict(tuple(checks)))
 
 
 def proved_batch(model: str, given: Array, images: Array, threads: int) -> dict[str, Any]:
@@ -190,10 +192,10 @@ def proved_batch(model: str, given: Array, images: Array, threads: int) -> dict[
     with torch.inference_mode():
         wanted = loaded(model, "fused")(torch.from_numpy(images[:4])).numpy()
     checks = [
-        output_parity(wanted, given[i : i + 4], TOLERANCES["fp16"], f"images {i} to {i + 3}")
+        output_parity(wanted, given[i : i + 4], TOLERANCES[Precision.FP16], f"images {i} to {i + 3}")
         for i in range(0, len(images), 4)
     ]
-    return Verdict(tuple(checks)).as_dict()
+    return json_from_verdict(Verdict(tuple(checks)))
 
 
 def entry(

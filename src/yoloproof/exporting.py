@@ -162,6 +162,7 @@ def _repository(artifact: Path, order: Order, network: Network, say: Callable[[s
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.proof import verify
+    from yoloproof.results.schema import json_from_verdict
     from yoloproof.runtime import SessionSpec, open_session
 
     say("proving")
@@ -175,11 +176,11 @@ def _repository(artifact: Path, order: Order, network: Network, say: Callable[[s
     folder = triton_repository(
         artifact,
         order.output or Path("triton"),
-        verdict.as_dict(),
+        json_from_verdict(verdict),
         name=Path(order.model).stem,
         serving=Serving(device),
     )
-    identity = {"path": str(folder), "format": "triton", "proof": verdict.as_dict()}
+    identity = {"path": str(folder), "format": "triton", "proof": json_from_verdict(verdict)}
     return Made(folder, identity, (f"{folder}: model repository entry, proved before it was put there",))
 
 

@@ -33,6 +33,7 @@ from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.flops import flops
 from yoloproof.proof import Reference, Verdict, verify
 from yoloproof.results.published import published_for
+from yoloproof.results.schema import json_from_verdict
 from yoloproof.runtime import Session, SessionSpec, open_session
 from yoloproof.simplify.choice import (
     RUNTIME_REWRITES,
@@ -366,7 +367,7 @@ def result_from_rows(rows: Sequence[Row], measurements: Sequence[Measurement], s
             {
                 "model": described_model(row, settings),
                 "artifact": row.artifact,
-                "proof": row.verdict.as_dict() if row.verdict else {"passed": None, "checks": []},
+                "proof": json_from_verdict(row.verdict) if row.verdict else {"passed": None, "checks": []},
                 "accuracy": row.accuracy,
                 "end_to_end": row.end_to_end,
                 "published": published[0] if published else None,

@@ -40,7 +40,8 @@ def verify(
     from yoloproof.network import load_network
     from yoloproof.proof import Verdict, accuracy_parity
     from yoloproof.proof import verify as verdict_of
-    from yoloproof.proof.verify import stated
+    from yoloproof.proof.stated import stated_of
+    from yoloproof.results.schema import json_from_verdict
     from yoloproof.runtime import SessionSpec, open_session
 
     check_new(json_file)
@@ -64,7 +65,7 @@ def verify(
                 verdict = Verdict(
                     (
                         *verdict.checks,
-                        accuracy_parity(session, network, data, (height, width), bar, stated(artifact)[0]),
+                        accuracy_parity(session, network, data, (height, width), bar, stated_of(artifact)),
                     )
                 )
     console = Console()
@@ -78,6 +79,6 @@ def verify(
     }
     console.print(f"[bold]{artifact.name}: {words[verdict.passed]}[/]", highlight=False)
     if json_file:
-        write_json({"artifact": str(artifact), "against": against, **verdict.as_dict()}, json_file)
+        write_json({"artifact": str(artifact), "against": against, **json_from_verdict(verdict)}, json_file)
     if not verdict.passed:
         raise typer.Exit(1)

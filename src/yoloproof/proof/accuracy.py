@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from yoloproof.detection.accuracy import EVALUATION, accuracy_of
 from yoloproof.detection.coco import CocoSet
 from yoloproof.detection.pipeline import Suppression
 from yoloproof.network.wiring import Network
+from yoloproof.proof.stated import Stated
 from yoloproof.proof.suppression import is_suppressed, options_of
-from yoloproof.proof.verdict import Check
+from yoloproof.records import Check
 from yoloproof.runtime import Session, SessionSpec, open_session
 
 ALLOWED = 0.002  # of AP, in 0…1, in either direction
@@ -22,13 +22,13 @@ def accuracy_parity(
     data: CocoSet,
     imgsz: tuple[int, int],
     bar: Callable[[str, float], None] | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    stated: Stated | None = None,
 ) -> Check:
     """AP of the opened artifact is within 0.002 of that of `network`, which PyTorch runs in float32 on the CPU.
 
-    metadata -- what the artifact says of itself: the thresholds of a suppression inside it hold for the network, too
+    stated -- what the artifact says of itself: the thresholds of a suppression inside it hold for the network, too
     """
-    options = options_of(metadata or {})
+    options = options_of(stated or Stated())
     inside = is_suppressed(session)
     rule = Suppression(options.score, options.iou, options.max_detections) if inside else EVALUATION
     plain = SessionSpec("pytorch", None, "cpu", None, "float32", network=lambda: network)

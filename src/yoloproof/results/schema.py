@@ -40,6 +40,12 @@ def json_from_result(result: Result) -> dict[str, Any]:
     return {"schema": SCHEMA, **whole, "entries": _plain(result.entries)}
 
 
+def json_from_verdict(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as it stands in the document of a result."""
+    document: dict[str, Any] = _plain(verdict)
+    return document
+
+
 def result_from_json(document: object, where: str) -> Result:
     """The result a document holds. YoloproofError names the file (`where`), the key's path and what is wrong with it."""
     if not isinstance(document, dict) or "schema" not in document:
