@@ -46,7 +46,7 @@ def verify(
     from yoloproof.network import load_network
     from yoloproof.proof import accuracy_parity
     from yoloproof.proof import verify as verdict_of
-    from yoloproof.proof.verify import stated
+    from yoloproof.proof.stated import stated_of
     from yoloproof.records import Case, Verdict
     from yoloproof.runtime import SessionSpec, open_session
     from yoloproof.runtime.choice import candidates
@@ -71,7 +71,7 @@ def verify(
             pictures = letterboxed(files, (height, width))
             verdict = verdict_of(artifact, network, pictures, session=session, precision=precision, progress=progress)
             if data is not None:
-                check = accuracy_parity(session, network, data, (height, width), progress, stated(artifact)[0])
+                check = accuracy_parity(session, network, data, (height, width), progress, stated_of(artifact))
                 verdict = Verdict((*verdict.checks, check))
     if json_file:
         checks = [
