@@ -87,7 +87,7 @@ def _fill(document: Path, check: bool) -> None:
         document.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise YoloproofError(f"{document}: not a text document ({error})") from error
-    words = document_with_tables(document, _read)
+    words = document_with_tables(document)
     if words == document.read_text(encoding="utf-8"):
         typer.echo(f"{document}: tables in step with their result files", err=True)
     elif check:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from yoloproof.intervals import Ratio
+from yoloproof.intervals import Ratio, process_medians, side_by_side
 from yoloproof.names import Attention, Runtime, Weights
 from yoloproof.records import Accuracy, Entry, PublishedFigure, Result, Run, Summary
 from yoloproof.results.labels import (
@@ -23,7 +23,6 @@ from yoloproof.results.labels import (
     row_label,
     size_label,
 )
-from yoloproof.results.ratios import process_medians, side_by_side
 
 COCO_VAL_IMAGES = 5000  # of val2017, which reported APs are of
 
@@ -198,7 +197,7 @@ def side_by_side_key(row: Row) -> tuple[object, ...]:
 def _with_ratios(rows: Sequence[Row]) -> list[Row]:
     """The rows, each held against the `published` and the `stripped` one that were timed side by side with it; compiled
     ones against compiled ones."""
-    medians = {row.number: process_medians(row.entry) for row in rows}
+    medians = {row.number: process_medians(row.entry.processes) for row in rows}
     bases = {(side_by_side_key(row), row.network): row for row in rows}
 
     def held(row: Row, attention: Attention) -> RatioTo | None:

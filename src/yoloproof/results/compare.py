@@ -12,10 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from yoloproof.errors import YoloproofError
-from yoloproof.intervals import Ratio, unpaired_ratio
+from yoloproof.intervals import Ratio, process_medians, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
 from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
-from yoloproof.results.ratios import process_medians, side_by_side
 from yoloproof.results.table import decimals, unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
@@ -143,7 +142,7 @@ def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
 
 
 def _medians(entry: Entry) -> dict[int, float]:
-    medians = process_medians(entry)
+    medians = process_medians(entry.processes)
     if not medians:
         raise YoloproofError(f"{row_label(entry)} has no samples to compare; measure it again")
     return medians

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from yoloproof.intervals import Ratio
+from yoloproof.intervals import Ratio, process_medians, side_by_side
 from yoloproof.records import Accuracy, Entry, Result, RunWarning, Summary
 from yoloproof.results.labels import (
     NOT_SAID,
@@ -22,7 +22,6 @@ from yoloproof.results.labels import (
     row_label,
 )
 from yoloproof.results.published import model_ratios, verdict
-from yoloproof.results.ratios import process_medians, side_by_side
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
 DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "p90", "FPS")
@@ -181,7 +180,7 @@ def first_row_ratios(result: Result) -> list[str | None]:
     for entry in result.entries:
         first, *_ = group = groups[_group(entry)]
         differ = len({(network_label(one), one.runtime.name, precision_of(one)) for one in group}) > 1
-        ratio = side_by_side(process_medians(first), process_medians(entry))
+        ratio = side_by_side(process_medians(first.processes), process_medians(entry.processes))
         cells.append(None if not differ else "1" if entry is first else _ratio(ratio))
     return cells
 
