@@ -10,6 +10,7 @@ fields of the result file from the records themselves.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from yoloproof.detection.accuracy import EVALUATION, accuracy_of
 from yoloproof.detection.coco import CocoSet
 from yoloproof.detection.pipeline import Suppression
+from yoloproof.names import Precision, Runtime
 from yoloproof.network.wiring import Network
 from yoloproof.proof.stated import Stated
 from yoloproof.proof.suppression import is_suppressed, options_of
@@ -31,7 +32,7 @@ def accuracy_parity(
     options = options_of(stated or Stated())
     inside = is_suppressed(session)
     rule = Suppression(options.score, options.iou, options.max_detections) if inside else EVALUATION
-    plain = SessionSpec("pytorch", None, "cpu", None, "fp32", network=lambda: network)
+    plain = SessionSpec(Runtime.PYTORCH, None, "cpu", None, Precision.FP32, network=lambda: network)
     with open_session(plain) as reference:
         found = {}
         for name, opened in (("AP", session), ("AP_float32", reference)):

@@ -20,6 +20,7 @@ from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.stated import Stated
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
 from yoloproof.records import Check
+from yoloproof.simplify.network import SimplifiedNetwork
 from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.generic]
@@ -44,7 +45,7 @@ def graph_audit(model: onnx.ModelProto, network: Network, stated: Stated) -> lis
     ]
 
 
-def _weights(graph: Graph, variants: list[Network], found: dict[str, str], coarse: set[str]) -> Check:
+def _weights(graph: Graph, variants: list[SimplifiedNetwork], found: dict[str, str], coarse: set[str]) -> Check:
     """Every learned tensor is in the file and reaches the detector's output."""
     reaching = graph.behind([graph.output])
     names = [set(learned_tensors(variant)) for variant in variants]
@@ -106,7 +107,9 @@ def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
 
-def _attention(graph: Graph, variant: Network, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> Check:
+def _attention(
+    graph: Graph, variant: SimplifiedNetwork, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]
+) -> Check:
     """One complete attention per area attention block: its output depends on its q, k and v."""
     paths, complete = attention_paths(variant.named_modules()), attentions(graph)
     lost = []

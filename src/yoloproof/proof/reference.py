@@ -28,7 +28,7 @@ class Reference:
     """
 
     def __init__(self, network: Network) -> None:
-        if network.rewrites:
+        if not isinstance(network, Network):
             raise YoloproofError("the reference is the network as loaded, not a simplified one")
         if network.attention == "stripped":
             raise YoloproofError("a network without attention is no reference; load it with attention 'fused'")

@@ -11,7 +11,6 @@ from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Runtime
 from yoloproof.network.wiring import Network
-from yoloproof.proof.facts import session_facts
 from yoloproof.proof.parity import Tolerance, detection_parity, output_parity
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.sensitivity import response_check
@@ -56,7 +55,7 @@ def _random_parity(
     side = session.inputs[0].shape
     free = (
         [isinstance(d, str) for d in side]
-        if session_facts(session).name in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
+        if session.facts.name in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
         else [False] * 4
     )
     height, width = (

@@ -17,7 +17,6 @@ from yoloproof.detection.nms import detections_from_output
 from yoloproof.detection.pipeline import IN_GRAPH
 from yoloproof.names import Precision
 from yoloproof.network.wiring import Network
-from yoloproof.proof.facts import session_facts
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity
 from yoloproof.proof.stated import Stated
 from yoloproof.records import Check
@@ -83,8 +82,8 @@ def without_suppression(
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="yoloproof-"))
     file = Path(folder) / "raw.onnx"
     onnx.save(raw, file)
-    facts = session_facts(session)
-    spec = SessionSpec(facts.name, file, facts.device or "cpu", facts.threads, facts.precision)
+    facts = session.facts
+    spec = SessionSpec(facts.name, file, facts.device or "cpu", facts.threads, Precision.of_dtype(facts.precision))
     return Cut(raw, stack.enter_context(open_session(spec)), part, shape, stated.raw_type)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import EngineIdentity, read_identity
 from yoloproof.files.onnx import load_onnx
-from yoloproof.names import Precision, Progress, Runtime, no_progress
+from yoloproof.names import Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network.wiring import Network
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.blocks import block_parity
-from yoloproof.proof.facts import session_precision
 from yoloproof.proof.parity import TOLERANCES, Tolerance
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import as_taken, batch_of, filled, running_checks
@@ -82,7 +81,7 @@ def verify(
 def precision_allowed(asked: str | None, stated: Stated, session: Session) -> Precision:
     """Whose rounding is allowed for: the caller's word, else the artifact's claim, else what its session says."""
     if asked is None:
-        return stated.precision or session_precision(session) or Precision.FP32
+        return stated.precision or Precision.of_dtype(session.facts.precision) or Precision.FP32
     try:
         return Precision(asked)
     except ValueError:
@@ -91,14 +90,20 @@ def precision_allowed(asked: str | None, stated: Stated, session: Session) -> Pr
 
 def engine_check(engine: EngineIdentity, network: Network) -> Check:
     """An engine was built from these weights, and its build's audit found no attention lost that should be fused."""
-    faults = list(engine.audit.get("faults", ["no audit in its sidecar"]))
-    fused, attentions = len(engine.audit.get("fused", {})), len(engine.audit.get("attentions", ()))
-    figures = {"attentions": attentions, "fused": fused, "faults": faults}
+    faults, fused, attentions = (_listed(engine.audit, key) for key in ("faults", "fused", "attentions"))
+    if "faults" not in engine.audit:
+        faults = ["no audit in its sidecar"]
+    figures = {"attentions": len(attentions), "fused": len(fused), "faults": faults}
     if engine.checkpoint_sha256 != network.sha256:
         return Check("engine", False, figures, "its sidecar names other weights than these")
-    passed = attentions > 0 and (not faults or engine.attention != "fused")
-    detail = f"made from these weights; {fused} of {attentions} attentions in fused kernels"
+    passed = len(attentions) > 0 and (not faults or engine.attention != Attention.FUSED)
+    detail = f"built from these weights; {len(fused)} of {len(attentions)} attentions in fused kernels"
     return Check("engine", passed, figures, detail + (f"; {faults[0]}" if faults else ""))
+
+
+def _listed(audit: Mapping[str, object], key: str) -> list[object]:
+    value = audit.get(key)
+    return list(value) if isinstance(value, list | tuple | Mapping) else []
 
 
 def _of_onnx(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from yoloproof.artifact.graph import Graph
 from yoloproof.network.wiring import Network
+from yoloproof.simplify.network import SimplifiedNetwork
 
 Array = NDArray[np.generic]
 Array32 = NDArray[np.float32]
@@ -25,14 +26,14 @@ def kind_of(array: Array) -> str:
     return {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(name, name)
 
 
-def learned_tensors(network: Network, norms: bool = False) -> dict[str, Array32]:
+def learned_tensors(network: Network | SimplifiedNetwork, norms: bool = False) -> dict[str, Array32]:
     """Parameters and buffers that carry weights, as float32; batch norms' on demand: elsewhere they are folded away."""
     skip = ("num_batches_tracked", "dfl.conv.weight", *(() if norms else STATISTICS))
     return {n: t.numpy().astype(np.float32) for n, t in network.state_dict().items() if not n.endswith(skip)}
 
 
 def matched_tensors(
-    graph: Graph, variants: Iterable[Network], rounded: bool = False
+    graph: Graph, variants: Iterable[Network | SimplifiedNetwork], rounded: bool = False
 ) -> tuple[dict[str, str], set[str]]:
     """Learned tensor's name → the constant of the graph that holds its values (by name, else by value); and the names
     of those that are there only roughly, as rounded through bfloat16 (or float16, in a float32 constant).
