@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from yoloproof.errors import YoloproofError
-from yoloproof.names import ArtifactFormat, Runtime
+from yoloproof.names import ArtifactFormat, Precision, Runtime
 from yoloproof.runtime.base import (
     NonFiniteOutput,
     Outputs,
