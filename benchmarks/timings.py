@@ -21,7 +21,8 @@ from yoloproof.results.labels import NOT_SAID
 
 @dataclass(frozen=True)
 class Timing:
-    """One form of one model; rounds_s -- its medians, in the order of the rounds; group -- what was timed in turns"""
+    """One form of one model; rounds_s -- its medians, in the order of the rounds; group -- what was timed in turns;
+    place -- (family, parameters), by which models follow one another"""
 
     group: tuple[object, ...]
     model: str
@@ -32,6 +33,7 @@ class Timing:
     verdict: str
     median_s: float
     rounds_s: tuple[float, ...]
+    place: tuple[str, int] = ("", 0)
     nodes: int | None = None
     launches: int | None = None
 
@@ -62,7 +64,7 @@ def _of_gpu(entry: Mapping[str, Any], path: Path) -> Timing:
     return Timing(
         (path, name, artifact["batch"], compiled), name, entry["runtime"]["name"], artifact["form"], "no",
         artifact["batch"], verdict, entry["summary"]["median_s"], tuple(entry["processes"][0]["round_medians_s"]),
-        launches=entry["kernels"]["launches"],
+        place=(model["family"], model["parameters"]), launches=entry["kernels"]["launches"],
     )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def table_of_timings(timings: Sequence[Timing], asked: Asked) -> str:
     spread = COLUMNS[asked.across][1]
     across = list(dict.fromkeys(spread(row, timings) for row in rows))
     lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (*row.place, row.batch)):
         fixed = tuple(COLUMNS[key][1](row, timings) for key in asked.columns)
         ratio = _ratio(row, timings, "published")
         cell = _median(row) + ("" if ratio in (NOT_SAID, "1", "1 of compiled") else f" · {ratio}")

@@ -59,7 +59,7 @@ def forms_of_gpu() -> dict[str, Any]:
     """As benchmarks/gpu.py wrote: forms of one network, timed in rounds."""
     entries = [
         {
-            "model": {"name": "yolov13n", "weights": "trained"},
+            "model": {"name": "yolov13n", "weights": "trained", "family": "yolov13", "parameters": 1},
             "artifact": {"form": form, "batch": 1},
             "runtime": {"name": "pytorch"},
             "proof": {"passed": form != "stripped"},

@@ -23,6 +23,7 @@ from yoloproof.report.rows import Origin, RatioTo, Row, repeat_command, rows_fro
 from yoloproof.report.text import (
     COLUMNS,
     Column,
+    columns_from_keys,
     digits,
     median_cell,
     milliseconds,
@@ -203,15 +204,15 @@ class ShownMachine:
 
     id: int
     label: str
-    facts: dict[str, Any]
+    facts: object
     origins: list[Origin]
 
 
 def _machines(rows: Sequence[Row]) -> list[ShownMachine]:
     machines: dict[int, ShownMachine] = {}
     for origin in {id(row.origin): row.origin for row in rows}.values():
-        facts = _said(plain(origin.run.machine))
-        shown = ShownMachine(origin.machine_id, origin.machine, facts if isinstance(facts, dict) else {}, [])
+        facts = {} if origin.run.machine is None else _said(plain(origin.run.machine))
+        shown = ShownMachine(origin.machine_id, origin.machine, facts, [])
         machines.setdefault(origin.machine_id, shown).origins.append(origin)
     return list(machines.values())
 
@@ -239,38 +240,60 @@ def _columns_to_hide(rows: Sequence[Row]) -> tuple[set[str], list[tuple[str, str
     return hidden, same
 
 
-def _filters(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    by_key = {column.key: column for column in COLUMNS}
-    choices = {key: sorted({by_key[key].cell(row) for row in rows}) for key in FILTERS}
-    return [
-        {"key": key, "heading": by_key[key].heading, "choices": values}
-        for key, values in choices.items()
-        if len(values) > 1
-    ]
+@dataclass(frozen=True)
+class Filter:
+    """A column's values to choose from."""
+
+    key: str
+    heading: str
+    choices: list[str]
 
 
-def _table(rows: Sequence[Row], hidden: set[str]) -> list[dict[str, Any]]:
+def _filters(rows: Sequence[Row]) -> list[Filter]:
+    columns = columns_from_keys(FILTERS)
+    found = [Filter(one.key, one.heading, sorted({one.cell(row) for row in rows})) for one in columns]
+    return [one for one in found if len(one.choices) > 1]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """order -- what it is sorted by, where not by its words; pill -- the colour of a verdict, empty elsewhere"""
+
+    words: str
+    css: str
+    order: float | None
+    pill: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """warned -- codes of its warnings; badges -- what makes it less than a result"""
+
+    anchor: str
+    css: str
+    warned: str
+    badges: list[str]
+    cells: list[Cell]
+
+
+def _table(rows: Sequence[Row], hidden: set[str]) -> list[TableRow]:
     return [
-        {
-            "anchor": row.anchor,
-            "css": "" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft",
-            "warned": ", ".join(dict.fromkeys(plain_text(item.code) for item in row.entry.warnings)),
-            "badges": [word for word, on in (("quick", row.quick), ("partial", row.partial)) if on],
-            "cells": [_cell(column, row, hidden) for column in COLUMNS],
-        }
+        TableRow(
+            anchor=row.anchor,
+            css="" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft",
+            warned=", ".join(dict.fromkeys(plain_text(warning.code) for warning in row.entry.warnings)),
+            badges=[word for word, on in (("quick", row.quick), ("partial", row.partial)) if on],
+            cells=[_cell(column, row, hidden) for column in COLUMNS],
+        )
         for row in rows
     ]
 
 
-def _cell(column: Column, row: Row, hidden: set[str]) -> dict[str, Any]:
+def _cell(column: Column, row: Row, hidden: set[str]) -> Cell:
     css = [name for name, on in (("num", column.order), ("off", column.key in hidden)) if on]
     css += ["median"] if column.key == "median" else []
-    return {
-        "words": column.cell(row),
-        "css": " ".join(css),
-        "order": column.order(row) if column.order else None,
-        "pill": _verdict_css(row) if column.key == "proof" else "",
-    }
+    order = column.order(row) if column.order else None
+    return Cell(column.cell(row), " ".join(css), order, _verdict_css(row) if column.key == "proof" else "")
 
 
 def _verdict_css(row: Row) -> str:
@@ -347,7 +370,7 @@ class Detail:
     chart: plots.Chart | None
     checks: tuple[Check, ...]
     repeat: str
-    facts: dict[str, Any]
+    facts: object
 
 
 def _detail(row: Row, colours: dict[str, int]) -> Detail:
