@@ -112,7 +112,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             warnings.simplefilter("ignore")
             if name == "blind":
                 patch.setattr(
-                    "yoloproof.network.attention.attend",
+                    "yoloproof.simplify.attention.attend",
                     lambda q, k, v, attention, scale: torch.from_numpy(np.ones(v.shape, np.float32)),
                 )
             torch.onnx.export(
