@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yoloproof.names import Precision, Weights
+from yoloproof.names import Attention, Precision, Weights
 from yoloproof.records import Entry, Run
 
 NOT_SAID = "–"
@@ -29,10 +29,13 @@ def precision_of(entry: Entry) -> str:
 
 
 def network_label(entry: Entry) -> str:
-    """The attention, and what computes the network where that is not the runtime's own operators: "published",
-    "fused (our kernels)", "fused (compiled)"."""
-    computed = "our kernels" if KERNELS in entry.artifact.simplified else "compiled" if entry.runtime.compile else ""
-    return plain_text(entry.artifact.attention) + (f" ({computed})" if computed else "")
+    """The attention, and what else tells the network apart: "published", "fused (our kernels)", "fused (compiled)", and
+    "fused (published graph)" where the network is as published but for its attention."""
+    attention, simplified = entry.artifact.attention, entry.artifact.simplified
+    marks = ["our kernels"] if KERNELS in simplified else ["compiled"] if entry.runtime.compile else []
+    if simplified == ("norms",) and attention in (Attention.FUSED, Attention.EXPLICIT):
+        marks.insert(0, "published graph")
+    return plain_text(attention) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def size_label(entry: Entry) -> str:
