@@ -20,7 +20,6 @@ _FUNCTIONS = {
     "open_session": "yoloproof.runtime",
     "opened": "yoloproof.pipeline",
     "profile": "yoloproof.pipeline",
-    "simplify": "yoloproof.simplify.rewrites",
     "verify": "yoloproof.proof",
 }
 __all__ = sorted([*_FUNCTIONS, "__version__"])

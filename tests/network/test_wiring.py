@@ -19,6 +19,7 @@ from yoloproof.network import (
 )
 from yoloproof.network.attention import AAttn
 from yoloproof.network.flops import flops
+from yoloproof.network.variants import FAMILIES
 
 PARAMETERS = {
     "yolov13n": 2_494_151, "yolov13s": 9_055_527, "yolov13l": 27_627_783, "yolov13x": 64_057_511,
@@ -32,6 +33,7 @@ def test_names_and_shapes_are_the_published_ones(name: str, reference: Path) -> 
     network = network_from_variant(VARIANTS[name])
     assert {k: list(t.shape) for k, t in network.state_dict().items()} == expected
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
+    assert FAMILIES[network.variant.family].head == len(network.model) - 1
 
 
 @pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n"])

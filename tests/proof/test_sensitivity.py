@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
-from yoloproof.names import Precision
+from yoloproof.names import Attention, Precision
 from yoloproof.network import VARIANTS, Network, attention_paths, load_network
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.simplify.attention import AreaAttention
 from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.float32]
@@ -50,7 +52,9 @@ def test_an_attention_lost_under_rounding_is_seen_and_named(precision: str, inde
     network = load_network("yolov13s", random_weights=True, classes=4)
     low = rounded(network, precision)
     path = attention_paths(low.named_modules())[index]
-    low.get_submodule(path).attention = "stripped"
+    intact = low.get_submodule(path)
+    core = replace(intact.core, attention=Attention.STRIPPED)
+    low.set_submodule(path, AreaAttention(core, intact.qk, intact.v, intact.pe, intact.proj))
     check = sensitivity(network, picture, output(low, picture), TOLERANCES[Precision(precision)].floor)
     assert check.passed is False
     assert path in check.detail

@@ -10,7 +10,7 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
-from yoloproof.network import VARIANTS, Network, load_network
+from yoloproof.network import VARIANTS, Network, attention_paths, load_network
 from yoloproof.network.attention import attend
 from yoloproof.simplify.attention import AttentionCore, bounded
 from yoloproof.simplify.choice import RUNTIME_REWRITES
@@ -102,6 +102,28 @@ def test_upsampled_layers_are_gone_and_a_gate_moved() -> None:
     assert not [n for n, _ in simplified.named_parameters() if n == "model.13.gate"]
 
 
+def test_upsampled_entries_are_found_in_every_wiring() -> None:
+    simplified = simplify(small("yolov12n"), ("norms", "upsampling"))
+    assert [i for i, s in enumerate(simplified.sources) if not s] == [9, 10, 12, 13]
+    assert (simplified.sources[11], simplified.sources[14]) == ((8, 6), (11, 4))
+
+
+@pytest.mark.parametrize("rewrites", [("norms",), DEFAULT_REWRITES, *RUNTIME_REWRITES.values()])
+def test_blocks_keep_their_published_paths(rewrites: tuple[str, ...]) -> None:
+    """Node names in an ONNX file and the proof's audit go by them."""
+    network = small("yolov13n")
+    simplified = simplify(network, rewrites)
+    assert attention_paths(simplified.named_modules()) == attention_paths(network.named_modules())
+    tensors = simplified.state_dict().keys()
+    for path in attention_paths(network.named_modules()):
+        parts = next(
+            parts for parts in (("qk", "v"), ("qkv",), ("q", "k", "v")) if f"{path}.{parts[0]}.conv.weight" in tensors
+        )
+        assert {
+            f"{path}.{part}.conv.{kind}" for part in (*parts, "pe", "proj") for kind in ("weight", "bias")
+        } <= tensors
+
+
 @pytest.mark.parametrize("runtime", RUNTIME_REWRITES)
 @pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n"])
 def test_what_a_runtime_gets_is_exact(name: str, runtime: str) -> None:
@@ -159,7 +181,12 @@ def test_bounded_scores_make_no_subnormal_number() -> None:
 def test_the_original_is_left_alone() -> None:
     network = small("yolov12n")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    simplify(network)
+    simplified = simplify(network).to(torch.float16)
+    for tensor in simplified.state_dict().values():
+        tensor.zero_()
+    plain = simplify(network, ())
+    for tensor in plain.state_dict().values():
+        tensor.zero_()
     assert before.keys() == network.state_dict().keys()
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
 
