@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from yoloproof.kernels.choosing import AreaAttention, graph_seconds
-from yoloproof.network import Network
-from yoloproof.simplify.modules import MergedAttention
+from yoloproof.artifact.gpu_network import GpuNetwork
+from yoloproof.kernels.attention import FusedAreaAttention
+from yoloproof.kernels.autotune import LIBRARY, Autotuner, graph_seconds
+from yoloproof.kernels.launch import Options
+from yoloproof.names import Attention
+from yoloproof.network import Network, network_with_attention
+from yoloproof.simplify import SimplifiedNetwork, simplify
+from yoloproof.simplify.attention import MergedAttention, attended
 
 
 def ceilings() -> dict[str, float]:
@@ -39,11 +45,9 @@ def _seconds(call: Callable[[], Any], repeats: int = 20) -> float:
 
 def layer_costs(network: Network, imgsz: tuple[int, int]) -> list[dict[str, Any]]:
     """Of each layer at batch 1: operations (two a multiply-add), and the bytes it must move in float16, each input,
-    output and parameter once. Counted on shapes alone."""
-    shapes = network.to("meta")
-    for module in shapes.modules():
-        if hasattr(module, "attention"):
-            module.attention = "explicit"  # products that the counter knows
+    output and parameter once, batch norms folded. Counted on shapes alone."""
+    # explicit: products that the counter knows
+    shapes = simplify(network_with_attention(network, Attention.EXPLICIT), ("norms",)).to("meta")
     moved: dict[int, int] = {}
     handles = []
     for index, layer in enumerate(shapes.model):
@@ -58,11 +62,10 @@ def layer_costs(network: Network, imgsz: tuple[int, int]) -> list[dict[str, Any]
     counts = counter.get_flop_counts()
     return [
         {
-            "layer": index, "block": type(layer).__name__, "bytes": moved[index],
+            "layer": index, "block": type(network.model[index]).__name__, "bytes": moved[index],
             "flops": int(sum(next((v for k, v in counts.items() if k.endswith(f".model.{index}")), {}).values())),
         }
-        for index, layer in enumerate(shapes.model)
-        if index in moved
+        for index in sorted(moved)
     ]  # fmt: skip
 
 
@@ -72,7 +75,7 @@ def _tensors(values: Any) -> list[Tensor]:
     return [t for v in values for t in _tensors(v)] if isinstance(values, tuple | list) else []
 
 
-def layer_seconds(network: Network, images: Tensor) -> dict[int, tuple[float, int]]:
+def layer_seconds(network: SimplifiedNetwork | GpuNetwork, images: Tensor) -> dict[int, tuple[float, int]]:
     """Layer → device seconds of that layer alone, replayed from a CUDA graph, and its kernels."""
     outputs: list[Any] = []
     taken: dict[int, tuple[float, int]] = {}
@@ -82,11 +85,10 @@ def layer_seconds(network: Network, images: Tensor) -> dict[int, tuple[float, in
             if not sources:
                 outputs.append(images)
                 continue
-            arguments = [inputs] if index == len(network.sources) - 1 else inputs
-            outputs.append(layer(*arguments))
+            outputs.append(layer(*inputs))
             taken[index] = (
-                graph_seconds(lambda layer=layer, arguments=arguments: layer(*arguments)),
-                _kernels(lambda layer=layer, arguments=arguments: layer(*arguments)),
+                graph_seconds(lambda layer=layer, inputs=inputs: layer(*inputs)),
+                _kernels(lambda layer=layer, inputs=inputs: layer(*inputs)),
             )
     return taken
 
@@ -100,28 +102,32 @@ def _kernels(call: Callable[[], Any]) -> int:
     return sum(event.count for event in seen.key_averages() if event.self_device_time_total > 0)
 
 
-def attention_ways(network: Network, imgsz: tuple[int, int]) -> list[dict[str, Any]]:
+def attention_seconds(network: SimplifiedNetwork, imgsz: tuple[int, int]) -> list[dict[str, Any]]:
     """Device seconds of one area attention of each stage at batch 1: PyTorch's back ends and our kernel's tiles."""
     rows = []
-    blocks = {m.area: m for m in network.modules() if isinstance(m, MergedAttention)}
-    for area, block in sorted(blocks.items()):
+    cores = {m.core.area: m.core for m in network.modules() if isinstance(m, MergedAttention)}
+    for area, core in sorted(cores.items()):
         stride = 16 if area > 1 else 32
-        shape = (1, 3 * 32 * block.heads, imgsz[0] // stride, imgsz[1] // stride)
+        shape = (1, 3 * 32 * core.heads, imgsz[0] // stride, imgsz[1] // stride)
         qkv = torch.randn(shape, device="cuda", dtype=torch.float16).contiguous(memory_format=torch.channels_last)
-        module = AreaAttention(block)
+        module = FusedAreaAttention(core.heads, area, core.scale, partial(attended, core), Options(), Autotuner())
+
+        def seconds(configuration: object, module: Any = module, qkv: Tensor = qkv) -> float | None:
+            with torch.inference_mode():
+                return _or_none(lambda: module.run(configuration, [qkv], None, False))
+
         for backend in (
             SDPBackend.CUDNN_ATTENTION,
             SDPBackend.FLASH_ATTENTION,
             SDPBackend.EFFICIENT_ATTENTION,
             SDPBackend.MATH,
         ):
-            with torch.inference_mode(), sdpa_kernel(backend):
-                seconds = _or_none(lambda module=module, qkv=qkv: module.run(0, [qkv], None, False))
-            rows.append({"area": area, "heads": block.heads, "way": backend.name.lower(), "seconds": seconds})
-        with torch.inference_mode():
-            for way in range(1, module.ways()):
-                seconds = _or_none(lambda module=module, qkv=qkv, way=way: module.run(way, [qkv], None, False))
-                rows.append({"area": area, "heads": block.heads, "way": f"our kernel, tile {way}", "seconds": seconds})
+            with sdpa_kernel(backend):
+                row = {"area": area, "heads": core.heads, "way": backend.name.lower(), "seconds": seconds(LIBRARY)}
+            rows.append(row)
+        for tile in module.configurations():
+            if tile != LIBRARY:
+                rows.append({"area": area, "heads": core.heads, "way": f"our kernel, {tile}", "seconds": seconds(tile)})
     return rows
 
 

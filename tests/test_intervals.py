@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from yoloproof.intervals import median_interval, paired_ratio, unpaired_ratio
+from yoloproof.intervals import median_interval, paired_ratio, process_medians, side_by_side, unpaired_ratio
+from yoloproof.records import Process
 
 Made = Callable[[np.random.Generator, int, int], np.ndarray]
 # Standard error of a coverage of 0.95 over this many trials: 0.4 percentage points.
@@ -147,3 +148,16 @@ def test_processes_that_depend_on_one_another_are_what_the_interval_cannot_survi
     intervals = [median_interval(list(row)) for row in levels]
     covered = np.mean([i is not None and i.low <= 0 <= i.high for i in intervals])
     assert 0.74 < covered < 0.82
+
+
+def test_a_process_cut_short_counts_only_where_none_came_to_its_end() -> None:
+    processes = [Process(process=i, samples_s=(1.0 + i, 2.0 + i, 9.0), complete=i < 2) for i in range(3)]
+    assert process_medians(processes) == {0: 2.0, 1: 3.0}
+    assert process_medians([*processes[2:], Process(process=3)]) == {2: 4.0}
+
+
+def test_two_rows_of_a_run_are_held_together_by_the_processes_they_share() -> None:
+    ratio = side_by_side({0: 1.0, 1: 2.0, 2: 9.0}, {1: 1.0, 0: 0.5, 7: 5.0})
+    assert ratio is not None
+    assert (ratio.value, ratio.processes, ratio.interval) == (0.5, (2, 2), None)
+    assert side_by_side({0: 1.0}, {1: 1.0}) is None

@@ -17,10 +17,12 @@ processes whatever their distribution, heavy tails included.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
 from statistics import median
+
+from yoloproof.records import Process
 
 CONFIDENCE = 0.95
 # The lowest confidence that still goes by the name of 95 %: five processes' 93.75 %.
@@ -83,6 +85,20 @@ def median_interval(values: Sequence[float]) -> Interval | None:
 def _coverage(n: int, depth: int) -> float:
     """Chance that the median lies between the `depth`-th smallest and the `depth`-th largest of n values."""
     return 1 - 2 * float(sum(comb(n, k) for k in range(depth))) / 2.0**n
+
+
+def process_medians(processes: Sequence[Process]) -> dict[int, float]:
+    """Process number → the median of its samples, s; of complete processes, or of all with samples where none is."""
+    sampled = [process for process in processes if process.samples_s]
+    counted = [process for process in sampled if process.complete] or sampled
+    return {process.process: median(process.samples_s) for process in counted}
+
+
+def side_by_side(before: Mapping[int, float], after: Mapping[int, float]) -> Ratio | None:
+    """The ratio after / before of two artifacts of one run, from their `process_medians`, process by process: what the
+    table, the comparison, the page and README show. None where they share no process."""
+    common = sorted(before.keys() & after.keys())
+    return paired_ratio([after[number] for number in common], [before[number] for number in common]) if common else None
 
 
 def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:

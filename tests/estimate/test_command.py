@@ -101,16 +101,15 @@ def test_a_network_without_attention_is_not_called_fused(capsys):
 
 
 def test_a_report_shows_the_estimate_below_its_table_and_not_where_a_t4_was_measured(tmp_path):
-    from made_results import made_entry, made_result
+    from made_results import made_entry, made_result, made_run
     from yoloproof.commands.report import report
+    from yoloproof.results.file import write_result
 
-    on_cpu = made_result([made_entry()])
-    (tmp_path / "cpu.json").write_text(json.dumps(on_cpu), encoding="utf-8")
+    write_result(made_result([made_entry()]), tmp_path / "cpu.json")
     report([tmp_path / "cpu.json"], output=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     _, _, below = page.partition("</table>")
     assert f"<li>{estimate_line('yolov13n')}</li>" in below
-    on_t4 = {**on_cpu, "machine": {**on_cpu["machine"], "gpu": {"name": "Tesla T4"}}}
-    (tmp_path / "t4.json").write_text(json.dumps(on_t4), encoding="utf-8")
+    write_result(made_result([made_entry()], made_run(gpu="Tesla T4")), tmp_path / "t4.json")
     report([tmp_path / "t4.json"], output=tmp_path / "t.html")
     assert "estimate, not a measurement" not in (tmp_path / "t.html").read_text(encoding="utf-8")

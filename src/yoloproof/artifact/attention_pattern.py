@@ -71,10 +71,10 @@ def attentions(graph: Graph) -> list[GraphAttention]:
 
 def _exponential(graph: Graph, divide: onnx.NodeProto) -> onnx.NodeProto | None:
     """The Exp of exp(x) / Σ exp(x), also with casts in between as in float16; None for another division."""
-    exp, total = (graph.maker_through_casts(name) for name in divide.input)
+    exp, total = (graph.producer_through_casts(name) for name in divide.input)
     if exp is None or total is None or (exp.op_type, total.op_type) != ("Exp", "ReduceSum"):
         return None
-    return exp if graph.maker_through_casts(total.input[0]) is exp else None
+    return exp if graph.producer_through_casts(total.input[0]) is exp else None
 
 
 def _spelled(graph: Graph, softmax: onnx.NodeProto, scores: str, last: onnx.NodeProto) -> GraphAttention | None:

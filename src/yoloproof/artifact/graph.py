@@ -1,4 +1,4 @@
-"""An ONNX graph as data flow: who makes a tensor, who reads it, what reaches what."""
+"""An ONNX graph as data flow: which node computes a tensor, which read it, what reaches what."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Graph:
                 found.append(node)
         return found
 
-    def maker_through_casts(self, name: str) -> onnx.NodeProto | None:
+    def producer_through_casts(self, name: str) -> onnx.NodeProto | None:
         """The node that computes tensor `name`, before it was cast; None where nothing does."""
         node = self.producer.get(name)
         while node is not None and node.op_type in ("Cast", "Identity"):

@@ -172,11 +172,10 @@ def t4_estimates(results: Sequence[tuple[str, Result]]) -> list[str]:
     from yoloproof.estimate import estimate_line
     from yoloproof.estimate.shapes import layer_shapes
     from yoloproof.names import Weights
+    from yoloproof.results.labels import gpu_name
     from yoloproof.results.published import same_gpu, variant_name
 
-    entries = [(result.run_of(entry), entry) for _, result in results for entry in result.entries]
-    gpus = [run.machine.gpu.name for run, _ in entries if run.machine is not None and run.machine.gpu is not None]
-    if any(same_gpu("Tesla T4", name or "") for name in gpus):
+    if any(same_gpu("Tesla T4", gpu_name(run)) for _, result in results for run in result.runs):
         return []
-    ours = [entry for _, entry in entries if entry.model.weights is not Weights.FOREIGN]
+    ours = [one for _, result in results for one in result.entries if one.model.weights is not Weights.FOREIGN]
     return [estimate_line(name) for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]

@@ -1,14 +1,13 @@
 """Graph audit: without running anything, is the network all there and is its attention whole?
 
 What the users' disaster looked like in the file: an attention's output recorded as a constant, the q and k weights
-without a way to the output. Each check here would have named it.
+without a path to the output. Each check here would have named it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,40 +15,43 @@ from numpy.typing import NDArray
 
 from yoloproof.artifact.attention_pattern import GraphAttention, attentions
 from yoloproof.artifact.graph import Graph, every_node
+from yoloproof.names import Precision
 from yoloproof.network.wiring import Network, attention_paths
-from yoloproof.proof.verdict import Check
+from yoloproof.proof.stated import Stated
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
+from yoloproof.records import Check
+from yoloproof.simplify.network import SimplifiedNetwork
 from yoloproof.simplify.rewrites import simplify
 
-Array = NDArray[Any]
+Array = NDArray[np.generic]
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
-def graph_audit(model: onnx.ModelProto, network: Network, metadata: Mapping[str, Any]) -> list[Check]:
+def graph_audit(model: onnx.ModelProto, network: Network, stated: Stated) -> list[Check]:
     """Five checks of an ONNX model against the network it is said to be: weights, constants, attention, operators,
-    precision. `metadata` is what the artifact says of itself (empty for one made elsewhere)."""
+    precision. `stated` is what the artifact says of itself (nothing, where it was built elsewhere)."""
     graph = Graph(model)
     # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor
-    rewrites = metadata.get("rewrites")
-    forms = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
-    found, coarse = matched_tensors(graph, forms, half=metadata.get("precision") == "fp16")
+    rewrites = stated.rewrites
+    variants = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
+    found, coarse = matched_tensors(graph, variants, rounded=stated.precision is Precision.FP16)
     strange = _unexplained(graph, set(found.values()))
     return [
-        _weights(graph, forms, found, coarse),
+        _weights(graph, variants, found, coarse),
         _constants(graph, strange),
-        _attention(graph, forms[0], found, strange),
+        _attention(graph, variants[0], found, strange),
         _operators(model),
-        _precision(graph, found, coarse, metadata),
+        _precision(graph, found, coarse, stated),
     ]
 
 
-def _weights(graph: Graph, forms: list[Network], found: dict[str, str], coarse: set[str]) -> Check:
-    """Every learned tensor is in the file and has a way to the detector's output."""
+def _weights(graph: Graph, variants: list[SimplifiedNetwork], found: dict[str, str], coarse: set[str]) -> Check:
+    """Every learned tensor is in the file and reaches the detector's output."""
     reaching = graph.behind([graph.output])
-    names = [set(learned_tensors(form)) for form in forms]
-    # a tensor counts as there in any form: a folded weight stands for the plain one of the same name
+    names = [set(learned_tensors(variant)) for variant in variants]
+    # a tensor counts as there in any variant: a folded weight stands for the plain one of the same name
     required = (
-        set.union(*names) if len(forms) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
+        set.union(*names) if len(variants) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
     )
     missing = sorted(n for n in required if n not in found)
     cut = sorted(n for n in required if n in found and found[n] not in reaching)
@@ -60,7 +62,7 @@ def _weights(graph: Graph, forms: list[Network], found: dict[str, str], coarse: 
         return Check("weights", False, figures, detail)
     if missing or cut:
         first = (cut or missing)[0]
-        how = "has no way to the output" if cut else "is not in the file (replaced by a constant?)"
+        how = "has no path to the output" if cut else "is not in the file (replaced by a constant?)"
         return Check("weights", False, figures, f"{first} {how}; {len(missing) + len(cut)} such tensors")
     if rounded:
         detail = (
@@ -81,7 +83,10 @@ def _unexplained(graph: Graph, known: set[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _is_grid(graph: Graph, array: Array) -> bool:
-    """Whether these are the anchors' centres, in cells or pixels, or strides: one, two or four halves a cell."""
+    """Whether these are the anchors' centres, in cells or pixels, or strides.
+
+    Whole or half numbers, one, two or four of them an anchor.
+    """
     shape = [d.dim_value for d in graph.model.graph.output[0].type.tensor_type.shape.dim]
     if len(shape) != 3 or shape[2] <= 0 or array.size not in (shape[2], 2 * shape[2], 4 * shape[2]):
         return False
@@ -102,9 +107,11 @@ def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
 
-def _attention(graph: Graph, form: Network, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> Check:
+def _attention(
+    graph: Graph, variant: SimplifiedNetwork, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]
+) -> Check:
     """One complete attention per area attention block: its output depends on its q, k and v."""
-    paths, complete = attention_paths(form.named_modules()), attentions(graph)
+    paths, complete = attention_paths(variant.named_modules()), attentions(graph)
     lost = []
     for path in paths:
         missing = _recorded(graph, path, found, strange) or _incomplete(graph, path, found, complete)
@@ -188,14 +195,14 @@ def _operators(model: onnx.ModelProto) -> Check:
     return Check("operators", True, figures, f"opset {opset}, standard operators only")
 
 
-def _precision(graph: Graph, found: dict[str, str], coarse: set[str], metadata: Mapping[str, Any]) -> Check:
+def _precision(graph: Graph, found: dict[str, str], coarse: set[str], stated: Stated) -> Check:
     """Convolution weights have the type the artifact claims, and its values."""
     weights = {
         n: graph.constants[c] for n, c in found.items() if n.endswith(".weight") and graph.constants[c].ndim == 4
     }
     kinds = dict(Counter(kind_of(array) for array in weights.values()))
     rounded = len(weights.keys() & coarse)
-    claim = metadata.get("precision")
+    claim = None if stated.precision is None else stated.precision.value
     figures = {"weights": kinds, "claimed": claim, "rounded": rounded}
     if not kinds:
         return Check("precision", None, {}, "no convolution weight of the network was found to look at")

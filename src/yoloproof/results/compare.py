@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from statistics import median
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from yoloproof.errors import YoloproofError
-from yoloproof.intervals import Ratio, unpaired_ratio
+from yoloproof.intervals import Ratio, process_medians, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
 from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
-from yoloproof.results.ratios import process_medians, side_by_side
-from yoloproof.results.table import decimals
+from yoloproof.results.table import decimals, unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
@@ -142,7 +142,7 @@ def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
 
 
 def _medians(entry: Entry) -> dict[int, float]:
-    medians = process_medians(entry)
+    medians = process_medians(entry.processes)
     if not medians:
         raise YoloproofError(f"{row_label(entry)} has no samples to compare; measure it again")
     return medians
@@ -232,11 +232,17 @@ def _said(value: object) -> str:
     return "unknown" if value is None else plain_text(list(value) if isinstance(value, tuple) else value)
 
 
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """The table, and each note once. In a pipe nothing is wrapped."""
+    console = unwrapped(console)
+    console.print(comparison_table(comparisons))
+    for note in dict.fromkeys(plain_text(note) for comparison in comparisons for note in comparison.notes):
+        console.print(Text(note))
+
+
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Rows for people; the notes come as the caption."""
-    notes = dict.fromkeys(plain_text(note) for comparison in comparisons for note in comparison.notes)
-    caption = Text("\n".join(notes)) if notes else None
-    table = Table(box=None, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
+    """Rows for people."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("A", "B", "A ms", "B ms", "B / A", "95 % interval", "B is"):
         numeric = heading in ("A ms", "B ms", "B / A", "95 % interval")
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")

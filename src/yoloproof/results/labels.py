@@ -30,13 +30,9 @@ def precision_of(entry: Entry) -> str:
 
 def network_label(entry: Entry) -> str:
     """The attention, and what computes the network where that is not the runtime's own operators: "published",
-    "fused, our kernels", "fused, compiled"."""
-    marks = [words for words, on in _marks(entry) if on]
-    return ", ".join([plain_text(entry.artifact.attention), *marks])
-
-
-def _marks(entry: Entry) -> tuple[tuple[str, bool], ...]:
-    return ("our kernels", KERNELS in entry.artifact.simplified), ("compiled", entry.runtime.compile is True)
+    "fused (our kernels)", "fused (compiled)"."""
+    computed = "our kernels" if KERNELS in entry.artifact.simplified else "compiled" if entry.runtime.compile else ""
+    return plain_text(entry.artifact.attention) + (f" ({computed})" if computed else "")
 
 
 def size_label(entry: Entry) -> str:

@@ -27,7 +27,7 @@ def published_figures() -> tuple[PublishedFigure, ...]:
             precision=row["precision"],
             imgsz=int(row["imgsz"]),
             batch=int(row["batch"]),
-            ap=float(row["map50_95"]) / 100 if row["map50_95"] else None,
+            ap=round(float(row["map50_95"]) / 100, 4) if row["map50_95"] else None,
             protocol=row["protocol"],
         )
         for row in csv.DictReader(text.splitlines())

@@ -69,7 +69,7 @@ def result_from_json(document: object, where: str) -> Result:
         return found
     # a file of one run holds that run's keys at its top
     raise YoloproofError(
-        f"{where} is damaged: {found if 'runs' in rest else found.removeprefix('runs[0].')}; measure again"
+        f"{where} is damaged: {found if 'runs' in document else found.removeprefix('runs[0].')}; measure again"
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from yoloproof.intervals import Ratio
+from yoloproof.intervals import Ratio, process_medians, side_by_side
 from yoloproof.records import Accuracy, Entry, Result, RunWarning, Summary
 from yoloproof.results.labels import (
     NOT_SAID,
@@ -22,10 +22,10 @@ from yoloproof.results.labels import (
     row_label,
 )
 from yoloproof.results.published import model_ratios, verdict
-from yoloproof.results.ratios import process_medians, side_by_side
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
-DROPPED_FIRST = ("GFLOPs", "M\npar", "AP50", "p90", "FPS")
+DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "p90", "FPS")
+UNLIMITED = 100_000  # columns of a pipe
 LEAST_NAME = 8  # letters of a model's name that stay
 # Warnings that only say what was asked for, or what was dealt with: no colour that calls for action.
 NOTHING_TO_DO = ("host_slowed", "published_protocol", "quick")
@@ -47,16 +47,21 @@ class Column:
 
 def print_result(result: Result, console: Console) -> None:
     """The table, one line a row, and its notes. In a pipe nothing is wrapped, cut or left out."""
-    width = console.width if console.is_terminal else None
-    table, left_out = latency_table(result, width)
-    console.print(Text(_title(result), "bold"), soft_wrap=width is None)
-    console.print(table, soft_wrap=width is None)
+    console = unwrapped(console)
+    table, left_out = latency_table(result, console.width)
+    console.print(Text(_title(result), "bold"))
+    console.print(table)
     for note in notes(result, left_out):
-        console.print(note, soft_wrap=width is None)
+        console.print(note)
 
 
-def latency_table(result: Result, width: int | None = None) -> tuple[Table, list[str]]:
-    """One row per entry, and the headings left out so that it fits `width` (None: none are). An unproved row's figures
+def unwrapped(console: Console) -> Console:
+    """The console itself on a terminal, one that wraps no line in a pipe."""
+    return console if console.is_terminal else Console(file=console.file, width=UNLIMITED, color_system=None)
+
+
+def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
+    """One row per entry, and the headings left out so that it fits `width`. An unproved row's figures
     stand in brackets: they are no result.
 
     Beside the median stand the ends of its 95 % interval over processes, not "±": it is seldom symmetric. Where there
@@ -66,13 +71,13 @@ def latency_table(result: Result, width: int | None = None) -> tuple[Table, list
     columns = [column for column in _columns(result) if not _is_shared(column)]
     left_out = []
     for heading in DROPPED_FIRST:
-        if width is not None and _width(columns) > width:
+        if _width(columns) > width:
             left_out += [heading.replace("\n", " ") for column in columns if column.heading == heading]
             columns = [column for column in columns if column.heading != heading]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         room = column.width
-        if column is columns[0] and width is not None:
+        if column is columns[0]:
             room = max(LEAST_NAME, min(room, room + width - _width(columns)))
         table.add_column(
             column.heading, justify="right" if column.numeric else "left", no_wrap=True, overflow="ellipsis",
@@ -96,7 +101,7 @@ def _columns(result: Result) -> list[Column]:
     shown: list[Column] = [
         Column("model", tuple(map(_name, entries)), numeric=False),
         Column("M\npar", tuple(_scaled(e.model.parameters, 1e6) for e in entries), shared="{} M parameters"),
-        Column("GFLOPs", tuple(_scaled(e.model.flops, 1e9) for e in entries), shared="{} GFLOPs"),
+        Column("G\nFLOPs", tuple(_scaled(e.model.flops, 1e9) for e in entries), shared="{} GFLOPs"),
         Column("prec", tuple(map(precision_of, entries)), numeric=False, shared="{}"),
         Column("attention", tuple(map(network_label, entries)), numeric=False, shared="{} attention"),
         Column("runtime", tuple(str(e.runtime.name) for e in entries), numeric=False, shared="{}"),
@@ -175,7 +180,7 @@ def first_row_ratios(result: Result) -> list[str | None]:
     for entry in result.entries:
         first, *_ = group = groups[_group(entry)]
         differ = len({(network_label(one), one.runtime.name, precision_of(one)) for one in group}) > 1
-        ratio = side_by_side(process_medians(first), process_medians(entry))
+        ratio = side_by_side(process_medians(first.processes), process_medians(entry.processes))
         cells.append(None if not differ else "1" if entry is first else _ratio(ratio))
     return cells
 

@@ -47,7 +47,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     if entry.get("published") is not None:
         entry["published"] = dict(entry["published"])
         percent = entry["published"].get("ap")
-        entry["published"]["ap"] = None if percent is None else percent / 100
+        entry["published"]["ap"] = None if percent is None else round(percent / 100, 4)
     entry["passed_over"] = runtime.pop("passed_over", [])
     entry["error"] = entry.get("error") or entry.pop("failure", None)
     proof = {"checks": (entry.get("proof") or {}).get("checks", [])}

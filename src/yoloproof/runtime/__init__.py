@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from yoloproof.errors import YoloproofError
-from yoloproof.names import ArtifactFormat, Runtime
+from yoloproof.names import ArtifactFormat, Precision, Runtime
 from yoloproof.runtime.base import (
     NonFiniteOutput,
     Outputs,
@@ -37,8 +37,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RuntimeRow:
-    """What a runtime opens, where its session lives, the library it needs and its pip line, whether it needs a GPU, and,
-    of ONNX Runtime, the provider it stands for (None: the device's own)."""
+    """What a runtime opens, where its session lives, the library it needs and its pip line, whether it needs a GPU, of ONNX
+    Runtime the provider it stands for (None: the device's own), and what it can compute in."""
 
     opens: ArtifactFormat
     module: str
@@ -47,6 +47,7 @@ class RuntimeRow:
     install: str
     needs_gpu: bool = False
     provider: str | None = None
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16)
 
 
 def _onnxruntime(provider: str, install: str) -> RuntimeRow:
@@ -66,12 +67,19 @@ def _tensorrt(library: str, install: str) -> RuntimeRow:
 
 
 RUNTIMES = {
-    Runtime.PYTORCH: RuntimeRow(ArtifactFormat.PYTORCH, "pytorch", "PyTorchSession", "torch", "pip install torch"),
+    Runtime.PYTORCH: RuntimeRow(
+        ArtifactFormat.PYTORCH, "pytorch", "PyTorchSession", "torch", "pip install torch", precisions=tuple(Precision)
+    ),
     Runtime.ONNXRUNTIME: RuntimeRow(
         ArtifactFormat.ONNX, "onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime"
     ),
     Runtime.OPENVINO: RuntimeRow(
-        ArtifactFormat.ONNX, "openvino", "OpenVinoSession", "openvino", "pip install 'yoloproof[openvino]'"
+        ArtifactFormat.ONNX,
+        "openvino",
+        "OpenVinoSession",
+        "openvino",
+        "pip install 'yoloproof[openvino]'",
+        precisions=tuple(Precision),
     ),
     Runtime.ONNXRUNTIME_CUDA: _onnxruntime(
         "CUDAExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"

@@ -82,7 +82,8 @@ class PyTorchSession(Session):
         if fresh:
             started = time.perf_counter()
             self._prepare()
-            self.facts = replace(self.facts, prepare_s=time.perf_counter() - started)
+            tuning = getattr(self._network, "tuning", None)  # of our kernels: chosen in the first run
+            self.facts = replace(self.facts, prepare_s=time.perf_counter() - started, tuning=tuning)
 
     def _empty(self, shape: tuple[int, ...]) -> Any:
         import torch

@@ -111,22 +111,23 @@ class MergedAttention(Block):
         v = qkv[:, 2 * c :]
         if self.core.stripped:
             return self.proj(self.pe(v))
-        return self.proj(self.attended(qkv).reshape(b, c, h, w) + self.pe(v))
+        return self.proj(attended(self.core, qkv).reshape(b, c, h, w) + self.pe(v))
 
-    def attended(self, qkv: Tensor) -> Tensor:
-        """[B, 3C, H, W] → [B, heads, 32, H·W] or [B, C, H, W]; only views of a channels-last tensor.
 
-        Two permutations of few dimensions rather than one of five, which runtimes copy element by element.
-        """
-        b, _, h, w = qkv.shape
-        heads, area, n = self.core.heads, self.core.area, h * w // self.core.area
-        if area == 1:
-            q, k, v = qkv.reshape(b, 3 * heads, HEAD_DIM, n).transpose(2, 3).chunk(3, 1)
-            return self.core.attend(q, k, v).transpose(2, 3)
-        runs = qkv.permute(0, 2, 3, 1).reshape(b * area, n, 3 * heads, HEAD_DIM)
-        q, k, v = runs.transpose(1, 2).chunk(3, 1)
-        y = self.core.attend(q, k, v)
-        return y.transpose(1, 2).reshape(b, h, w, heads * HEAD_DIM).permute(0, 3, 1, 2)
+def attended(core: AttentionCore, qkv: Tensor) -> Tensor:
+    """q, k and v [B, 3C, H, W] → [B, heads, 32, H·W] or [B, C, H, W]; only views of a channels-last tensor.
+
+    Two permutations of few dimensions rather than one of five, which runtimes copy element by element.
+    """
+    b, _, h, w = qkv.shape
+    heads, area, n = core.heads, core.area, h * w // core.area
+    if area == 1:
+        q, k, v = qkv.reshape(b, 3 * heads, HEAD_DIM, n).transpose(2, 3).chunk(3, 1)
+        return core.attend(q, k, v).transpose(2, 3)
+    runs = qkv.permute(0, 2, 3, 1).reshape(b * area, n, 3 * heads, HEAD_DIM)
+    q, k, v = runs.transpose(1, 2).chunk(3, 1)
+    y = core.attend(q, k, v)
+    return y.transpose(1, 2).reshape(b, h, w, heads * HEAD_DIM).permute(0, 3, 1, 2)
 
 
 class ApartAttention(Block):

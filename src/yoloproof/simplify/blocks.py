@@ -68,9 +68,9 @@ class Convolution(Entry):
         """The folded convolution with other weights, its geometry and activation."""
         return Convolution(convolution(weight, bias, self.conv, groups), self.has_act)
 
-    def rows(self, rows: slice | Tensor) -> Convolution:
+    def rows(self, rows: slice | Tensor, groups: int | None = None) -> Convolution:
         bias = self.conv.bias
-        return self.with_weights(self.conv.weight[rows], None if bias is None else bias[rows])
+        return self.with_weights(self.conv.weight[rows], None if bias is None else bias[rows], groups)
 
 
 def stacked(*blocks: Convolution, groups: int | None = None) -> Convolution:

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from made_results import lab_result, made_entry, made_result
+from made_results import lab_result, made_entry, made_result, made_run
 from yoloproof.cli import app
 from yoloproof.errors import YoloproofError
 from yoloproof.results.file import write_result
@@ -47,7 +47,7 @@ def test_markdown_goes_to_the_output_and_nothing_is_written(file, tmp_path, monk
 
 
 def test_two_files_make_one_page(file, tmp_path):
-    write_result(made_result([made_entry()], machine="Tesla T4"), tmp_path / "t4.json")
+    write_result(made_result([made_entry()], made_run(gpu="Tesla T4")), tmp_path / "t4.json")
     run(file, tmp_path / "t4.json", "-o", tmp_path / "page.html")
     assert "69 results on 2 machines" in (tmp_path / "page.html").read_text()
 

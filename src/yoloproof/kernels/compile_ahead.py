@@ -1,18 +1,33 @@
-"""Compiling the GPU form's kernels by all CPUs before the first launch, which would take them one after the other."""
+"""Compiling kernels by all CPUs before the first launches, which would take them one after the other."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import importlib
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from yoloproof.kernels import kernels, token_kernels
-from yoloproof.kernels.launch import Compilation
+import torch
+from torch import nn
+
+from yoloproof.kernels.launch import Compilation, recorded
+
+
+def compilations(network: nn.Module, shape: Sequence[int]) -> set[Compilation]:
+    """Every kernel compilation that a network of this package's operations may ask for at images [B, 3, H, W]; needs no GPU."""
+    network = copy.deepcopy(network).to(device="meta", dtype=torch.float16)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's types
+    images = torch.empty(tuple(shape), dtype=torch.float16, device="meta").to(memory_format=torch.channels_last)
+    with recorded() as found, torch.inference_mode():
+        network(images)
+    return found
 
 
 def compile_ahead(wanted: set[Compilation], processes: int | None = None) -> int:
@@ -26,7 +41,7 @@ def compile_ahead(wanted: set[Compilation], processes: int | None = None) -> int
         return 0
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     started = subprocess.run(
-        [sys.executable, "-m", "yoloproof.kernels.compiling", str(processes or os.cpu_count() or 1)],
+        [sys.executable, "-m", "yoloproof.kernels.compile_ahead", str(processes or os.cpu_count() or 1)],
         input=pickle.dumps(wanted), capture_output=True, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     if started.returncode != 0:
@@ -43,19 +58,16 @@ def _cache_folder() -> Path:
 
 def _identity(wanted: set[Compilation]) -> str:
     """Of the compilations, the kernels' source, Triton and the GPU: what a compiled kernel depends on."""
-    import torch
     import triton
 
     gpu = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
-    sources = [Path(str(module.__file__)).read_text() for module in (kernels, token_kernels)]
+    sources = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
     stated = repr((sorted(wanted, key=str), sources, triton.__version__, gpu))
     return hashlib.sha256(stated.encode()).hexdigest()[:16]
 
 
 def _compiled(wanted: Compilation) -> None:
-    import torch
-
-    kernel = getattr(kernels, wanted.kernel, None) or getattr(token_kernels, wanted.kernel)
+    kernel = getattr(importlib.import_module(wanted.module), wanted.kernel)
     arguments = [getattr(torch, a) if isinstance(a, str) else a for a in wanted.arguments]
     kernel.warmup(*arguments, grid=(1,), **dict(wanted.constants))
 

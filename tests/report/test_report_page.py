@@ -6,12 +6,16 @@ import itertools
 import shutil
 import struct
 import subprocess
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from xml.etree import ElementTree
 
 import pytest
 
-from made_results import ATTENTIONS, HOSTILE, lab_result, made_entry, made_result
+from made_results import ATTENTIONS, HOSTILE, lab_result, made_accuracy, made_entry, made_process, made_result, made_run
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Runtime, Weights
+from yoloproof.records import ModelFacts, Protocol
 from yoloproof.report import plots
 from yoloproof.report.page import html_from_results, pictures_from_results
 from yoloproof.report.rows import rows_from_results
@@ -91,9 +95,17 @@ def test_filters_hide_rows_details_and_marks_together(show):
 @pytest.mark.parametrize(
     ("form", "starts", "holds"),
     [
-        ("Markdown", "| Model | Attention | Median ms |", "| yolov13n | stripped | 43.6 (not proved) | ✗ not proved |"),
-        ("CSV", "Model,Attention,Median ms,", "yolov13n,stripped,43.6 (not proved),✗ not proved"),
-        ("LaTeX", "\\begin{tabular}{llr", "yolov13n & stripped & 43.6 (not proved) & $\\times$ not proved"),
+        (
+            "Markdown",
+            "| Model | Attention | Median ms |",
+            "| stripped | 43.6 (not proved) | 0.619 (0.618–0.621) | ✗ not proved |",
+        ),
+        ("CSV", "Model,Attention,Median ms,", "yolov13n,stripped,43.6 (not proved),0.619 (0.618–0.621),✗ not proved"),
+        (
+            "LaTeX",
+            "\\begin{tabular}{llr",
+            "yolov13n & stripped & 43.6 (not proved) & 0.619 (0.618--0.621) & $\\times$ not proved",
+        ),
     ],
 )
 def test_copying_takes_the_shown_rows_and_columns(show, form, starts, holds):
@@ -135,8 +147,8 @@ def test_a_link_opens_the_proof_check_by_check(show):
 @pytest.mark.parametrize("width", [390, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_spills_over_the_side_and_text_is_readable(show, width, scheme):
-    long = made_entry(model={"name": "a_very_long_model_name_" * 6, "weights": "trained", "family": "other"})
-    page = show(made_result([*lab_result()["entries"], long]), width, color_scheme=scheme)
+    long = made_entry(model=ModelFacts(name="a_very_long_model_name_" * 6, weights=Weights.TRAINED, family="other"))
+    page = show(made_result([*lab_result().entries, long]), width, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     shown = page.locator(".wide svg" if width > 760 else ".narrow svg")
@@ -192,17 +204,22 @@ def test_everything_a_keyboard_or_screen_reader_needs_has_a_name(show):
 
 
 def hostile(value):
-    """The value with every string in it made hostile, and every key of its free-form parts."""
-    if isinstance(value, dict):
-        return {key: hostile(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [hostile(item) for item in value]
-    return f"{value}{HOSTILE}" if isinstance(value, str) else value
+    """The record with every text in it made hostile, and every key of its free mappings."""
+    if is_dataclass(value):
+        return type(value)(**{one.name: hostile(getattr(value, one.name)) for one in fields(value)})
+    if isinstance(value, Mapping):
+        return {f"{key}{HOSTILE}": hostile(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(hostile, value))
+    return f"{value}{HOSTILE}" if type(value) is str else value
 
 
 def test_untrusted_text_stays_text(show):
     result = hostile(lab_result())
-    result["machine"][HOSTILE] = {HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}
+    entry = replace(
+        result.entries[0], artifact=replace(result.entries[0].artifact, metadata={HOSTILE: [{HOSTILE: HOSTILE}]})
+    )
+    result = replace(result, entries=(entry, *result.entries[1:]))
     page = show(result)
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     page.wait_for_timeout(100)
@@ -230,7 +247,7 @@ def test_500_results_load_in_under_two_seconds(show):
         made_entry(f"yolov13{scale}", attention, runtime, batch, samples=400)
         for scale in "nslx"
         for attention in ATTENTIONS
-        for runtime in ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "pytorch", "cuda", "dml", "coreml")
+        for runtime in [runtime for runtime in Runtime if runtime is not Runtime.AUTO]
         for batch in (1, 2, 4, 8)
     ]
     result = made_result(entries)
@@ -252,18 +269,23 @@ def test_500_results_load_in_under_two_seconds(show):
     assert spent_s() - loaded_s < 2.0
 
 
-def test_forms_are_told_apart_in_table_chart_and_headline(show):
+def test_networks_are_told_apart_in_table_chart_and_headline(show):
     entries = []
-    for form, median_s in (("published", 2e-3), ("stripped", 1.6e-3), ("gpu", 0.8e-3), ("published compiled", 1e-3)):
-        entry = made_entry("yolov13n", form.split()[0], "pytorch", median_s=median_s, proved=form != "stripped")
-        entry["artifact"]["form"] = form
-        entry["processes"] = [{"round_medians_s": [median_s * share for share in (0.9, 1.0, 1.1)]}]
-        entries.append(entry)
-    page = show(made_result(entries, command=["benchmarks/gpu.py", "--models", "demo"]))
-    assert page.locator("th[data-column=form]").is_visible()
-    assert page.locator("th[data-column=attention]").is_hidden(), "the form says more"
+    for attention, marks, median_s in (
+        ("published", {}, 2e-3), ("stripped", {}, 1.6e-3), ("fused", {"simplified": ("kernels",)}, 0.8e-3),
+        ("published", {"compile": True}, 1e-3),
+    ):  # fmt: skip
+        entry = made_entry("yolov13n", attention, "pytorch", median_s=median_s, proved=attention != "stripped")
+        columns = tuple(made_process(i, [median_s * share] * 5) for i, share in enumerate((0.9, 1.0, 1.1)))
+        artifact = replace(entry.artifact, simplified=marks.get("simplified", ()))
+        runtime = replace(entry.runtime, compile=marks.get("compile", False))
+        case = replace(entry.case, compiled=marks.get("compile", False))
+        entries.append(replace(entry, artifact=artifact, runtime=runtime, case=case, processes=columns))
+    page = show(made_result(entries, command=("benchmarks/gpu.py", "--models", "demo")))
+    assert page.locator("th[data-column=network]").is_visible()
+    assert page.locator("th[data-column=attention]").is_hidden(), "the network says more"
     assert page.locator("#attention svg").count() == 1
-    assert "gpu 0.800 ms, proved" in page.locator("#attention svg").get_attribute("aria-label")
+    assert "fused (our kernels) 0.800 ms, proved" in page.locator("#attention svg").get_attribute("aria-label")
     said = page.locator(".cards").inner_text()
     assert "0.800 ms" in said
     assert "0.40 × its time" in said
@@ -280,16 +302,41 @@ def test_a_filter_that_nothing_meets_says_so(show):
 
 def test_random_weights_have_no_point_in_latency_and_ap(show):
     entry = made_entry("yolov12n")
-    entry["model"]["weights"] = "random"
+    entry = replace(entry, model=replace(entry.model, weights=Weights.RANDOM))
     assert show(made_result([entry])).locator("#accuracy svg").count() == 0
 
 
 def test_a_result_without_samples_ap_or_summary_is_still_a_page(show):
-    bare = {"model": {"name": "x"}, "summary": None, "failure": "the worker was killed twice"}
+    bare = made_entry(processes=0, summary=None, accuracy=None, published=None, error="the worker was killed twice")
     page = show(made_result([bare]))
     assert "1 not measured" in page.locator(".lead").inner_text()
     assert "the worker was killed twice" in page.locator("#details").text_content()
     assert "profile --data" in page.locator("#accuracy").inner_text(), "what is missing says how to get it"
+
+
+def test_a_quick_row_carries_a_badge(show):
+    page = show(made_result([made_entry()], protocol=Protocol(name="latency", quick=True)))
+    assert page.locator("#table tbody th .pill").inner_text() == "quick"
+    assert "(quick)" in page.locator(".cards").inner_text()
+    assert "· quick" in page.locator("details.result summary").first.inner_text()
+
+
+def test_reported_aps_stand_only_beside_those_of_the_same_images():
+    coco, other = made_entry(), made_entry("yolov13s", accuracy=made_accuracy(0.59, images=128))
+    charts = {
+        images: plots.scatter(rows_from_results([("made.json", made_result([entry]))]), {"yolov13": 0})
+        for images, entry in ((5000, coco), (128, other))
+    }
+    assert "reported on Tesla T4" in charts[5000].svg
+    assert "reported" not in charts[128].svg
+    assert "AP on 128 images" in charts[128].caption
+    assert html_from_results([("made.json", made_result([coco, other]))]).count("latency against AP on ") >= 2
+
+
+def test_bars_of_two_runs_are_not_held_against_each_other():
+    entries = [made_entry("yolov13n", "published", run=0), made_entry("yolov13n", "fused", run=1)]
+    rows = rows_from_results([("made.json", made_result(entries, made_run(), made_run()))])
+    assert plots.forensic_groups(rows) == []
 
 
 def test_nothing_to_show_is_an_error():
@@ -320,7 +367,7 @@ def test_pictures_are_png_with_letters_in_them():
         or "dejavu" not in subprocess.run("fc-list", capture_output=True, text=True).stdout.lower()
     ):
         pytest.skip("no DejaVu font on this machine (Debian: apt install fonts-dejavu-core)")
-    pictures = pictures_from_results([("lab.json", made_result(lab_result()["entries"][:9]))])
+    pictures = pictures_from_results([("lab.json", made_result(lab_result().entries[:9]))])
     assert {"latency-ap-1.png", "forensics-1.png", "distribution-9.png"} <= set(pictures)
     picture = pictures["latency-ap-1.png"]
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")

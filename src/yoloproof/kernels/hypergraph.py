@@ -1,53 +1,36 @@
-"""Triton kernels on tokens: area attention, and the hypergraph of two branches in five launches.
+"""The hypergraph of two branches (AdaHGConv, every projection on the hyperedges) in five launches.
 
-Tokens are the pixels of a channels-last tensor, read where they lie; `p` counts elements from one to the next.
+Tokens are the pixels of a channels-last tensor, read where they lie; `p` counts elements from one to the next. Branch j of
+BRANCHES has D channels from channel j·gap of the pixel on; `both` counts images × branches. E16: hyperedges padded to 16,
+the least a matrix product takes. Reference: `yoloproof.simplify.modules.EdgeFirst`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from yoloproof.kernels.kernels import begin
+from yoloproof.kernels.epilogue import begin
+from yoloproof.kernels.launch import Options, fresh, launch, pixels, tiles
 
-LOG2E = tl.constexpr(1.4426950408889634)
-
-
-@triton.jit(do_not_specialize=["tokens"])
-def attention_kernel(
-    qkv, p, y, y_p, tokens, heads, BM: tl.constexpr, BN: tl.constexpr, EARLY: tl.constexpr
-):  # fmt: skip
-    """softmax(q·kᵀ)·v inside runs of `tokens` pixels, 32 channels a head (the scale stands in q already).
-
-    A pixel of qkv holds q, k and v, each head by head. One program: BM queries of one head of one run; keys come BN at
-    a time under a running maximum (Milakov and Gimelshein, arXiv 1805.02867), sums in float32.
-    """
-    begin(EARLY)
-    row, head = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1)
-    first = tl.program_id(2) * tokens
-    d = tl.arange(0, 32)
-    lane, c = head * 32 + d, heads * 32
-    q = tl.load(qkv + (first + row)[:, None] * p + lane[None, :], mask=(row < tokens)[:, None], other=0.0)
-    peak = tl.full((BM,), float("-inf"), tl.float32)
-    mass = tl.zeros((BM,), tl.float32)
-    acc = tl.zeros((BM, 32), tl.float32)
-    for start in range(0, tokens, BN):
-        col = start + tl.arange(0, BN)
-        k = tl.load(qkv + (first + col)[None, :] * p + c + lane[:, None], mask=(col < tokens)[None, :], other=0.0)
-        s = tl.where((col < tokens)[None, :], tl.dot(q, k) * LOG2E, float("-inf"))
-        higher = tl.maximum(peak, tl.max(s, 1))
-        e = tl.exp2(s - higher[:, None])
-        shrink = tl.exp2(peak - higher)
-        mass = mass * shrink + tl.sum(e, 1)
-        v = tl.load(qkv + (first + col)[:, None] * p + 2 * c + lane[None, :], mask=(col < tokens)[:, None], other=0.0)
-        acc = tl.dot(e.to(v.dtype), v, acc * shrink[:, None])
-        peak = higher
-    out = y + (first + row)[:, None] * y_p + lane[None, :]
-    tl.store(out, (acc / mass[:, None]).to(y.dtype.element_ty), mask=(row < tokens)[:, None])
+BRANCHES = 2
 
 
-# The hypergraph. Branch j of BRANCHES has D channels from channel j·gap of the pixel on; `both` counts images × branches.
-# E16: hyperedges padded to 16, the least a matrix product takes.
+@dataclass(frozen=True)
+class HypergraphWeights:
+    """base [P, E, D], context [P, E·D, 2D], edge and node [P, D, D], their biases [P, D, 1]; P = 2 branches."""
+
+    base: Tensor
+    context: Tensor
+    edge: Tensor
+    edge_bias: Tensor
+    node: Tensor
+    node_bias: Tensor
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -203,3 +186,45 @@ def scatter_kernel(
     token = tl.load(x + pixel[:, None] * p + branch * gap + o[None, :], mask=inside, other=0.0).to(tl.float32)
     out = y + pixel[:, None] * y_p + branch * d + o[None, :]
     tl.store(out, (gelu(acc) + token).to(y.dtype.element_ty), mask=inside)
+
+
+def hypergraph(weights: HypergraphWeights, x: Tensor, options: Options) -> Tensor:
+    """Both branches' AdaHGConv: x [B, 4D, H, W] (each branch's D tokens' channels, then D bypassed) → [B, 2D, H, W]."""
+    x, p = pixels(x)
+    b, c, h, w = x.shape
+    d, edges, tokens, both = c // 4, weights.base.shape[1], h * w, b * BRANCHES
+    bt, bk = 64, 64
+    runs = tiles(tokens, bt)
+
+    def buffer(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=x.device)
+
+    partial, prototypes = buffer(both, runs, 2, d), buffer(both, edges, d, dtype=x.dtype)
+    logits, hidden = buffer(both, 16, tokens), buffer(both, 16, d, dtype=x.dtype)
+    peaks, masses, sums = buffer(both, runs, 16), buffer(both, runs, 16), buffer(both, runs, 16, d)
+    peak, mass = buffer(both, 16), buffer(both, 16)
+    y, gap, wide = fresh(b, BRANCHES * d, h, w, x), 2 * d, tiles(d, bk)
+
+    def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **blocks: int) -> None:
+        launch(kernel, grid, *arguments, BRANCHES=BRANCHES, num_warps=4, options=options, **blocks)
+
+    start(context_kernel, (runs, wide, both), x, p, gap, partial, tokens, d, BT=bt, BD=bk)
+    rows = edges * d
+    start(
+        prototypes_kernel, (tiles(rows, 16), both),
+        partial, weights.context, weights.base, prototypes, tokens, runs, d, rows, BR=16, BK=bk,
+    )  # fmt: skip
+    start(
+        gather_kernel, (runs, both),
+        x, p, gap, prototypes, logits, peaks, masses, sums, tokens, d, edges, BT=bt, BK=bk,
+    )  # fmt: skip
+    start(
+        edges_kernel, (tiles(d, 32), both),
+        peaks, masses, sums, weights.edge, weights.edge_bias, hidden, peak, mass, runs, d, BN=32, BK=32,
+    )  # fmt: skip
+    start(
+        scatter_kernel, (runs, wide, both),
+        x, p, gap, logits, peak, mass, hidden, weights.node, weights.node_bias, y, BRANCHES * d, tokens, d, edges,
+        BT=bt, BN=bk, BK=bk,
+    )  # fmt: skip
+    return y
