@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
-from yoloproof.names import Precision
+from yoloproof.names import Attention, Precision
 from yoloproof.network import VARIANTS, Network, attention_paths, load_network
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.sensitivity import sensitivity
@@ -50,7 +51,8 @@ def test_an_attention_lost_under_rounding_is_seen_and_named(precision: str, inde
     network = load_network("yolov13s", random_weights=True, classes=4)
     low = rounded(network, precision)
     path = attention_paths(low.named_modules())[index]
-    low.get_submodule(path).attention = "stripped"
+    block = low.get_submodule(path)
+    block.core = replace(block.core, attention=Attention.STRIPPED)
     check = sensitivity(network, picture, output(low, picture), TOLERANCES[Precision(precision)].floor)
     assert check.passed is False
     assert path in check.detail

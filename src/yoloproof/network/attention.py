@@ -68,8 +68,12 @@ class AAttn(Block):
         y = attend(q, k, v, self.attention, self.scale)
         return y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
 
+    def values(self, x: Tensor) -> Tensor:
+        """v [B, C, H, W], heads one after the other."""
+        return self.v(x)
+
     def forward(self, x: Tensor) -> Tensor:
-        v = self.v(x)
+        v = self.values(x)
         if self.attention == Attention.STRIPPED:
             return self.proj(self.pe(v))
         q, k = self.qk(x).chunk(2, 1)
@@ -90,9 +94,15 @@ class AAttnV1(AAttn):
         self.proj = Conv(dim, dim, act=False)
         self.pe = Conv(dim, dim, 7, groups=dim, act=False)
 
+    def values(self, x: Tensor) -> Tensor:
+        return self._values(self.qkv(x))
+
+    def _values(self, qkv: Tensor) -> Tensor:
+        return qkv.unflatten(1, (self.heads, 3, HEAD_DIM))[:, :, 2].flatten(1, 2)
+
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
-        v = qkv.unflatten(1, (self.heads, 3, HEAD_DIM))[:, :, 2].reshape(x.shape)
+        v = self._values(qkv)
         if self.attention == Attention.STRIPPED:
             return self.proj(self.pe(v))
         q, k, values = self.runs(qkv).chunk(3, -1)

@@ -10,27 +10,20 @@ from yoloproof.errors import YoloproofError
 
 @dataclass(frozen=True)
 class Family:
-    """One published architecture.
-
-    head -- number of its Detect layer; release -- where its official weights lie
-    attention -- the tensor of its first area attention that tells the family from others with the same head
-    """
+    """One published architecture. head -- number of its Detect layer; release -- where its official weights lie."""
 
     name: str
     head: int
-    attention: str
     release: str
 
 
 # YOLOv13: arXiv 2506.17733; YOLOv12: arXiv 2502.12524, as "turbo" and, as the ultralytics package ships it, v1.0 (YOLO12)
-SEPARATE_V = "model.6.m.0.0.attn.qk.conv.weight"
-MERGED_QKV = "model.6.m.0.0.attn.qkv.conv.weight"
 FAMILIES: dict[str, Family] = {
     row.name: row
     for row in (
-        Family("yolov13", 32, SEPARATE_V, "https://github.com/iMoonLab/yolov13/releases/download/yolov13/"),
-        Family("yolov12", 21, SEPARATE_V, "https://github.com/sunsmarterjie/yolov12/releases/download/turbo/"),
-        Family("yolo12", 21, MERGED_QKV, "https://github.com/ultralytics/assets/releases/download/v8.3.0/"),
+        Family("yolov13", 32, "https://github.com/iMoonLab/yolov13/releases/download/yolov13/"),
+        Family("yolov12", 21, "https://github.com/sunsmarterjie/yolov12/releases/download/turbo/"),
+        Family("yolo12", 21, "https://github.com/ultralytics/assets/releases/download/v8.3.0/"),
     )
 }
 
