@@ -37,8 +37,8 @@ class Precision(Name):
 class Attention(Name):
     """How area attention is computed.
 
-    fused -- one operator; explicit -- q scaled first, then MatMul, Softmax, MatMul; published -- the hand-written softmax
-    of the official code; stripped -- none, which is what an export through flash-attn 1.0.9 leaves: never verified
+    fused -- one operator; explicit -- q scaled first, then MatMul, Softmax, MatMul; published -- as the official code
+    spells it: a hand-written softmax, of YOLO12 the same as explicit; stripped -- none, which is what an export through flash-attn 1.0.9 leaves: never verified
     """
 
     FUSED = "fused"
@@ -79,6 +79,7 @@ class ArtifactFormat(Name):
 VARIANT_NAMES = (
     *(f"yolov13{scale}" for scale in "nslx"),
     *(f"yolov12{scale}" for scale in "nsmlx"),
+    *(f"yolo12{scale}" for scale in "nsmlx"),
 )
 
 

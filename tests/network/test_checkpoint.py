@@ -118,6 +118,33 @@ def test_every_float_type_loads(dtype: torch.dtype, tmp_path: Path) -> None:
     assert torch.equal(loaded.model[5].conv.weight, weights["model.5.conv.weight"].float())
 
 
+def test_yolo12_as_ultralytics_trains_and_saves_it_loads(reference: Path) -> None:
+    """float16, with train_args, metrics and the versions of many libraries beside the module."""
+    checkpoint = read_checkpoint(reference / "yolo12n-coco128.pt")
+    assert {t.dtype for t in checkpoint.tensors.values() if t.is_floating_point()} == {torch.float16}
+    network = load_network(reference / "yolo12n-coco128.pt")
+    assert (network.variant.name, network.classes, network.names[16]) == ("yolo12n", 80, "dog")
+
+
+@pytest.mark.parametrize("name", ["yolov13n", "yolov12n", "yolo12n"])
+def test_a_fused_module_loads_with_the_same_weights(name: str, tmp_path: Path) -> None:
+    """Fusing folds the norms, gives every convolution a bias and puts one method in the place of another."""
+    folded = simplify(load_network(name, random_weights=True, classes=2), ("norms",))
+    tree = tree_of(folded.state_dict())
+    tree.model.forward = tree.model.half  # pickled as getattr(module, "half")
+    torch.save({"model": tree, "ema": None}, tmp_path / "fused.pt")
+    loaded = load_network(tmp_path / "fused.pt")
+    assert loaded.variant.name == name
+    again = simplify(loaded, ("norms",)).state_dict()
+    assert all(torch.equal(again[key], tensor) for key, tensor in folded.state_dict().items())
+
+
+def test_an_export_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    torch.jit.trace(torch.nn.SiLU(), torch.zeros(1)).save(tmp_path / "yolo12n.pt")
+    with pytest.raises(YoloproofError, match="TorchScript program"):
+        read_checkpoint(tmp_path / "yolo12n.pt")
+
+
 class Calls:
     def __init__(self, function: object, *arguments: object) -> None:
         self.call = (function, arguments)
@@ -141,7 +168,8 @@ def pickled_zip(path: Path, payload: object) -> Path:
         (lambda mark: Calls(os.system, f"touch {mark}"), "posix.system"),
         (lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"), "builtins.eval"),
         (lambda mark: {"ema": None, "model": [{"deep": Calls(exec, f"open({str(mark)!r}, 'w')")}]}, "builtins.exec"),
-        (lambda mark: Calls(getattr, Calls(__import__, "os"), "system"), "builtins.getattr"),
+        (lambda mark: Calls(getattr, Calls(__import__, "os"), "system"), "builtins.__import__"),
+        (lambda mark: Calls(getattr, "text", "upper"), "builtins.getattr"),
     ],
 )
 def test_a_pickle_that_calls_anything_is_refused_by_name(payload, named: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -239,8 +267,8 @@ def test_broken_files_each_have_their_line(trained_path: Path, tmp_path: Path) -
         tmp_path / "int8.pt": "torch.int8",
         tmp_path / "big.pt": "NaN or infinity",
         tmp_path / "fused.pt": "folded in",
-        tmp_path / "old.pt": "older YOLOv12",
-        tmp_path / "other.pt": "not a YOLOv13 or YOLOv12",
+        tmp_path / "old.pt": "looks like yolo12n but",
+        tmp_path / "other.pt": "not one of the YOLOv13, YOLOv12 and YOLO12 detectors",
         tmp_path / "training.pt": "no network in it",
         tmp_path: "a folder",
         tmp_path / "gone.pt": "no such file",

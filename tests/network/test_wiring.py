@@ -1,4 +1,4 @@
-"""The nine networks against the published ones: names, shapes, parameters, outputs."""
+"""The networks against the published ones: names, shapes, parameters, outputs."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from yoloproof.network.variants import FAMILIES
 PARAMETERS = {
     "yolov13n": 2_494_151, "yolov13s": 9_055_527, "yolov13l": 27_627_783, "yolov13x": 64_057_511,
     "yolov12n": 2_553_904, "yolov12s": 9_127_424, "yolov12m": 19_670_784, "yolov12l": 26_506_496, "yolov12x": 59_414_176,
+    "yolo12n": 2_602_288, "yolo12s": 9_284_096, "yolo12m": 20_199_168, "yolo12l": 26_450_784, "yolo12x": 59_210_784,
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_names_and_shapes_are_the_published_ones(name: str, reference: Path) -> 
     assert FAMILIES[network.variant.family].head == len(network.model) - 1
 
 
-@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n"])
+@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n", "yolo12n", "yolo12l"])
 @pytest.mark.parametrize("attention", ["fused", "explicit", "published"])
 def test_outputs_are_the_published_ones(name: str, attention: str, reference: Path) -> None:
     from seeded_weights import seeded_state_dict  # type: ignore[import-not-found]
@@ -48,14 +49,15 @@ def test_outputs_are_the_published_ones(name: str, attention: str, reference: Pa
     images = torch.from_numpy(np.random.default_rng(0).random((1, 3, 640, 640), np.float32))
     with torch.inference_mode():
         output = network(images).numpy()[:, :, ::7]
-    difference = np.abs(output - np.load(reference / f"{name}.seed13.npz")["output_every_7th_anchor"])
+    published = np.load(reference / f"{name}.seed13.npz")
+    difference = np.abs(output - published["output" if name.startswith("yolo12") else "output_every_7th_anchor"])
     assert difference[:, :4].max() < 0.02
     assert difference[:, 4:].max() < 1e-4
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((1, 3, 96, 160), 1), ((3, 3, 64, 64), 3), ((1, 3, 32, 32), 200)])
 def test_any_size_batch_and_class_count(shape: tuple[int, ...], classes: int) -> None:
-    for name in ("yolov13n", "yolov12n"):
+    for name in ("yolov13n", "yolov12n", "yolo12n"):
         network = load_network(name, random_weights=True, classes=classes)
         with torch.inference_mode():
             output = network(torch.rand(shape))

@@ -37,7 +37,7 @@ def output_of(name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("rewrite", [r for r in REWRITES if r not in ("norms", "pixels")])
-@pytest.mark.parametrize("name", ["yolov13n", "yolov12n"])
+@pytest.mark.parametrize("name", ["yolov13n", "yolov12n", "yolo12n"])
 def test_each_rewrite_alone_is_exact(name: str, rewrite: str) -> None:
     with torch.inference_mode():
         boxes, scores = difference(output_of(name), simplify(small(name), ("norms", rewrite))(IMAGES))
@@ -125,7 +125,7 @@ def test_blocks_keep_their_published_paths(rewrites: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIME_REWRITES)
-@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n"])
+@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n", "yolo12n"])
 def test_what_a_runtime_gets_is_exact(name: str, runtime: str) -> None:
     simplified = simplify(small(name), (*RUNTIME_REWRITES[runtime], "bounds"))
     with torch.inference_mode():
@@ -141,6 +141,18 @@ def test_q_and_k_are_the_rows_of_qk() -> None:
     assert torch.equal(torch.cat((apart.q.conv.bias, apart.k.conv.bias)), folded.qk.conv.bias)
     x = torch.rand((2, 128, 4, 6), generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(apart(x), folded(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rewrite", ["attention", "queries"])
+def test_q_k_and_v_are_rows_of_a_headwise_qkv(rewrite: str) -> None:
+    """YOLO12 holds q, k and v of 32 channels each, head by head: (P·W)·x = P·(W·x)."""
+    headwise, ordered = (simplify(small("yolo12n"), ("norms", *more)).model[8].m[0][0].attn for more in ((), (rewrite,)))
+    weights = headwise.qkv.conv.weight.view(4, 3, 32, 128)
+    stacks = [ordered.qkv] if rewrite == "attention" else [ordered.q, ordered.k, ordered.v]
+    found = torch.cat([conv.conv.weight for conv in stacks]).view(3, 4, 32, 128)
+    assert torch.equal(found, weights.transpose(0, 1))
+    x = torch.rand((2, 128, 4, 6), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(ordered(x), headwise(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("more", [(), ("halves",), ("entries",), ("branches", "halves")])

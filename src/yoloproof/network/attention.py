@@ -40,7 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, attention: Attention, scale: float) 
 
 
 class AAttn(Block):
-    """Multi-head self-attention inside each of `area` equal runs of the row-major tokens, plus a depthwise 5×5.
+    """Multi-head self-attention inside each of `area` equal runs of the row-major tokens, plus a depthwise 5×5 on v.
 
     Raises RuntimeError in `forward` when H·W is not a multiple of `area`.
     """
@@ -48,34 +48,73 @@ class AAttn(Block):
     def __init__(self, dim: int, heads: int, area: int, attention: Attention) -> None:
         super().__init__()
         self.heads, self.area, self.attention, self.scale = heads, area, attention, HEAD_DIM**-0.5
+        self.add_projections(dim)
+
+    def add_projections(self, dim: int) -> None:
         self.qk = Conv(dim, 2 * dim, act=False)
         self.v = Conv(dim, dim, act=False)
         self.proj = Conv(dim, dim, act=False)
         self.pe = Conv(dim, dim, 5, groups=dim, act=False)
 
     def runs(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B·area, heads, H·W/area, 32]; head h holds channels 32·h … 32·h + 31."""
+        """[B, heads·D, H, W] → [B·area, heads, H·W/area, D]; head h holds channels D·h … D·h + D - 1."""
         b, c, h, w = x.shape
-        x = x.permute(0, 2, 3, 1)  # [B, H, W, C]: free for a channels-last tensor
+        x = x.permute(0, 2, 3, 1)  # [B, H, W, heads·D]: free for a channels-last tensor
         return x.reshape(b * self.area, h * w // self.area, self.heads, c // self.heads).transpose(1, 2)
 
+    def attended(self, q: Tensor, k: Tensor, v: Tensor, like: Tensor) -> Tensor:
+        """Attention of three `runs` as an image of the shape of `like` [B, C, H, W]."""
+        b, c, h, w = like.shape
+        y = attend(q, k, v, self.attention, self.scale)
+        return y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
+
+    def values(self, x: Tensor) -> Tensor:
+        """v [B, C, H, W], heads one after the other."""
+        return self.v(x)
+
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        v = self.v(x)
+        v = self.values(x)
         if self.attention == Attention.STRIPPED:
             return self.proj(self.pe(v))
-        q, k = self.qk(x).split((c, c), 1)
-        y = attend(self.runs(q), self.runs(k), self.runs(v), self.attention, self.scale)
-        y = y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
-        return self.proj(y + self.pe(v))
+        q, k = self.qk(x).chunk(2, 1)
+        return self.proj(self.attended(self.runs(q), self.runs(k), self.runs(v), v) + self.pe(v))
+
+
+class AAttnV1(AAttn):
+    """The attention of YOLOv12 v1.0: q, k and v from one convolution, head by head, and a depthwise 7×7 on v.
+
+    The ultralytics package spells it as plain softmax with q scaled first, so "published" is "explicit" here.
+    """
+
+    def __init__(self, dim: int, heads: int, area: int, attention: Attention) -> None:
+        super().__init__(dim, heads, area, Attention.EXPLICIT if attention == Attention.PUBLISHED else attention)
+
+    def add_projections(self, dim: int) -> None:
+        self.qkv = Conv(dim, 3 * dim, act=False)
+        self.proj = Conv(dim, dim, act=False)
+        self.pe = Conv(dim, dim, 7, groups=dim, act=False)
+
+    def values(self, x: Tensor) -> Tensor:
+        return self._values(self.qkv(x))
+
+    def _values(self, qkv: Tensor) -> Tensor:
+        return qkv.unflatten(1, (self.heads, 3, HEAD_DIM))[:, :, 2].flatten(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
+        v = self._values(qkv)
+        if self.attention == Attention.STRIPPED:
+            return self.proj(self.pe(v))
+        q, k, values = self.runs(qkv).chunk(3, -1)
+        return self.proj(self.attended(q, k, values, v) + self.pe(v))
 
 
 class ABlock(Block):
     """x + attn(x), then x + mlp(x)."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, area: int, attention: Attention) -> None:
+    def __init__(self, dim: int, mlp_ratio: float, attn: AAttn) -> None:
         super().__init__()
-        self.attn = AAttn(dim, heads, area, attention)
+        self.attn = attn
         self.mlp = nn.Sequential(Conv(dim, int(dim * mlp_ratio)), Conv(int(dim * mlp_ratio), dim, act=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,6 +138,7 @@ class A2C2f(Block):
         area: int | None,
         residual: bool = False,
         mlp_ratio: float = 2.0,
+        attn: type[AAttn] = AAttn,
         attention: Attention = Attention.FUSED,
     ) -> None:
         super().__init__()
@@ -110,7 +150,8 @@ class A2C2f(Block):
         else:
             heads = c // HEAD_DIM
             self.m = nn.ModuleList(
-                nn.Sequential(*(ABlock(c, heads, mlp_ratio, area, attention) for _ in range(2))) for _ in range(n)
+                nn.Sequential(*(ABlock(c, mlp_ratio, attn(c, heads, area, attention)) for _ in range(2)))
+                for _ in range(n)
             )
         self.gamma = nn.Parameter(torch.full((c2,), 0.01)) if residual and area is not None else None
 

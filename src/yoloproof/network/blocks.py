@@ -20,8 +20,11 @@ class Block(nn.Module):
         def __call__(self, *x: Tensor) -> Tensor: ...
 
 
+NORM_EPS = 1e-3
+
+
 def batch_norm(c: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(c, eps=1e-3, momentum=0.03)
+    return nn.BatchNorm2d(c, eps=NORM_EPS, momentum=0.03)
 
 
 class Conv(Block):

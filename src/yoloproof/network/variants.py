@@ -1,4 +1,4 @@
-"""The nine published networks as a table: one frozen row per variant, looked up by its exact name."""
+"""The published networks as a table: one frozen row per variant, looked up by its exact name."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Family:
     release: str
 
 
-# YOLOv13: arXiv 2506.17733; YOLOv12 "turbo": arXiv 2502.12524
+# YOLOv13: arXiv 2506.17733; YOLOv12: arXiv 2502.12524, as "turbo" and, as the ultralytics package ships it, v1.0 (YOLO12)
 FAMILIES: dict[str, Family] = {
     row.name: row
     for row in (
         Family("yolov13", 32, "https://github.com/iMoonLab/yolov13/releases/download/yolov13/"),
         Family("yolov12", 21, "https://github.com/sunsmarterjie/yolov12/releases/download/turbo/"),
+        Family("yolo12", 21, "https://github.com/ultralytics/assets/releases/download/v8.3.0/"),
     )
 }
 
@@ -34,7 +35,7 @@ class Variant:
     depth, width, max_channels -- the scale's multipliers and the cap on a stage's channels before scaling
     nested -- blocks that are plain in the small scales hold nested C3k / DSC3k blocks
     residual, mlp_ratio -- of the area attention stages
-    hyperedges -- number of hyperedges of YOLOv13's HyperACE (0 for YOLOv12)
+    hyperedges -- number of hyperedges of YOLOv13's HyperACE (0 for the others)
     widen -- YOLOv13: the coarsest level has twice the channels of the middle one (`channel_adjust` upstream)
     """
 
@@ -71,6 +72,11 @@ VARIANTS: dict[str, Variant] = {
         Variant("yolov12m", "yolov12", "m", 0.5, 1.00, 512, True),
         Variant("yolov12l", "yolov12", "l", 1.0, 1.00, 512, True, True, 1.5),
         Variant("yolov12x", "yolov12", "x", 1.0, 1.50, 512, True, True, 1.5),
+        Variant("yolo12n", "yolo12", "n", 0.5, 0.25, 1024),
+        Variant("yolo12s", "yolo12", "s", 0.5, 0.50, 1024),
+        Variant("yolo12m", "yolo12", "m", 0.5, 1.00, 512, True),
+        Variant("yolo12l", "yolo12", "l", 1.0, 1.00, 512, True, True, 1.2),
+        Variant("yolo12x", "yolo12", "x", 1.0, 1.50, 512, True, True, 1.2),
     )
 }
 

@@ -1,4 +1,4 @@
-"""The two networks' wiring as tables of layers: where each layer reads from and what it is.
+"""The networks' wiring as tables of layers: where each layer reads from and what it is.
 
 Channel numbers are before scaling. Layer numbers are the published ones, which parameter names carry.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
-from yoloproof.network.attention import A2C2f, attention_from_name
+from yoloproof.network.attention import A2C2f, AAttn, AAttnV1, attention_from_name
 from yoloproof.network.blocks import Block, C3k2, Conv, DSC3k2, DSConv
 from yoloproof.network.head import Detect
 from yoloproof.network.hypergraph import DownsampleConv, FullPAD_Tunnel, HyperACE, upsample
@@ -67,11 +67,13 @@ class Wiring:
         c, n = self.variant.channels(c), self.variant.repeats(2)
         return Layer((-1,), lambda i: block(i[0], c, n, nested, e), lambda i: c)
 
-    def a2c2f(self, c: int, n: int, area: int | None) -> Layer:
+    def a2c2f(self, c: int, n: int, area: int | None, attn: type[AAttn] = AAttn) -> Layer:
         v, c, n = self.variant, self.variant.channels(c), self.variant.repeats(n)
 
         def build(i: list[int]) -> A2C2f:
-            return A2C2f(i[0], c, n, area=area, residual=v.residual, mlp_ratio=v.mlp_ratio, attention=self.attention)
+            return A2C2f(
+                i[0], c, n, area=area, residual=v.residual, mlp_ratio=v.mlp_ratio, attn=attn, attention=self.attention
+            )
 
         return Layer((-1,), build, lambda i: c)
 
@@ -96,11 +98,18 @@ class Wiring:
         return Layer(sources, lambda i: Detect(self.classes, i), lambda i: 4 + self.classes)
 
     def yolov12(self) -> list[Layer]:
+        return self.twelve(AAttn, (2, 4))
+
+    def yolo12(self) -> list[Layer]:
+        return self.twelve(AAttnV1, (1, 1))
+
+    def twelve(self, attn: type[AAttn], groups: tuple[int, int]) -> list[Layer]:
+        """`groups` of the convolutions 1 and 3."""
         nested = self.variant.nested
         return [
-            self.conv(64), self.conv(128, groups=2), self.c2f(C3k2, 256, nested, 0.25),  # 0 … 2
-            self.conv(256, groups=4), self.c2f(C3k2, 512, nested, 0.25),  # 3, 4
-            self.conv(512), self.a2c2f(512, 4, area=4), self.conv(1024), self.a2c2f(1024, 4, area=1),  # 5 … 8
+            self.conv(64), self.conv(128, groups=groups[0]), self.c2f(C3k2, 256, nested, 0.25),  # 0 … 2
+            self.conv(256, groups=groups[1]), self.c2f(C3k2, 512, nested, 0.25),  # 3, 4
+            self.conv(512), self.a2c2f(512, 4, 4, attn), self.conv(1024), self.a2c2f(1024, 4, 1, attn),  # 5 … 8
             self.up(), self.cat(9, 6), self.a2c2f(512, 2, area=None),  # 9 … 11
             self.up(), self.cat(12, 4), self.a2c2f(256, 2, area=None),  # 12 … 14
             self.conv(256), self.cat(15, 11), self.a2c2f(512, 2, area=None),  # 15 … 17
@@ -125,7 +134,11 @@ class Wiring:
         ]  # fmt: skip
 
 
-LAYERS: dict[str, Callable[[Wiring], list[Layer]]] = {"yolov12": Wiring.yolov12, "yolov13": Wiring.yolov13}
+LAYERS: dict[str, Callable[[Wiring], list[Layer]]] = {
+    "yolov13": Wiring.yolov13,
+    "yolov12": Wiring.yolov12,
+    "yolo12": Wiring.yolo12,
+}
 
 
 class Network(Block):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from yoloproof.network.attention import AAttn
+from yoloproof.network.attention import HEAD_DIM, AAttn, AAttnV1
 from yoloproof.network.wiring import Network
 from yoloproof.proof.twin import twin
 from yoloproof.records import Check
@@ -170,9 +170,9 @@ class Stages:
         _, number, inside = path.split(".", 2)
         index, layer = int(number), self.network.model[int(number)]
         if loss == UNIFORM:
-            qk = layer.get_submodule(f"{inside}.qk")
-            zeros = {f"{inside}.qk.{n}": nn.Parameter(torch.zeros_like(p), False) for n, p in qk.named_parameters()}
-            layer = twin(layer, zeros)
+            block = layer.get_submodule(inside)
+            assert isinstance(block, AAttn)
+            layer = twin(layer, {f"{inside}.{name}": tensor for name, tensor in _without_q_and_k(block).items()})
         else:
             layer = twin(layer)
             layer.get_submodule(inside).register_forward_hook(_values_alone)
@@ -195,10 +195,20 @@ class Stages:
         return np.asarray(self.network.model[-1](levels).numpy(), np.float32)
 
 
+def _without_q_and_k(block: AAttn) -> dict[str, nn.Parameter]:
+    """The parameters that make q and k, by name in the block, with zeros in their place."""
+    if not isinstance(block, AAttnV1):
+        return {f"qk.{n}": nn.Parameter(torch.zeros_like(p), False) for n, p in block.qk.named_parameters()}
+    zeroed = {f"qkv.{name}": p.clone() for name, p in block.qkv.named_parameters()}
+    for values in zeroed.values():
+        values.view(block.heads, 3, HEAD_DIM, -1)[:, :2] = 0.0
+    return {name: nn.Parameter(values, False) for name, values in zeroed.items()}
+
+
 def _values_alone(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """What an area attention gives where attention itself adds nothing: the projection of its depthwise convolution."""
     assert isinstance(block, AAttn)
-    return block.proj(block.pe(block.v(inputs[0])))  # type: ignore[no-any-return]
+    return block.proj(block.pe(block.values(inputs[0])))  # type: ignore[no-any-return]
 
 
 def _scaled(output: Array, reference: Array) -> NDArray[np.float64]:

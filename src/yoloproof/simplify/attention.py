@@ -1,4 +1,5 @@
-"""Area attention in a simplified network: q and k from one convolution, q, k and v from one, or each from its own."""
+"""Area attention in a simplified network: as published (q and k from one convolution, or q, k and v from one, head by
+head), q, k and v from one convolution in that order, or each from its own."""
 
 from __future__ import annotations
 
@@ -73,6 +74,30 @@ class AreaAttention(Block):
         return self.proj(y + self.pe(v))
 
 
+class HeadwiseAttention(Block):
+    """AAttnV1: q, k and v from one convolution (channels: for each head its q, its k, its v)."""
+
+    def __init__(self, core: AttentionCore, qkv: Convolution, pe: Convolution, proj: Convolution) -> None:
+        super().__init__()
+        self.core, self.qkv, self.pe, self.proj = core, qkv, pe, proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        heads, area = self.core.heads, self.core.area
+        qkv = self.qkv(x)
+        v = qkv.unflatten(1, (heads, 3, HEAD_DIM))[:, :, 2].reshape(b, c, h, w)
+        if self.core.stripped:
+            return self.proj(self.pe(v))
+        runs = qkv.permute(0, 2, 3, 1).reshape(b * area, h * w // area, heads, 3 * HEAD_DIM).transpose(1, 2)
+        y = self.core.attend(*runs.chunk(3, -1))
+        return self.proj(y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2) + self.pe(v))
+
+    def channels(self, part: int) -> Tensor:
+        """Output channels of q (0), k (1) or v (2), head by head."""
+        channels = torch.arange(self.qkv.conv.out_channels).view(self.core.heads, 3, HEAD_DIM)
+        return channels[:, part].flatten()
+
+
 class MergedAttention(Block):
     """Area attention whose q, k and v come from one convolution (channels: q, k, v; in each, head by head)."""
 
@@ -134,11 +159,18 @@ class ApartAttention(Block):
         return self.proj(y.reshape(v.shape) + self.pe(v))
 
 
-def merged(block: AreaAttention) -> MergedAttention:
-    return MergedAttention(block.core, stacked(block.qk, block.v), block.pe, block.proj)
+def merged(block: AreaAttention | HeadwiseAttention) -> MergedAttention:
+    if isinstance(block, HeadwiseAttention):
+        qkv = block.qkv.rows(torch.cat([block.channels(part) for part in range(3)]))
+    else:
+        qkv = stacked(block.qk, block.v)
+    return MergedAttention(block.core, qkv, block.pe, block.proj)
 
 
-def apart(block: AreaAttention) -> ApartAttention:
+def apart(block: AreaAttention | HeadwiseAttention) -> ApartAttention:
+    if isinstance(block, HeadwiseAttention):
+        q, k, v = (block.qkv.rows(block.channels(part)) for part in range(3))
+        return ApartAttention(block.core, q, k, v, block.pe, block.proj)
     c = block.v.conv.out_channels
     q, k = block.qk.rows(slice(c)), block.qk.rows(slice(c, 2 * c))
     return ApartAttention(block.core, q, k, block.v, block.pe, block.proj)

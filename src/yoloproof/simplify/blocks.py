@@ -46,7 +46,7 @@ def activation(act: bool) -> nn.Module:
 class Entry(Block):
     """What computes output channels of a block's inputs that can be computed apart from one another."""
 
-    def rows(self, rows: slice) -> Entry:
+    def rows(self, rows: slice | Tensor) -> Entry:
         """An entry that computes these output channels only: (W·x)[rows] = W[rows]·x."""
         raise NotImplementedError
 
@@ -68,7 +68,7 @@ class Convolution(Entry):
         """The folded convolution with other weights, its geometry and activation."""
         return Convolution(convolution(weight, bias, self.conv, groups), self.has_act)
 
-    def rows(self, rows: slice, groups: int | None = None) -> Convolution:
+    def rows(self, rows: slice | Tensor, groups: int | None = None) -> Convolution:
         bias = self.conv.bias
         return self.with_weights(self.conv.weight[rows], None if bias is None else bias[rows], groups)
 

@@ -96,7 +96,7 @@ class TwoScaleEntry(Entry):
         y: Tensor = self.act(self.fine(x[-1]) + upsample(self.coarse(side_by_side(x[:-1]))))
         return y
 
-    def rows(self, rows: slice) -> TwoScaleEntry:
+    def rows(self, rows: slice | Tensor) -> TwoScaleEntry:
         bias = self.fine.bias
         fine = convolution(self.fine.weight[rows], None if bias is None else bias[rows], self.fine)
         return TwoScaleEntry(convolution(self.coarse.weight[rows], None, self.coarse), fine, self.has_act)

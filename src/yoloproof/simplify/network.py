@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from yoloproof.network.attention import A2C2f, AAttn, ABlock
+from yoloproof.network.attention import A2C2f, AAttn, AAttnV1, ABlock
 from yoloproof.network.blocks import C3, Block, Bottleneck, C2f, Conv, DSBottleneck, DSConv
 from yoloproof.network.head import Detect
 from yoloproof.network.hypergraph import C3AH, DownsampleConv, FullPAD_Tunnel, HyperACE
 from yoloproof.network.wiring import IMAGES, Concat, Network, Upsample, checked_images
-from yoloproof.simplify.attention import AreaAttention, AttentionCore
+from yoloproof.simplify.attention import AreaAttention, AttentionCore, HeadwiseAttention
 from yoloproof.simplify.blocks import (
     AttentionBlock,
     AttentionStages,
@@ -125,8 +125,10 @@ def _convolution(conv: Conv | DSConv) -> Convolution | SeparableConvolution:
     return SeparableConvolution(copy.deepcopy(conv.dw), copy.deepcopy(conv.pw), copy.deepcopy(conv.bn))
 
 
-def _attention(block: AAttn) -> AreaAttention:
+def _attention(block: AAttn) -> AreaAttention | HeadwiseAttention:
     core = AttentionCore(block.heads, block.area, block.attention, block.scale)
+    if isinstance(block, AAttnV1):
+        return HeadwiseAttention(core, _conv(block.qkv), _conv(block.pe), _conv(block.proj))
     return AreaAttention(core, _conv(block.qk), _conv(block.v), _conv(block.pe), _conv(block.proj))
 
 

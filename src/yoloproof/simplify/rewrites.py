@@ -16,7 +16,15 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
 from yoloproof.network.hypergraph import AdaHGComputation, FullPAD_Tunnel
 from yoloproof.network.wiring import IMAGES, Concat, Network, Upsample
-from yoloproof.simplify.attention import ApartAttention, AreaAttention, AttentionCore, MergedAttention, apart, merged
+from yoloproof.simplify.attention import (
+    ApartAttention,
+    AreaAttention,
+    AttentionCore,
+    HeadwiseAttention,
+    MergedAttention,
+    apart,
+    merged,
+)
 from yoloproof.simplify.blocks import (
     AttentionStages,
     Convolution,
@@ -88,19 +96,27 @@ def densify_groups(block: nn.Module) -> nn.Module:
 
 def scale_queries(block: nn.Module) -> nn.Module:
     """s·(q·kᵀ) = (s·q)·kᵀ: the attention's scale goes into the weights and bias of q."""
-    if not isinstance(block, AreaAttention):
-        return block
-    c, conv = block.v.conv.out_channels, block.qk.conv
-    assert conv.bias is not None
-    scale = torch.ones(2 * c)
-    scale[:c] = block.core.scale
-    qk = block.qk.with_weights(conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale)
-    return AreaAttention(replace(block.core, scale=1.0), qk, block.v, block.pe, block.proj)
+    match block:
+        case AreaAttention(core=core):
+            qk = _scaled(block.qk, slice(block.v.conv.out_channels), core.scale)
+            return AreaAttention(replace(core, scale=1.0), qk, block.v, block.pe, block.proj)
+        case HeadwiseAttention(core=core):
+            qkv = _scaled(block.qkv, block.channels(0), core.scale)
+            return HeadwiseAttention(replace(core, scale=1.0), qkv, block.pe, block.proj)
+    return block
+
+
+def _scaled(block: Convolution, rows: slice | Tensor, factor: float) -> Convolution:
+    """The convolution with these output channels multiplied by `factor`."""
+    assert block.conv.bias is not None
+    scale = torch.ones(block.conv.out_channels)
+    scale[rows] = factor
+    return block.with_weights(block.conv.weight * scale.view(-1, 1, 1, 1), block.conv.bias * scale)
 
 
 def merge_attention(block: nn.Module) -> nn.Module:
-    """[Wqk; Wv]·x = (Wqk·x, Wv·x): q, k and v from one convolution."""
-    return merged(block) if isinstance(block, AreaAttention) else block
+    """[Wqk; Wv]·x = (Wqk·x, Wv·x): q, k and v from one convolution; P·(W·x) = (P·W)·x where it held them head by head."""
+    return merged(block) if isinstance(block, AreaAttention | HeadwiseAttention) else block
 
 
 def commute_upsampling(layers: Layers) -> Layers:
@@ -193,6 +209,8 @@ def bound_scores(block: nn.Module) -> nn.Module:
             return AreaAttention(bound(block.core), block.qk, block.v, block.pe, block.proj)
         case MergedAttention():
             return MergedAttention(bound(block.core), block.qkv, block.pe, block.proj)
+        case HeadwiseAttention():
+            return HeadwiseAttention(bound(block.core), block.qkv, block.pe, block.proj)
         case ApartAttention():
             return ApartAttention(bound(block.core), block.q, block.k, block.v, block.pe, block.proj)
         case EdgeFirst():
@@ -207,7 +225,7 @@ def merge_entries(block: nn.Module) -> nn.Module:
 
 def split_attention(block: nn.Module) -> nn.Module:
     """(Wqk·x)[:c] = Wqk[:c]·x: q, k and v from a convolution each, where cutting a tensor costs more than a call."""
-    return apart(block) if isinstance(block, AreaAttention) else block
+    return apart(block) if isinstance(block, AreaAttention | HeadwiseAttention) else block
 
 
 def split_entries(block: nn.Module) -> nn.Module:

@@ -18,15 +18,15 @@ from torch import Tensor
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.names import Attention
+from yoloproof.network.blocks import NORM_EPS
 from yoloproof.network.variants import FAMILIES, VARIANTS, Variant
+from yoloproof.network.weights.neighbours import architecture_from_tensors, refusal
 from yoloproof.network.weights.unpickle import Inert, checkpoint_from_pt, named_tensors
 from yoloproof.network.wiring import Network
 
-# The published tensors that tell what a checkpoint is: the first convolution, an area attention (and how the older
-# YOLOv12 spelled it), the stages of the first layer of attentions, and a level's class output in the head.
+# The published tensors that tell a checkpoint's scale: the first convolution, the stages of the first layer of
+# attentions, and a level's class output in the head.
 STEM = "model.0.conv.weight"
-ATTENTION = "model.6.m.0.0.attn.qk.conv.weight"
-OLDER_ATTENTION = ".attn.qkv."
 STAGE = re.compile(r"model\.6\.m\.([^.]+)\..+")
 CLASSES = re.compile(r"model\.([0-9]{1,3})\.cv3\.0\.2\.weight")
 FORMAT = "yoloproof.weights.1"
@@ -137,6 +137,7 @@ def network_from_checkpoint(checkpoint: Checkpoint, attention: str = Attention.F
     variant, classes = variant_from_tensors(tensors, source)
     network = Network(variant, classes, attention, names=checkpoint.names, source=source, sha256=checkpoint.sha256)
     expected = network.state_dict()
+    tensors = _with_norms(tensors, expected)
     difference = _difference(tensors, expected)
     if difference:
         raise YoloproofError(f"{source}: looks like {variant.name} but {difference}")
@@ -161,28 +162,43 @@ def _without_wrapper(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Variant, int]:
     """Family, scale and class count as the tensors' names and shapes tell them; the file's name plays no part."""
-    if any(OLDER_ATTENTION in name for name in tensors):
-        raise YoloproofError(
-            f"{source}: the older YOLOv12 (v1.0, or the ultralytics package's yolo12*.pt: one qkv convolution, 7x7 pe);"
-            " this project runs the current 'turbo' weights, from sunsmarterjie/yolov12 release 'turbo'"
-        )
+    if (why := refusal(tensors)) is not None:
+        raise YoloproofError(f"{source}: {why}")
+    found = architecture_from_tensors(tensors)
+    assert found is not None
     outputs = {int(m[1]): tensor for name, tensor in tensors.items() if (m := CLASSES.fullmatch(name))}
     stem = tensors.get(STEM)
-    if stem is None or not outputs or ATTENTION not in tensors:
-        example = next(iter(tensors))
-        raise YoloproofError(f"{source}: not a YOLOv13 or YOLOv12 detector (its tensors are like '{example}')")
+    if stem is None or not outputs:
+        raise YoloproofError(f"{source}: {found.name} without its first convolution or its class outputs; fetch it again")
     head = max(outputs)
     if stem.ndim != 4 or outputs[head].ndim != 4:
         raise YoloproofError(f"{source}: first convolution or class output has the wrong rank for a YOLO")
     stages = len({m[1] for name in tensors if (m := STAGE.fullmatch(name))})
     for variant in VARIANTS.values():
-        told = FAMILIES[variant.family].head, variant.channels(64), variant.repeats(4)
-        if told == (head, stem.shape[0], stages):
+        told = variant.family, FAMILIES[variant.family].head, variant.channels(64), variant.repeats(4)
+        if told == (found.family, head, stem.shape[0], stages):
             return variant, int(outputs[head].shape[0])
     raise YoloproofError(
-        f"{source}: no known scale has {stem.shape[0]} channels after the stem, {stages} attention stages and its head at"
+        f"{source}: {found.name}, but no known scale has {stem.shape[0]} channels after the stem, {stages} attention stages and its head at"
         f" layer {head}; known: {', '.join(VARIANTS)}"
     )
+
+
+def _with_norms(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors with a norm for every convolution that has a bias in its place (a fused module): (Wx - 0)/√1 + bias."""
+    tensors = dict(given)
+    for name in expected:
+        norm = name.removesuffix(".running_var")
+        convolutions = (f"{norm.removesuffix('.bn')}.{conv}.bias" for conv in ("conv", "pw"))
+        bias = next((one for one in convolutions if one in tensors), None)
+        if norm == name or name in given or bias is None:
+            continue
+        shift = tensors.pop(bias)
+        tensors |= {
+            f"{norm}.weight": torch.ones(shift.shape), f"{norm}.bias": shift, f"{norm}.running_mean": torch.zeros(shift.shape),
+            name: torch.full(shift.shape, 1 - NORM_EPS), f"{norm}.num_batches_tracked": torch.tensor(0),
+        }  # fmt: skip
+    return tensors
 
 
 def _difference(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

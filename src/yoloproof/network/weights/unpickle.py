@@ -35,7 +35,7 @@ STORAGE_TYPES = {
 }
 # Names that a network's parts or a training run's records need (best fitness is a NumPy number, settings hold paths);
 # whatever they are, class or function, each becomes a stand-in without behaviour.
-INERT_PREFIXES = ("ultralytics.", "torch.nn.", "torch.optim.")
+INERT_PREFIXES = ("ultralytics.", "models.", "utils.", "torch.nn.", "torch.optim.", "torch.amp.")
 INERT_NAMES = {
     *(
         (module, f"{kind}Path")
@@ -102,6 +102,7 @@ def checkpoint_from_pt(path: Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_kind(path, archive.namelist())
             pickles = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise YoloproofError(f"{path}: a zip file, but not a PyTorch checkpoint (no data.pkl in it)")
@@ -119,6 +120,19 @@ def checkpoint_from_pt(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged pickle or zip member makes its readers raise anything
         raise YoloproofError(f"{path}: damaged checkpoint ({type(error).__name__}: {error}); fetch it again") from None
+
+
+def _check_kind(path: Path, names: list[str]) -> None:
+    """Refuse programs, which PyTorch writes as zips too. Raises YoloproofError."""
+    inside = {name.partition("/")[2] for name in names}
+    kind = "TorchScript" if "constants.pkl" in inside or any(n.startswith("code/") for n in inside) else None
+    if kind is None and "archive_format" in inside:
+        kind = "torch.export"
+    if kind is not None:
+        raise YoloproofError(
+            f"{path}: a {kind} program, not a checkpoint: it holds fixed operations instead of a network's weights; name the"
+            " .pt file that it was exported from, or that file's ONNX export"
+        )
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -151,6 +165,8 @@ class _Unpickler(pickle.Unpickler):
         module = {"__builtin__": "builtins"}.get(module, module)
         if (module, name) in PLAIN:
             return PLAIN[module, name]
+        if (module, name) == ("builtins", "getattr"):
+            return self._bound_method
         if (module, name) == ("collections", "defaultdict"):
             return lambda *_: {}
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -183,6 +199,14 @@ class _Unpickler(pickle.Unpickler):
                 )
             self.storages[key] = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
         return self.storages[key]
+
+    def _bound_method(self, module: object, name: object) -> Inert:
+        """Where fusing put a method in the place of another (`forward = forward_fuse`): a stand-in for it."""
+        if not isinstance(module, Inert) or not isinstance(name, str):
+            raise YoloproofError(
+                f"{self.path}: refused, nothing was run: its pickle calls builtins.getattr on what is no module"
+            )
+        return Inert(name)
 
     @staticmethod
     def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
