@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from native_engines import engine
 
+from native_engines import engine
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import read_native, write_native
 

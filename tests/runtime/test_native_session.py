@@ -10,9 +10,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from cuda_stand_in import CudaStandIn
 from native_engines import engine, images, network
-
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import NativeEngine, write_native
 from yoloproof.files.plan import all_operations, chosen_launches

@@ -95,7 +95,7 @@ def check_covers(plan: Plan, weights: Weights, attentions: int) -> None:
             for buffer in launches[-1].writes:
                 if buffer != plan.output and buffer not in all_read:
                     raise YoloproofError(f"plan: nothing reads the result of {operation.name}")
-        tactics = [all_launches([step for step in tactic]) for tactic in operation.tactics]
+        tactics = [all_launches(tactic) for tactic in operation.tactics]
         kinds = [[plan.kernels[launch.kernel] for launch in tactic] for tactic in tactics]
         found += _attentions(kinds, operation.name)
         read = [

@@ -6,7 +6,7 @@ The CUDA graph is built from the plan's data dependencies, so that branches that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -152,15 +152,18 @@ class NativeSession(Session):
 
     def load(self, images: NDArray[np.float32]) -> None:
         check_images(images, self.inputs[0])
+        self._gpu.take_thread()
         pixels = np.empty((images.shape[0], *images.shape[2:], 3), np.float16)
         pixels[...] = images.transpose(0, 2, 3, 1)
         self._gpu.upload(pixels, self._address(self._engine.plan.input))
 
     def execute(self) -> float | None:
+        self._gpu.take_thread()
         return self._gpu.timed(self._graph)
 
     def fetch(self) -> Outputs:
         outputs = np.empty(self._engine.plan.outputs, np.float32)
+        self._gpu.take_thread()
         self._gpu.download(self._address(self._engine.plan.output), outputs)
         return (outputs,)
 
@@ -168,6 +171,7 @@ class NativeSession(Session):
         return self._arena + self._engine.plan.buffers[buffer].offset
 
     def close(self) -> None:
+        self._gpu.take_thread()
         self._gpu.forget(self._graph)
         self._gpu.close()
 

@@ -27,7 +27,7 @@ from yoloproof.files.plan import (
     WeightPointer,
 )
 from yoloproof.kernels import gpu_network
-from yoloproof.kernels.choosing import AreaAttention, Choosing, FusedConv, Separable
+from yoloproof.kernels.choosing import AreaAttention, Choosing, FusedConv
 from yoloproof.kernels.launch import RECORDER
 from yoloproof.network.blocks import Conv
 from yoloproof.network.wiring import Network
@@ -152,7 +152,7 @@ def plan_from_network(network: Network, batch: int, imgsz: tuple[int, int]) -> R
     Raises YoloproofError where anything but our kernels would touch data.
     """
     ours = gpu_network(_without_groups(network), overlap=False, early_start=False).half()
-    values = {name: value for name, value in (*ours.named_parameters(), *ours.named_buffers())}
+    values = dict((*ours.named_parameters(), *ours.named_buffers()))
     meta = copy.deepcopy(ours).to("meta")
     images = torch.empty((batch, *imgsz, 3), dtype=torch.float16, device="meta").permute(0, 3, 1, 2)
     recording = _Recording({module: path for path, module in meta.named_modules()})

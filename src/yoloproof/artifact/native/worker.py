@@ -103,7 +103,8 @@ def _inspected(cubin: bytes) -> tuple[int, int, int]:
     """Registers a thread, spilled bytes a thread, and tensor-core instructions, by the cuobjdump that Triton brings."""
     import triton
 
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    brought = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    tool = brought if brought.exists() else "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
