@@ -1,4 +1,4 @@
-"""The tables of docs/engines.md: T4 engines of all nine variants, and of yolov13n from every spelling of its attention.
+"""The table of docs/export.md: T4 engines of all nine variants, and of yolov13n from every spelling of its attention.
 
 Needs no GPU: `pip install 'yoloproof[gpu]'`, then `python benchmarks/engines.py`. The weights are random and seeded:
 what becomes of a graph does not depend on them. Seconds are of this machine and one build each.

@@ -160,21 +160,20 @@ class PyTorch:
 def network_of(weights: Path, kind: str) -> Any:
     import torch
 
-    from yoloproof.kernels import gpu_network
+    from yoloproof.artifact.gpu_network import compile_kernels, network_with_kernels
+    from yoloproof.names import Attention
     from yoloproof.network import load_network
     from yoloproof.simplify.rewrites import simplify
 
-    name = kind if kind in ("published", "stripped") else "fused"
-    network = load_network(str(weights), name)
-    network = simplify(network, ("norms",)) if name != "fused" else simplify(network)
+    attention = Attention(kind) if kind in ("published", "stripped") else Attention.FUSED
+    network = load_network(str(weights), attention)
+    simplified = simplify(network, ("norms",)) if attention is not Attention.FUSED else simplify(network)
     if kind == "kernels":
-        from yoloproof.kernels.compiling import compile_ahead
-        from yoloproof.kernels.launch import compilations
-
-        network = gpu_network(network)
-        compile_ahead(compilations(network, (1, 3, 640, 640)))
-    network = network.to("cuda", torch.float16).to(memory_format=torch.channels_last)
-    return torch.compile(network, dynamic=False) if kind == "compiled" else network
+        ours = network_with_kernels(simplified)
+        compile_kernels(ours, 1, (640, 640))
+        return ours.to("cuda", torch.float16).to(memory_format=torch.channels_last)
+    placed = simplified.to("cuda", torch.float16).to(memory_format=torch.channels_last)
+    return torch.compile(placed, dynamic=False) if kind == "compiled" else placed
 
 
 def stream_of(multiprocessors: int | None) -> tuple[Any, Any]:

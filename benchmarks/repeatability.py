@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,15 @@ from numpy.typing import NDArray
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.files.new import write_new
-from yoloproof.measurement import PROTOCOLS, Measurement, Subject, measure, quick
-from yoloproof.measurement.statistics import ratio_of
-from yoloproof.results.compare import compare_results, compare_rows
+from yoloproof.intervals import process_medians, side_by_side, unpaired_ratio
+from yoloproof.names import Runtime
+from yoloproof.records import RunWarning
+from yoloproof.results.compare import RUN_TO_RUN, level_doubts
+from yoloproof.results.schema import plain
 from yoloproof.runtime import SessionSpec
+
+if TYPE_CHECKING:
+    from yoloproof.measurement import Benchmark
 
 BLOCK = re.compile(r"<!-- repeatability (?P<files>[^>]+) -->\n.*?(<!-- /repeatability -->)", re.DOTALL)
 NAIVE = """
@@ -65,43 +70,51 @@ def naive_s(model: Path, images: Path, threads: int) -> float:
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def ours(model: Path, images: NDArray[np.float32], arguments: argparse.Namespace, copies: int) -> list[Measurement]:
-    spec = SessionSpec("onnxruntime", model, threads=arguments.threads)
+def ours(model: Path, images: NDArray[np.float32], arguments: argparse.Namespace, copies: int) -> Benchmark:
+    """`copies` of the file side by side in one run."""
+    from yoloproof.measurement import PROTOCOLS, Subject, benchmark, in_seconds
+
+    spec = SessionSpec(Runtime.ONNXRUNTIME, model, threads=arguments.threads)
     size = (images.shape[2], images.shape[3])
     subjects = [Subject(f"{model.stem} {copy}", spec, imgsz=size) for copy in range(copies)]
-    protocol = quick(PROTOCOLS["latency"]) if arguments.quick else PROTOCOLS["latency"]
+    protocol = in_seconds(PROTOCOLS["latency"]) if arguments.quick else PROTOCOLS["latency"]
     with bench_lock():
-        return measure(subjects, protocol, images)
-
-
-def as_result(*entries: Mapping[str, Any]) -> dict[str, Any]:
-    """As much of a result file as `compare` looks at. A file is itself: nothing is left to prove."""
-    same = {"model": {"name": "itself"}, "artifact": {}, "runtime": {}, "proof": {"passed": True}}
-    return {"machine": {}, "protocol": {}, "entries": [{**same, **entry} for entry in entries]}
+        return benchmark(subjects, protocol, images)
 
 
 def verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What `compare` says of two runs."""
-    before, after = (
-        as_result({"processes": [{"samples_s": [m]} for m in run["process_medians_s"]], "warnings": run["warnings"]})
-        for run in (before, after)
-    )
-    return compare_results(before, after, ratio_of)[0].verdict
+    """What `compare` says of two runs of one file."""
+    warnings = [RunWarning(**warning) for run in (before, after) for warning in run["warnings"]]
+    ratio = unpaired_ratio(after["process_medians_s"], before["process_medians_s"])
+    return ratio.widened(max([RUN_TO_RUN, *level_doubts(warnings).values()])).verdict
 
 
 def one_run(model: Path, images: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """The naive loop, then ours: what goes into the file, and the machine."""
     naive = naive_s(model, images, arguments.threads)
-    (taken,) = ours(model, np.load(images), arguments, 1)
+    run = ours(model, np.load(images), arguments, 1)
+    (taken,) = run.measurements
     assert taken.summary is not None, taken.error
     cpu = [process.cpu for process in taken.processes]
     kept = {
         "naive_s": naive,
-        **{key: taken.summary[key] for key in ("median_s", "interval_s", "process_medians_s")},
-        "others_cores": sum(part["others_s"] for part in cpu) / sum(part["wall_s"] for part in cpu),
-        "warnings": [warning.as_dict() for warning in (*taken.warnings, *taken.run.warnings)],
+        "median_s": taken.summary.median_s,
+        "interval_s": plain(taken.summary.interval_s),
+        "process_medians_s": list(taken.summary.process_medians_s),
+        "others_cores": sum(part.others_s for part in cpu) / sum(part.wall_s for part in cpu),
+        "warnings": plain((*taken.warnings, *run.warnings)),
     }
-    return kept, {key: taken.run.machine[key] for key in ("cpu", "os", "libraries")}
+    machine = plain(run.machine)
+    return kept, {key: machine[key] for key in ("cpu", "os", "libraries")}
+
+
+def one_pair(model: Path, images: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The file beside itself in one run, as `compare` holds the two against each other."""
+    taken = ours(model, np.load(images), arguments, 2).measurements
+    ratio = side_by_side(*(process_medians(one.processes) for one in taken))
+    assert ratio is not None, [one.error for one in taken]
+    interval = None if ratio.interval is None else [ratio.interval.low, ratio.interval.high]
+    return {"ratio": ratio.value, "interval": interval, "verdict": ratio.verdict}
 
 
 def measured(arguments: argparse.Namespace, images: Path, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -121,9 +134,7 @@ def measured(arguments: argparse.Namespace, images: Path, keep: Callable[[dict[s
         keep(document)
     longest *= 2
     while len(document["pairs"]) < arguments.pairs and time_is_left():
-        taken = ours(arguments.model, np.load(images), arguments, 2)
-        result = as_result(*(measurement.as_entry() for measurement in taken))
-        document["pairs"].append(compare_rows(result, ratio_of)[0].as_dict())
+        document["pairs"].append(one_pair(arguments.model, images, arguments))
         keep(document)
     return document
 

@@ -4,17 +4,20 @@
     python benchmarks/turing.py --run FOLDER         # a GPU and CuPy: the driver compiles the PTX; compared with PyTorch
 
 `--compile` writes one PTX a kernel and kernels.json: registers, spilled bytes, shared memory, tensor-core instructions.
-One tile of each way and every function of the GPU form are taken, at the shapes of `cases`.
+One tile of each kind and every other kernel are taken, at the shapes of `cases`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,15 +26,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.kernels import choosing, functions, kernels, token_kernels
-from yoloproof.kernels.choosing import AreaAttention, Depthwise, FusedConv, Separable
-from yoloproof.kernels.functions import decoded, gated_sum, hypergraph, pooled
+from yoloproof.artifact.gpu_blocks import hypergraph_weights
+from yoloproof.kernels import attention, conv, decode, depthwise, gated_sum, hypergraph, pool, separable
+from yoloproof.kernels.attention import FusedAreaAttention
+from yoloproof.kernels.autotune import LIBRARY, Autotuner
+from yoloproof.kernels.conv import DenseConv
+from yoloproof.kernels.depthwise import DepthwiseConv
 from yoloproof.kernels.launch import Compilation, Options, compilation, recorded
+from yoloproof.kernels.separable import SeparableConv
 from yoloproof.network import load_network
-from yoloproof.simplify.modules import BranchPair, MergedAttention
+from yoloproof.simplify.attention import MergedAttention, attended
+from yoloproof.simplify.modules import BranchPair
 from yoloproof.simplify.rewrites import simplify
 
 OPTIONS = Options(overlap=False)
+TUNER = Autotuner()  # every case names its configuration
+LAUNCHERS = (attention, conv, decode, depthwise, gated_sum, hypergraph, pool, separable)
 
 
 def cases(device: str) -> Iterator[tuple[str, Callable[[], Tensor], Callable[[], Tensor] | None]]:
@@ -45,37 +55,45 @@ def cases(device: str) -> Iterator[tuple[str, Callable[[], Tensor], Callable[[],
         return module.to(device).half().float()
 
     x, add = image(1, 64, 40, 40), image(1, 64, 40, 40)
-    conv = rounded(nn.Conv2d(64, 64, 3, 1, 1))
-    for way in range(1, len(choosing.DENSE_TILES) + 1):
-        dense = FusedConv(conv, True).half()
-        name = "convolution 3x3, tile {}x{}x{}".format(*choosing.DENSE_TILES[way - 1])
-        yield name, lambda d=dense, w=way: d.run(w, [x], add, False), lambda: F.silu(conv(x.float())) + add.float()
+    plain_conv = rounded(nn.Conv2d(64, 64, 3, 1, 1))
+    for tile in conv.CONFIGURATIONS:
+        dense = DenseConv(plain_conv, True, OPTIONS, TUNER).half()
+        name = f"convolution 3x3, tile {tile.rows}x{tile.columns}x{tile.depth}"
+        reference = lambda: F.silu(plain_conv(x.float())) + add.float()  # noqa: E731
+        yield name, lambda d=dense, t=tile: d.run(t, [x], add, False), reference
     dw, pw = rounded(nn.Conv2d(64, 64, 7, 1, 3, groups=64, bias=False)), rounded(nn.Conv2d(64, 64, 1))
     # a bias that a convolution lacks is made on the CPU
-    depthwise, separable = Depthwise(dw, False).to(device).half(), Separable(dw, pw).to(device).half()
-    yield "depthwise 7x7", lambda: depthwise.run(0, [x], None, False), lambda: dw(x.float())
-    yield "depthwise 7x7, rows side by side", lambda: depthwise.run(2, [x], None, False), lambda: dw(x.float())
-    yield "depthwise 7x7 and 1x1", lambda: separable.run(3, [x], None, False), lambda: F.silu(pw(dw(x.float())))
-    block = next(m for m in network.modules() if isinstance(m, MergedAttention))
-    attention, qkv = AreaAttention(block), image(1, 192, 40, 40)
-    for way in range(1, attention.ways()):
-        name = "area attention, {} queries × {} keys".format(*choosing.ATTENTION_TILES[way - 1])
-        reference = lambda: attention.run(0, [qkv.float()], None, False)  # noqa: E731
-        yield name, lambda w=way: attention.run(w, [qkv], None, False), reference
+    deep = DepthwiseConv(dw, False, OPTIONS, TUNER).to(device).half()
+    both = SeparableConv(dw, pw, OPTIONS, TUNER).to(device).half()
+    one_row, parallel = depthwise.CONFIGURATIONS[0], depthwise.CONFIGURATIONS[2]
+    yield "depthwise 7x7", lambda: deep.run(one_row, [x], None, False), lambda: dw(x.float())
+    yield "depthwise 7x7, rows side by side", lambda: deep.run(parallel, [x], None, False), lambda: dw(x.float())
+    tile = separable.CONFIGURATIONS[2]
+    yield "depthwise 7x7 and 1x1", lambda: both.run(tile, [x], None, False), lambda: F.silu(pw(dw(x.float())))
+    core, qkv = next(m for m in network.modules() if isinstance(m, MergedAttention)).core, image(1, 192, 40, 40)
+    area = FusedAreaAttention(core.heads, core.area, core.scale, partial(attended, core), OPTIONS, TUNER)
+    for keys in attention.CONFIGURATIONS:
+        name = f"area attention, {keys.queries} queries × {keys.keys} keys"
+        reference = lambda: area.run(LIBRARY, [qkv.float()], None, False)  # noqa: E731
+        yield name, lambda t=keys: area.run(t, [qkv], None, False), reference
     pair, y = next(m for m in network.modules() if isinstance(m, BranchPair)), image(1, 256, 40, 40)
     half = simplify(load_network("yolov13n", random_weights=True)).to(device).half()
-    graph = next(m for m in half.modules() if isinstance(m, BranchPair)).hgnn
+    weights = hypergraph_weights(next(m for m in half.modules() if isinstance(m, BranchPair)).hgnn)
 
     def plain() -> Tensor:
         tokens = y.float().reshape(1, 2, 128, 1600)[:, :, :64]
         return pair.hgnn(tokens).reshape(1, 128, 40, 40)
 
-    yield "hypergraph", lambda: hypergraph(graph, y, OPTIONS), plain
+    yield "hypergraph", lambda: hypergraph.hypergraph(weights, y, OPTIONS), plain
     gate = torch.tensor(0.3, device=device).half()
-    yield "gated sum", lambda: gated_sum(x, add, gate, OPTIONS), lambda: x.float() + gate.float() * add.float()
-    yield "pooling", lambda: pooled(x, OPTIONS), lambda: F.avg_pool2d(x.float(), 2)
+    yield (
+        "gated sum",
+        lambda: gated_sum.gated_sum(x, add, gate, OPTIONS),
+        lambda: x.float() + gate.float() * add.float(),
+    )
+    yield "pooling", lambda: pool.pooled(x, OPTIONS), lambda: F.avg_pool2d(x.float(), 2)
     boxes, scores = ([image(1, c, s, s) for s in (80, 40, 20)] for c in (64, 80))
-    yield "decoding", lambda: decoded(boxes, scores, 80, OPTIONS), None
+    yield "decoding", lambda: decode.decoded(boxes, scores, 80, OPTIONS), None
 
 
 def wanted() -> dict[str, list[Compilation]]:
@@ -118,7 +136,7 @@ def compiled_for_turing(one: Compilation) -> tuple[Any, list[int]]:
     from triton.backends.compiler import AttrsDescriptor, GPUTarget  # as Triton 3.2 has it
     from triton.compiler import ASTSource
 
-    kernel = getattr(kernels, one.kernel, None) or getattr(token_kernels, one.kernel)
+    kernel = getattr(importlib.import_module(one.module), one.kernel)
     constants = dict(one.constants)
     options = {key: constants.pop(key) for key in ("num_warps", "num_stages") if key in constants}
     signature, aligned, taken = {}, [], []
@@ -178,7 +196,9 @@ def run_all(folder: Path) -> None:
     for name, call, reference in cases("cuda"):
         with torch.inference_mode():
             direct = reference() if reference else call()  # decoding is held to our kernel as Triton compiles it here
-            with patch.object(choosing, "launch", from_ptx), patch.object(functions, "launch", from_ptx):
+            with contextlib.ExitStack() as patched:
+                for module in LAUNCHERS:
+                    patched.enter_context(patch.object(module, "launch", from_ptx))
                 given = call()
             torch.cuda.synchronize()
             worst = float((given.float() - direct.float()).abs().max() / direct.float().abs().max())

@@ -16,7 +16,9 @@ from yoloproof.demo import demo_checkpoint
 from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
-from yoloproof.models import open_model
+from yoloproof.names import Runtime
+from yoloproof.pipeline import opened
+from yoloproof.records import Case
 
 
 def main() -> None:
@@ -29,7 +31,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    with open_model(given.model, runtime=given.runtime, threads=given.threads) as model:
+    case = Case(given.model, Runtime(given.runtime), threads=given.threads)
+    with opened(case) as model:
         data = set_of_folder(given.data, list(model.names.values()))
         data = replace(data, files=data.files[: given.images], ids=data.ids[: given.images])
         ready = letterboxed(data.files[:8], model.imgsz)
@@ -46,7 +49,7 @@ def main() -> None:
             ratios.append(whole / bare)
             print(f"round {number + 1}: bare {bare:.2f} images/s, val {whole:.2f} images/s, ratio {ratios[-1]:.3f}")
         print(
-            f"{given.runtime}, {len(data.files)} images, AP {accuracy['AP']:.3f}: val at {statistics.median(ratios):.2f}"
+            f"{given.runtime}, {len(data.files)} images, AP {accuracy.AP or 0.0:.3f}: val at {statistics.median(ratios):.2f}"
             f" of the bare rate ({min(ratios):.2f}–{max(ratios):.2f}, {len(ratios)} rounds)"
         )
 

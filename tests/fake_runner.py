@@ -1,4 +1,8 @@
-"""A runner that measures nothing: it answers, hangs, dies or refuses, as the model's name says."""
+"""A runner that measures nothing: it answers, hangs, dies or refuses, as the name of the model's file says.
+
+`python fake_runner.py PLAN.toml …` is `yoloproof sweep` with this runner. A model's file holds the path of the file for its
+notes.
+"""
 
 from __future__ import annotations
 
@@ -7,80 +11,110 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from yoloproof.errors import YoloproofError
+from yoloproof.names import ArtifactFormat, Attention, Runtime, Weights
+from yoloproof.records import (
+    Artifact,
+    Case,
+    Check,
+    Cpu,
+    Entry,
+    Machine,
+    ModelFacts,
+    Process,
+    Protocol,
+    Result,
+    Run,
+    SessionFacts,
+    Summary,
+    Tool,
+    Verdict,
+)
+
+TOOL, CREATED, MEDIAN_S = Tool("yoloproof", "0"), "2026-11-23T00:00:00+00:00", 0.01
 
 
-def check(plan):
-    """Every plan will do."""
+def exported_case(case):
+    """One artifact for all runtimes but PyTorch, which needs none."""
+    return None if case.runtime is Runtime.PYTORCH else replace(case, runtime=Runtime.ONNXRUNTIME, device="cpu")
 
 
-def export_name(one, accelerator):
-    """One artifact for all runtimes but `raw`, which needs none."""
-    size = "x".join(map(str, one["imgsz"]))
-    return None if one["runtime"] == "raw" else f"{one['model']}|{one['attention']}|{one['precision']}|{size}"
-
-
-def export(argument, files, folder):
+def export(case, models, folder):
     """An artifact that says what it was made for; each export is noted, so that a test can count them."""
-    _note(argument, f"export {argument['name']}")
-    if argument["model"] == "export-refused":
+    name = Path(case.model).stem
+    _note(models[case.model], f"export {name} {case.attention}")
+    if name == "export-refused":
         raise YoloproofError("this checkpoint holds no detector")
-    path = folder / "model.onnx"
-    path.write_bytes(f"onnx of {argument['name']}".encode() * 1000)
-    return str(path)
+    path = folder / f"{name}-{case.attention}.onnx"
+    path.write_bytes(f"onnx of {name} {case.attention}".encode() * 1000)
+    return path
 
 
-def measure(argument, files, folder):
-    """A result of schema 1, after whatever the model's name asks for."""
-    model = argument["measurements"][0]["model"]
-    _note(argument, f"measure {argument['key']} {os.getpid()} {folder}")
-    first = sum(f"measure {argument['key']} " in line for line in _notes(argument)) == 1
-    if model == "hangs":
+def measure(cell, models, folder):
+    """A result, after whatever the model's name asks for."""
+    model = cell.cases[0].model
+    name, local = Path(model).stem, models[model]
+    notes = _note(local, f"measure {cell.key} {os.getpid()} {folder}")
+    first = sum(f"measure {cell.key} " in line for line in notes) == 1
+    if name == "hangs":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        _note(argument, f"grandchild {child.pid}")
+        _note(local, f"grandchild {child.pid}")
         time.sleep(600)
-    if model == "dies" or (model == "dies-once" and first):
+    if name == "dies" or (name == "dies-once" and first):
         os.kill(os.getpid(), signal.SIGKILL)
-    if model == "hungry":
+    if name == "hungry":
         raise MemoryError
-    if model == "refused":
+    if name == "refused":
         raise YoloproofError("no such model: refused")
-    if model == "crashes":
+    if name == "crashes":
         raise ZeroDivisionError("a bug")
-    if model.startswith("slow"):
-        time.sleep(float(argument["options"].get("slow_s", 600)) if first else 0)
-    return {
-        "schema": 1, "tool": {"name": "yoloproof", "version": "0"}, "created": "2026-11-23T00:00:00+00:00",
-        "command": ["fake"], "ballast": "x" * int(argument["options"].get("blob_mb", 0) * 1e6),
-        "quick": False, "partial": False,
-        "machine": {"cpu": {"name": f"made-up {argument['accelerator']}"}}, "protocol": {"name": argument["protocol"]},
-        "entries": [_entry(one, files) for one in argument["measurements"]], "warnings": [],
-    }  # fmt: skip
+    if name == "imports":
+        import psutil
+
+        _note(local, f"imported {psutil.__file__}")
+    if name.startswith("slow"):
+        time.sleep(600 if first else 0)
+    machine = Machine(cpu=Cpu(model=f"made-up {cell.accelerator}", niceness=os.getpriority(os.PRIO_PROCESS, 0)))
+    ballast = ("x" * 1_000_000,) if name.startswith("large") else ()
+    protocol = Protocol(name=cell.protocol, quick=cell.options.quick)
+    run = Run(tool=TOOL, created=CREATED, command=("fake", *ballast), protocol=protocol, machine=machine)
+    entries = tuple(_entry(case, local.read_text(), folder) for case in cell.cases)
+    return Result(tool=TOOL, created=CREATED, command=("fake",), runs=(run,), entries=entries)
 
 
-def _entry(one, files):
-    median_s = 0.01
-    return {
-        "model": {"name": one["model"], "family": "fake", "weights": "trained"},
-        "artifact": {key: one[key] for key in ("attention", "precision", "imgsz", "batch")} | {
-            "content": [path.read_text()[:60] for path in files.values()]
-        },
-        "runtime": {"name": one["runtime"], "niceness": os.getpriority(os.PRIO_PROCESS, 0)},
-        "proof": {"passed": one["attention"] != "stripped", "checks": []},
-        "processes": [{"samples_s": [median_s] * 10}],
-        "summary": {"median_s": median_s, "interval_s": [median_s, median_s], "p90_s": median_s, "fps": 100.0},
-        "warnings": [], "published": None, "accuracy": None,
-    }  # fmt: skip
+def _entry(case: Case, checkpoint: str, folder: Path) -> Entry:
+    found = {path.name: path.read_text()[:60] for path in folder.glob("*.onnx")}
+    summary = Summary(
+        median_s=MEDIAN_S, mean_s=MEDIAN_S, min_s=MEDIAN_S, fps=1 / MEDIAN_S, samples=10, processes=1,
+        process_medians_s=(MEDIAN_S,),
+    )  # fmt: skip
+    return Entry(
+        case=case, model=ModelFacts(name=Path(case.model).stem, weights=Weights.TRAINED),
+        artifact=Artifact(
+            format=ArtifactFormat.ONNX, precision=case.precision, attention=case.attention, imgsz=case.imgsz,
+            batch=case.batch, metadata={"artifacts": found, "checkpoint": checkpoint},
+        ),
+        runtime=SessionFacts(name=case.runtime),
+        proof=Verdict((Check("fake", case.attention is not Attention.STRIPPED, {}, ""),)),
+        processes=(Process(process=0, samples_s=(MEDIAN_S,) * 10),), summary=summary,
+    )  # fmt: skip
 
 
-def _notes(argument):
-    path = Path(argument["options"]["notes"])
-    return path.read_text().splitlines() if path.exists() else []
+def _note(checkpoint: Path, words: str) -> list[str]:
+    """Write down what is done, in the file that the checkpoint names; the notes so far."""
+    notes = Path(checkpoint.read_text())
+    with notes.open("a") as file:
+        file.write(words + "\n")
+    return notes.read_text().splitlines()
 
 
-def _note(argument, words):
-    if "notes" in argument["options"]:
-        with open(argument["options"]["notes"], "a") as notes:
-            notes.write(words + "\n")
+if __name__ == "__main__":
+    from yoloproof import cli
+    from yoloproof.sweep import dispatch
+
+    dispatch.RUNNER = "fake_runner"
+    sys.argv.insert(1, "sweep")
+    cli.main()

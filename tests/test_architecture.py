@@ -11,7 +11,7 @@ from sys import executable
 import yoloproof
 
 SOURCE = Path(yoloproof.__file__).parent
-BASE = {"errors", "names", "records", "files"}
+BASE = {"errors", "names", "intervals", "records", "files"}
 MAY_IMPORT = {
     "records": set(),
     "files": set(),
@@ -57,6 +57,7 @@ def test_imports_point_up_the_table() -> None:
 def test_the_files_below_all_import_errors_alone() -> None:
     for name in ("errors", "names"):
         assert not imported(SOURCE / f"{name}.py")
+    assert imported(SOURCE / "intervals.py") == {"records"}
 
 
 def test_every_folder_stands_in_the_table() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 import yoloproof.choosing as module
-from tiny_onnx import tiny_detector
 from yoloproof.choosing import default_precision, precision_for, runtimes_for
+
+from tiny_onnx import tiny_detector
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, write_identity

@@ -16,7 +16,7 @@ _FUNCTIONS = {
     "engine_from_onnx": "yoloproof.artifact.engine",
     "export_onnx": "yoloproof.artifact.onnx",
     "load_network": "yoloproof.network",
-    "measure": "yoloproof.measurement.benchmark:benchmark",
+    "measure": "yoloproof.measurement.benchmarking:benchmark",
     "open_session": "yoloproof.runtime",
     "opened": "yoloproof.pipeline",
     "profile": "yoloproof.pipeline",

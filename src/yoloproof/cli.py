@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
+from typing import Annotated
 
 import typer
 
+import yoloproof
 from yoloproof.commands.compare import compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
@@ -27,7 +31,6 @@ app = typer.Typer(
     name="yoloproof",
     help="Attention YOLOs: the fastest artifact that is provably the same detector, timed so that others get the number.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,6 +46,22 @@ app.command("compare")(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted), help="and exit")
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yoloproof {yoloproof.__version__}")
+        raise typer.Exit
+
+
 INTERRUPTED = 130
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -51,10 +70,10 @@ UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ 
 def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit status 2.
 
-    An ordinary kill (a CI's time limit, `docker stop`) is taken as a Ctrl-C, so that it too keeps what was measured.
-    CUDA counts its devices as NVML and nvidia-smi do, so that `cuda:1` is the same card to all.
+    An ordinary kill (a CI's time limit, `docker stop`) or a closed terminal is taken as a Ctrl-C, so that it too keeps what
+    was measured. CUDA counts its devices as NVML and nvidia-smi do, so that `cuda:1` is the same card to all.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts = _Interrupts()
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         status = app(standalone_mode=False)
@@ -64,9 +83,48 @@ def main() -> None:
         _fail(f"{error.format_message()} (see yoloproof --help)")  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception:
+        if not interrupts.count:  # a library may wrap a Ctrl-C in an error of its own
+            raise
+        status = INTERRUPTED
     if status == INTERRUPTED:  # as which typer, too, returns a Ctrl-C
         print("yoloproof: interrupted", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+class _Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once.
+
+    Python's own handlers wait for native code to return. The interpreter writes each signal's number to a pipe as it
+    comes, and a thread that reads the pipe counts them.
+    """
+
+    GRACE_S = 0.05  # two signals within so long are one: a terminal may send SIGINT and SIGHUP together
+
+    def __init__(self) -> None:
+        self.count = 0
+        if threading.current_thread() is not threading.main_thread():
+            return
+        signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        for number in signals:
+            signal.signal(number, signal.default_int_handler)
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._numbers = frozenset(signals)
+        threading.Thread(target=self._watch, name="interrupts", daemon=True).start()
+
+    def _watch(self) -> None:
+        last = float("-inf")
+        while received := os.read(self._reader, 1):
+            now = time.monotonic()
+            if received[0] not in self._numbers or now - last < self.GRACE_S:
+                continue
+            last = now
+            self.count += 1
+            if self.count > 1:
+                os.write(2, b"yoloproof: interrupted\n")
+                os._exit(INTERRUPTED)
 
 
 def _fail(message: str) -> None:

@@ -75,6 +75,13 @@ class ArtifactFormat(Name):
     TRITON = "triton"
 
 
+# Official models; `yoloproof.network.variants` holds a row for each.
+VARIANT_NAMES = (
+    *(f"yolov13{scale}" for scale in "nslx"),
+    *(f"yolov12{scale}" for scale in "nsmlx"),
+)
+
+
 class Weights(Name):
     """Where a model's weights come from; `foreign`: a file that was made elsewhere."""
 

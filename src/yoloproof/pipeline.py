@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 import yoloproof
 from yoloproof.artifact.build import build, network_for_session, published_network
 from yoloproof.artifact.stated import class_names, properties_of
@@ -24,8 +27,9 @@ from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement.benchmark import Benchmark, Measurement, Subject, benchmark
-from yoloproof.measurement.protocol import PROTOCOLS
+from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
+from yoloproof.measurement.protocol import protocol_from_name
+from yoloproof.measurement.subject import Subject
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
 from yoloproof.network import VARIANTS
 from yoloproof.network.flops import flops
@@ -103,7 +107,7 @@ def profile(
 
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
-    protocol = _protocol(protocol)
+    protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
     cases = [replace(case, batch=batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
@@ -152,7 +156,10 @@ def _verified(few: Sequence[Case], options: Options, references: References, pro
 
 def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
     """One case built, opened and verified, with its AP and its stages where they are asked for: all from one session."""
-    say: Progress = lambda what, share=None: progress(f"{case.label}: {what}", share)  # noqa: E731
+
+    def say(what: str, share: float | None = None) -> None:
+        progress(f"{case.label}: {what}", share)
+
     with opened(case, options.folder, say) as model:
         reference = references.of(case)
         images = _images(options, model.imgsz)
@@ -269,14 +276,6 @@ def _model(case: Case, artifact: Artifact, reference: Reference | None) -> Model
     )  # fmt: skip
 
 
-def _protocol(protocol: Protocol | str) -> Protocol:
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise YoloproofError(f"protocol '{protocol}' is none of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[protocol]
-
-
 def _checked(options: Options) -> Options:
     if options.data is not None and not options.data.is_dir():
         raise YoloproofError(f"{options.data}: no such folder; --data names one with images and their annotations")
@@ -287,5 +286,5 @@ def _files(options: Options) -> list[Path]:
     return list(options.images or demo_images())
 
 
-def _images(options: Options, imgsz: tuple[int, int]):
+def _images(options: Options, imgsz: tuple[int, int]) -> NDArray[np.float32]:
     return letterboxed(_files(options), imgsz)

@@ -75,6 +75,7 @@ class ProfileModels:
     def _cases(self) -> dict[str, list[Case]]:
         """What is timed, by the device it runs on: every model by ONNX Runtime, weights by TensorRT where it can be."""
         from yoloproof.files.engine import read_identity
+        from yoloproof.names import Precision, Runtime
         from yoloproof.records import Case
 
         onnx_device = self.device if self.device == "cpu" or _onnx_runs_on_gpu() else "cpu"

@@ -12,7 +12,7 @@ import pytest
 
 from tiny_onnx import tiny_detector
 from yoloproof.artifact.engine import engine_from_onnx
-from yoloproof.artifact.engine_audit import kernels_from_inspector, kernels_from_log, onnx_attentions
+from yoloproof.artifact.engine_audit import kernels_from_inspector, kernels_from_log
 from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.artifact.tensorrt import EngineOptions
 from yoloproof.errors import YoloproofError
@@ -170,34 +170,6 @@ def test_what_cannot_be_built_is_one_line(tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "unknown.onnx"))
     with pytest.raises(YoloproofError, match=r"cannot parse it: .*Nonsense"):
         engine_from_onnx(tmp_path / "unknown.onnx", path, T4)
-
-
-def test_attentions_of_a_graph_are_found_however_they_are_spelled(tmp_path: Path) -> None:
-    (fused,) = onnx_attentions(onnx.load(str(tiny_detector(tmp_path / "tiny.onnx"))))
-    assert (fused.path, fused.form) == (ATTENTION, "fused")
-    scale, cast = ("Mul", ["qk", "s"], ["x"]), ("Cast", ["w"], ["p"])
-    softmax, published = ("Softmax", ["x"], ["w"]), [
-        ("ReduceMax", ["x"], ["m"]),
-        ("Sub", ["x", "m"], ["d"]),
-        ("Exp", ["d"], ["e"]),
-        ("ReduceSum", ["e"], ["t"]),
-        ("Div", ["e", "t"], ["w"]),
-    ]  # fmt: skip
-    before, after = ("MatMul", ["q", "k"], ["qk"]), ("MatMul", ["p", "v"], ["y"])
-    for middle in ([softmax], published):
-        (found,) = onnx_attentions(graph([before, scale, *middle, cast, after]))
-        assert found.form == "spelled"
-        assert found.nodes[0] == "model.8.attn/MatMul_0"
-    # a softmax right of the product, as in the hypergraph, and one without products, as in the head, are none
-    assert onnx_attentions(graph([before, scale, softmax, cast, ("MatMul", ["v", "p"], ["y"])])) == ()
-    assert (
-        onnx_attentions(graph([("Conv", ["q", "k"], ["qk"]), scale, softmax, cast, ("Conv", ["p", "v"], ["y"])])) == ()
-    )
-
-
-def graph(nodes: list[tuple[str, list[str], list[str]]]) -> onnx.ModelProto:
-    made = [onnx.helper.make_node(kind, i, o, f"model.8.attn/{kind}_{n}") for n, (kind, i, o) in enumerate(nodes)]
-    return onnx.helper.make_model(onnx.helper.make_graph(made, "spelled", [], []))
 
 
 def test_kernels_are_read_from_the_builders_list_and_from_the_inspector() -> None:

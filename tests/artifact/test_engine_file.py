@@ -11,10 +11,11 @@ import pytest
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.files.engine import EngineIdentity, Machine, check_engine, read_identity, sidecar_path, write_identity
+from yoloproof.files.engine import EngineHost, EngineIdentity, check_engine, read_identity, sidecar_path, write_identity
+from yoloproof.names import Runtime
 
-T4 = Machine("tensorrt-rtx", "1.7.1.116", "7.5", "Tesla T4", "linux-x86_64")
-T4_TENSORRT = replace(T4, runtime="tensorrt", version="10.16.1.11")
+T4 = EngineHost(Runtime.TENSORRT_RTX, "1.7.1.116", "7.5", "Tesla T4", "linux-x86_64")
+T4_TENSORRT = replace(T4, runtime=Runtime.TENSORRT, version="10.16.1.11")
 
 
 def written(path: Path, **changes: object) -> EngineIdentity:
@@ -25,7 +26,7 @@ def written(path: Path, **changes: object) -> EngineIdentity:
         engine_bytes=path.stat().st_size,
         onnx_sha256="a" * 64,
         checkpoint_sha256="c" * 64,
-        runtime="tensorrt-rtx",
+        runtime=Runtime.TENSORRT_RTX,
         version="1.7.1.116",
         target="t4",
         compute_capabilities=("7.5",),
@@ -92,37 +93,42 @@ def test_an_engine_of_another_tool_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "machine", "words"),
+    ("changes", "host", "words"),
     [
         ({}, replace(T4, compute_capability="8.6", gpu="NVIDIA A10"), "not for NVIDIA A10 .* --target sm86"),
         ({}, replace(T4, compute_capability="9.0", gpu="NVIDIA H100"), "not for NVIDIA H100"),
         ({}, replace(T4, version="1.8.0.1"), "install 1.7.1.116"),
         ({}, T4_TENSORRT, "--runtime tensorrt-rtx"),
-        ({"runtime": "tensorrt"}, T4, "--runtime tensorrt$"),
+        ({"runtime": Runtime.TENSORRT}, T4, "--runtime tensorrt$"),
         (
-            {"runtime": "tensorrt", "version": "10.16.1.11", "platform": "windows-amd64", "gpu": "Tesla T4"},
+            {"runtime": Runtime.TENSORRT, "version": "10.16.1.11", "platform": "windows-amd64", "gpu": "Tesla T4"},
             T4_TENSORRT,
             "do not travel",
         ),
         (
-            {"runtime": "tensorrt", "version": "10.16.1.11", "gpu": "NVIDIA GeForce RTX 2080"},
+            {"runtime": Runtime.TENSORRT, "version": "10.16.1.11", "gpu": "NVIDIA GeForce RTX 2080"},
             T4_TENSORRT,
             "chosen on NVIDIA GeForce RTX 2080, not on Tesla T4",
         ),
         (
-            {"runtime": "tensorrt", "version": "11.0.0", "gpu": "Tesla T4", "options": {"version_compatible": True}},
+            {
+                "runtime": Runtime.TENSORRT,
+                "version": "11.0.0",
+                "gpu": "Tesla T4",
+                "options": {"version_compatible": True},
+            },
             T4_TENSORRT,
             "10.16.1.11 here cannot load",
         ),
     ],
 )
 def test_an_engine_for_another_machine_is_refused(
-    tmp_path: Path, changes: dict[str, object], machine: Machine, words: str
+    tmp_path: Path, changes: dict[str, object], host: EngineHost, words: str
 ) -> None:
     path = tmp_path / "n.engine"
     written(path, **changes)
     with pytest.raises(YoloproofError, match=words):
-        check_engine(path, machine)
+        check_engine(path, host)
 
 
 def test_a_stale_engine_is_refused(tmp_path: Path) -> None:
@@ -138,12 +144,12 @@ def test_a_stale_engine_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "machine"),
+    ("changes", "host"),
     [
         ({"platform": "windows-amd64"}, T4),  # TensorRT-RTX engines travel between Linux and Windows
         (
             {
-                "runtime": "tensorrt",
+                "runtime": Runtime.TENSORRT,
                 "version": "10.16.1.11",
                 "gpu": "RTX 2080",
                 "options": {"hardware_compatible": "same"},
@@ -151,16 +157,21 @@ def test_a_stale_engine_is_refused(tmp_path: Path) -> None:
             T4_TENSORRT,
         ),
         (
-            {"runtime": "tensorrt", "version": "10.16.1.11", "options": {"hardware_compatible": "ampere+"}},
+            {"runtime": Runtime.TENSORRT, "version": "10.16.1.11", "options": {"hardware_compatible": "ampere+"}},
             replace(T4_TENSORRT, compute_capability="8.9", gpu="NVIDIA L4"),
         ),
         (
-            {"runtime": "tensorrt", "version": "10.14.0", "gpu": "Tesla T4", "options": {"version_compatible": True}},
+            {
+                "runtime": Runtime.TENSORRT,
+                "version": "10.14.0",
+                "gpu": "Tesla T4",
+                "options": {"version_compatible": True},
+            },
             T4_TENSORRT,
         ),
     ],
 )
-def test_what_an_engine_may_be_loaded_on(tmp_path: Path, changes: dict[str, object], machine: Machine) -> None:
+def test_what_an_engine_may_be_loaded_on(tmp_path: Path, changes: dict[str, object], host: EngineHost) -> None:
     path = tmp_path / "n.engine"
     written(path, **changes)
-    assert check_engine(path, machine).engine_sha256 == sha256_of(path)
+    assert check_engine(path, host).engine_sha256 == sha256_of(path)

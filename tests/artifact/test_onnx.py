@@ -15,6 +15,7 @@ from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.proof.audit import graph_audit
+from yoloproof.proof.stated import stated_of
 from yoloproof.runtime import SessionSpec, open_session
 from yoloproof.simplify.choice import RUNTIME_REWRITES
 from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
@@ -88,7 +89,7 @@ def test_what_a_runtime_gets_passes_the_audit(tmp_path: Path, runtime: str, atte
     network = load_network(demo_checkpoint(), attention)
     more = ("bounds",) if attention == "explicit" else ()
     artifact = export_onnx(simplify(network, (*RUNTIME_REWRITES[runtime], *more)), tmp_path / "r.onnx", imgsz=(64, 96))
-    checks = graph_audit(onnx.load(tmp_path / "r.onnx"), network, artifact.metadata)
+    checks = graph_audit(onnx.load(tmp_path / "r.onnx"), network, stated_of(artifact.path))
     assert {c.name: c.passed for c in checks if not c.passed} == {}
     images = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
     np.testing.assert_allclose(outputs(tmp_path / "r.onnx", images), reference(network, images), atol=2e-3)
@@ -104,7 +105,7 @@ def test_an_attention_that_forgets_its_keys_fails_the_audit(network: Network, tm
     q, k = (next(n for n in model.graph.node if n.name.startswith(f"{block}.{part}.conv/")) for part in "qk")
     for node in model.graph.node:
         node.input[:] = [q.output[0] if name == k.output[0] else name for name in node.input]
-    failed = {c.name: c.detail for c in graph_audit(model, network, artifact.metadata) if not c.passed}
+    failed = {c.name: c.detail for c in graph_audit(model, network, stated_of(artifact.path)) if not c.passed}
     assert failed.keys() == {"weights", "attention"}
     assert block in failed["attention"]
 

@@ -1,5 +1,5 @@
-"""TensorRT 10 and 11, which cannot be installed here: the order and arguments of every call, on a stand-in library,
-and the names our code uses, against the published stubs."""
+"""TensorRT 10 and 11, which cannot be installed here: what a build asks of the library, on a stand-in, and the names our
+code uses, against the published stubs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from yoloproof.artifact.tensorrt import EngineOptions
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import network_name, read_identity
+from yoloproof.names import Runtime
 
 T4 = ("Tesla T4", "7.5")
 
@@ -36,19 +37,14 @@ def use(monkeypatch: pytest.MonkeyPatch, trt: tensorrt_stand_in.Library, gpu: tu
     monkeypatch.setattr(engine_module, "gpu_present", lambda *device: gpu)
 
 
-def test_a_plain_build_makes_these_calls(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_build(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strongly typed, without TF32, and detailed enough to be audited."""
     trt = tensorrt_stand_in.library("10.16.1.11")
     use(monkeypatch, trt)
-    built = engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(runtime="tensorrt"))
-    assert trt.calls == [
-        ("create_network", 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)),
-        ("parse_from_file",),
-        ("create_builder_config",),
-        ("set", "profiling_verbosity", "DETAILED"),
-        ("clear_flag", "TF32"),
-        ("build_serialized_network", network_name(sha256_of(onnx))),
-        ("deserialize_cuda_engine", b"a TensorRT plan", False),
-    ]
+    built = engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(Runtime.TENSORRT))
+    assert ("create_network", 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)) in trt.calls
+    assert ("clear_flag", "TF32") in trt.calls
+    assert ("build_serialized_network", network_name(sha256_of(onnx))) in trt.calls
     assert built.audit.fused == {"model.6.m.0.0.attn": "_gemm_mha_v2_myl0_4"}
     assert built.audit.activation_bytes == 4096
     assert built.audit.scratch_bytes is None  # unknown, for the stand-in did not say
@@ -58,8 +54,8 @@ def test_a_plain_build_makes_these_calls(onnx: Path, monkeypatch: pytest.MonkeyP
 def test_tensorrt_11_networks_are_strongly_typed_without_a_flag(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt = tensorrt_stand_in.library("11.4.0.106")
     use(monkeypatch, trt)
-    engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(runtime="tensorrt"))
-    assert trt.calls[0] == ("create_network", 0)
+    engine_from_onnx(onnx, onnx.with_suffix(".engine"), EngineOptions(Runtime.TENSORRT))
+    assert ("create_network", 0) in trt.calls
 
 
 def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +65,7 @@ def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.Monkey
     cache.write_bytes(b"times")
     shapes = ((1, 3, 32, 32), (2, 3, 32, 32), (4, 3, 32, 32))
     options = EngineOptions(
-        runtime="tensorrt",
+        Runtime.TENSORRT,
         shapes={"images": shapes},
         optimization_level=4,
         workspace_bytes=1 << 30,
@@ -79,9 +75,7 @@ def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.Monkey
     )
     seen: list[float] = []
     engine_from_onnx(onnx, onnx.with_suffix(".engine"), options, progress=lambda done, phase: seen.append(done))
-    assert trt.calls[3:-1] == [
-        ("set", "profiling_verbosity", "DETAILED"),
-        ("clear_flag", "TF32"),
+    assert {
         ("set", "builder_optimization_level", "int"),
         ("set_memory_pool_limit", "WORKSPACE", 1 << 30),
         ("set_shape", "images", *shapes),
@@ -90,15 +84,12 @@ def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.Monkey
         ("set", "hardware_compatibility_level", "AMPERE_PLUS"),
         ("create_timing_cache", b"times"),
         ("set_timing_cache", False),
-        ("set", "progress_monitor", "Monitor"),
-        ("build_serialized_network", network_name(sha256_of(onnx))),
-        ("deserialize_cuda_engine", b"a TensorRT plan", False),
-    ]
+    } <= set(trt.calls)
     assert cache.read_bytes() == b"times+timed"
     assert seen == sorted(seen)
     assert seen[-1] == 1
     identity = read_identity(onnx.with_suffix(".engine"))
-    assert identity.options["hardware_compatible"] == "ampere+"
+    assert (identity.hardware_compatible, identity.version_compatible, identity.largest_batch) == ("ampere+", True, 4)
     assert (identity.gpu, identity.compute_capabilities) == ("Tesla T4", ("7.5",))
 
 
@@ -106,9 +97,9 @@ def test_an_attention_that_the_engine_lost_is_an_error(onnx: Path, monkeypatch: 
     use(monkeypatch, tensorrt_stand_in.library("10.16.1.11", fused=False))
     path = onnx.with_suffix(".engine")
     with pytest.raises(YoloproofError, match=r"no fused kernel computes model\.6\.m\.0\.0\.attn"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT))
     assert not path.exists()
-    built = engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", require_fused=False))
+    built = engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT, require_fused=False))
     assert built.audit.unfused == ("model.6.m.0.0.attn",)
     assert built.identity.audit["faults"] == ["no fused kernel computes model.6.m.0.0.attn"]
 
@@ -118,30 +109,30 @@ def test_what_tensorrt_cannot_do_is_refused(onnx: Path, monkeypatch: pytest.Monk
     trt = tensorrt_stand_in.library("10.16.1.11")
     use(monkeypatch, trt, gpu=None)
     with pytest.raises(YoloproofError, match="no CUDA device"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT))
     with pytest.raises(YoloproofError, match="--runtime tensorrt-rtx"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", target="t4"))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT, target="t4"))
     use(monkeypatch, trt)
     with pytest.raises(YoloproofError, match="builds only for the GPU in the machine"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", target="sm86"))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT, target="sm86"))
     with pytest.raises(YoloproofError, match="knows ampere\\+ and same"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", hardware_compatible="all"))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT, hardware_compatible="all"))
     shapes = {"images": ((1, 3, 32, 32),) * 3}
     with pytest.raises(YoloproofError, match="no dynamic input"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", shapes=shapes))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT, shapes=shapes))
     cache = onnx.with_suffix(".timing")
     cache.write_bytes(b"other GPU")
     with pytest.raises(YoloproofError, match="another GPU"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt", timing_cache=cache))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT, timing_cache=cache))
     use(monkeypatch, tensorrt_stand_in.library("10.16.1.11", images=(-1, 3, 32, 32)))
     with pytest.raises(YoloproofError, match="is dynamic"):
-        engine_from_onnx(onnx, path, EngineOptions(runtime="tensorrt"))
+        engine_from_onnx(onnx, path, EngineOptions(Runtime.TENSORRT))
     assert not path.exists()
 
 
 def test_an_engine_is_used_again_only_where_it_is_the_one(onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, tensorrt_stand_in.library("10.16.1.11"))
-    path, options = onnx.with_suffix(".engine"), EngineOptions(runtime="tensorrt")
+    path, options = onnx.with_suffix(".engine"), EngineOptions(Runtime.TENSORRT)
     first = engine_for_machine(onnx, path, options)
     assert engine_for_machine(onnx, path, options) == first
     use(monkeypatch, tensorrt_stand_in.library("10.17.0.1"))
@@ -169,9 +160,9 @@ def test_what_is_tensorrts_alone_is_not_ignored_by_tensorrt_rtx(onnx: Path) -> N
 def test_a_missing_library_names_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(YoloproofError, match="yoloproof doctor"):
-        tensorrt.library("tensorrt")
+        tensorrt.library(Runtime.TENSORRT)
     with pytest.raises(YoloproofError, match="not by onnxruntime"):
-        tensorrt.library("onnxruntime")
+        tensorrt.library(Runtime.ONNXRUNTIME)
 
 
 def test_stubs_alone_are_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +170,7 @@ def test_stubs_alone_are_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(YoloproofError, match="without its libraries"):
-        tensorrt.library("tensorrt")
+        tensorrt.library(Runtime.TENSORRT)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
 
 

@@ -15,8 +15,10 @@ from yoloproof.artifact.triton import Serving, triton_repository
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, write_identity
+from yoloproof.names import Runtime
+from yoloproof.records import Check, Verdict
 
-PROVED = {"passed": True, "checks": [{"name": "outputs", "passed": True}]}
+VERIFIED = Verdict((Check("outputs", True, {"largest": 0.001}, "equal"),))
 
 
 def schema() -> Any:
@@ -40,12 +42,13 @@ def configuration(folder: Path) -> Any:
 
 def test_the_files_and_the_record(tmp_path: Path) -> None:
     artifact = tiny_detector(tmp_path / "yolov13n.onnx")
-    folder = triton_repository(artifact, tmp_path / "models", PROVED)
+    folder = triton_repository(artifact, tmp_path / "models", VERIFIED)
     assert folder == tmp_path / "models" / "yolov13n"
     assert (folder / "1" / "model.onnx").read_bytes() == artifact.read_bytes()
     record = json.loads((folder / "yoloproof.json").read_text())
     assert record["sha256"] == sha256_of(artifact)
-    assert record["proof"] == PROVED
+    check = {"name": "outputs", "passed": True, "figures": {"largest": 0.001}, "detail": "equal"}
+    assert record["proof"] == {"passed": True, "checks": [check]}
     text = (folder / "config.pbtxt").read_text()
     assert 'backend: "onnxruntime"' in text
     assert "dims: [1, 3, 32, 32]" in text
@@ -53,7 +56,7 @@ def test_the_files_and_the_record(tmp_path: Path) -> None:
 
 def test_a_fixed_batch_is_served_as_it_is(tmp_path: Path) -> None:
     artifact = tiny_detector(tmp_path / "tiny.onnx", "float16", batch=2)
-    folder = triton_repository(artifact, tmp_path, PROVED, name="fixed", serving=Serving(device="cpu", instances=2))
+    folder = triton_repository(artifact, tmp_path, VERIFIED, name="fixed", serving=Serving(device="cpu", instances=2))
     config, module = configuration(folder)
     assert config.name == "fixed"
     assert config.max_batch_size == 0
@@ -70,7 +73,7 @@ def test_a_fixed_batch_is_served_as_it_is(tmp_path: Path) -> None:
 def test_a_dynamic_batch_is_batched_and_warmed_at_both_ends(tmp_path: Path) -> None:
     artifact = tiny_detector(tmp_path / "tiny.onnx", batch="batch")
     serving = Serving(max_batch=16, queue_delay_s=0.002)
-    config, module = configuration(triton_repository(artifact, tmp_path / "models", PROVED, serving=serving))
+    config, module = configuration(triton_repository(artifact, tmp_path / "models", VERIFIED, serving=serving))
     assert config.max_batch_size == 16
     assert config.dynamic_batching.max_queue_delay_microseconds == 2000
     assert list(config.input[0].dims) == [3, 32, 32]
@@ -79,7 +82,7 @@ def test_a_dynamic_batch_is_batched_and_warmed_at_both_ends(tmp_path: Path) -> N
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 16]
 
 
-def engine(path: Path, runtime: str) -> Path:
+def engine(path: Path, runtime: Runtime) -> Path:
     path.write_bytes(b"a plan")
     shapes = {"images": [[1, 3, 640, 640], [4, 3, 640, 640], [8, 3, 640, 640]]}
     identity = EngineIdentity(
@@ -105,8 +108,8 @@ def engine(path: Path, runtime: str) -> Path:
 
 
 def test_an_engine_is_batched_within_its_profile(tmp_path: Path) -> None:
-    path = engine(tmp_path / "n.engine", "tensorrt")
-    folder = triton_repository(path, tmp_path / "models", PROVED, serving=Serving(max_batch=64))
+    path = engine(tmp_path / "n.engine", Runtime.TENSORRT)
+    folder = triton_repository(path, tmp_path / "models", VERIFIED, serving=Serving(max_batch=64))
     assert (folder / "1" / "model.plan").read_bytes() == b"a plan"
     config, _ = configuration(folder)
     assert config.backend == "tensorrt"
@@ -116,25 +119,25 @@ def test_an_engine_is_batched_within_its_profile(tmp_path: Path) -> None:
 def test_what_must_not_be_served_is_refused(tmp_path: Path) -> None:
     artifact = tiny_detector(tmp_path / "tiny.onnx")
     models = tmp_path / "models"
-    for proof in ({"passed": False}, {"passed": None}, {}):
-        with pytest.raises(YoloproofError, match="not proved"):
+    for proof in (Verdict(), *(Verdict((Check("outputs", passed, {}, ""),)) for passed in (False, None))):
+        with pytest.raises(YoloproofError, match="not verified"):
             triton_repository(artifact, models, proof)
     with pytest.raises(YoloproofError, match="no such file"):
-        triton_repository(tmp_path / "none.onnx", models, PROVED)
+        triton_repository(tmp_path / "none.onnx", models, VERIFIED)
     with pytest.raises(YoloproofError, match="cannot name"):
-        triton_repository(artifact, models, PROVED, name="a/b")
+        triton_repository(artifact, models, VERIFIED, name="a/b")
     for serving, words in ((Serving(device="tpu"), "gpu or cpu"), (Serving(instances=0), "at least 1")):
         with pytest.raises(YoloproofError, match=words):
-            triton_repository(artifact, models, PROVED, serving=serving)
+            triton_repository(artifact, models, VERIFIED, serving=serving)
     (tmp_path / "n.pt").write_bytes(b"weights")
     with pytest.raises(YoloproofError, match=r"\.onnx or a TensorRT \.engine"):
-        triton_repository(tmp_path / "n.pt", models, PROVED)
-    rtx = engine(tmp_path / "rtx.engine", "tensorrt-rtx")
+        triton_repository(tmp_path / "n.pt", models, VERIFIED)
+    rtx = engine(tmp_path / "rtx.engine", Runtime.TENSORRT_RTX)
     with pytest.raises(YoloproofError, match="not those of tensorrt-rtx"):
-        triton_repository(rtx, models, PROVED)
+        triton_repository(rtx, models, VERIFIED)
     with pytest.raises(YoloproofError, match="needs a GPU"):
-        triton_repository(rtx, models, PROVED, serving=Serving(device="cpu"))
+        triton_repository(rtx, models, VERIFIED, serving=Serving(device="cpu"))
     assert not models.exists()
-    triton_repository(artifact, models, PROVED)
+    triton_repository(artifact, models, VERIFIED)
     with pytest.raises(YoloproofError, match="exists"):
-        triton_repository(artifact, models, PROVED)
+        triton_repository(artifact, models, VERIFIED)

@@ -11,10 +11,11 @@ import pytest
 from made_results import made_entry, made_result
 from yoloproof import profiling
 from yoloproof.cli import main
+from yoloproof.records import Entry, Result
 from yoloproof.results.file import read_result
 
 
-def status_of(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], *words: str) -> int:
+def status_of(monkeypatch: pytest.MonkeyPatch, result: Result, *words: str) -> int:
     monkeypatch.setattr(profiling, "profile", lambda *_, **__: result)
     monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", *words])
     with pytest.raises(SystemExit) as end:
@@ -23,8 +24,8 @@ def status_of(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], *words: s
     return end.value.code
 
 
-def result(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {**made_result([{"error": None, **entry} for entry in entries]), "interrupted": False, **changes}
+def result(*entries: Entry, **changes: Any) -> Result:
+    return made_result(entries, **changes)
 
 
 def test_an_interrupted_run_is_kept_shown_and_no_success(
@@ -36,7 +37,7 @@ def test_an_interrupted_run_is_kept_shown_and_no_success(
     said = capsys.readouterr()
     assert "PARTIAL" in said.out
     assert said.err.strip() == "yoloproof: interrupted"
-    assert read_result(path)["partial"] is True
+    assert read_result(path).partial
 
 
 def test_a_name_taken_meanwhile_costs_neither_the_table_nor_the_samples(
@@ -51,7 +52,7 @@ def test_a_name_taken_meanwhile_costs_neither_the_table_nor_the_samples(
     assert "This result is kept in" in said.err
     assert path.read_text() == "theirs"
     (kept,) = tmp_path.glob("yoloproof-*.json")
-    assert read_result(kept)["entries"]
+    assert read_result(kept).entries
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,6 @@ def test_a_name_taken_meanwhile_costs_neither_the_table_nor_the_samples(
     ],
 )
 def test_not_proved_or_not_timed_is_one(
-    monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any], words: tuple[str, ...], status: int
+    monkeypatch: pytest.MonkeyPatch, entry: Entry, words: tuple[str, ...], status: int
 ) -> None:
     assert status_of(monkeypatch, result(entry), *words) == status

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
+from yoloproof.models import names_in, open_model
 
 from yoloproof.cli import app
 from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
-from yoloproof.models import names_in, open_model
 
 MODEL = str(demo_checkpoint())
 
@@ -79,7 +79,8 @@ def test_stages_add_up_behind_a_clock_that_counts(onnx_file: Path) -> None:
     ticks = iter(range(1000))
     with open_model(onnx_file, threads=1) as model:
         stages = end_to_end(model.session, demo_images()[:2], lambda: float(next(ticks)), model.imgsz)
-    assert stages == {"preprocess_s": [1, 1], "inference_s": [1, 1], "nms_s": [1, 1], "total_s": [3, 3]}
+    assert stages.samples == {"preprocess_s": (1, 1), "inference_s": (1, 1), "nms_s": (1, 1), "total_s": (3, 3)}
+    assert (stages.preprocess_s, stages.inference_s, stages.nms_s, stages.total_s) == (1, 1, 1, 3)
 
 
 def test_names_of_other_exporters() -> None:

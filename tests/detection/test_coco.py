@@ -16,6 +16,7 @@ from PIL import Image
 from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import CocoSet, categories_of, coco_set, evaluate, set_of_folder, yolo_set
 from yoloproof.errors import YoloproofError
+from yoloproof.records import Accuracy
 
 NAMES = ("cat", "dog", "traffic light")
 BOXES = {0: [(1, (10, 10, 40, 30)), (2, (50, 20, 20, 20))], 1: [(0, (5, 5, 60, 50))], 2: []}
@@ -59,36 +60,36 @@ def perfect() -> dict[int, NDArray[np.float32]]:
 
 def test_perfect_detections_have_ap_1(folder: Path) -> None:
     accuracy = evaluate(set_of_folder(folder, NAMES), perfect())
-    assert (accuracy.ap, accuracy.ap50, accuracy.ap75) == pytest.approx((1, 1, 1))
+    assert pytest.approx((1, 1, 1)) == (accuracy.AP, accuracy.AP50, accuracy.AP75)
     assert accuracy.per_class == pytest.approx(dict.fromkeys(NAMES, 1.0))
-    assert accuracy.small == pytest.approx(1)
-    assert accuracy.medium == pytest.approx(1)
-    assert accuracy.large is None  # no such box in the set
+    assert accuracy.APsmall == pytest.approx(1)
+    assert accuracy.APmedium == pytest.approx(1)
+    assert accuracy.APlarge is None  # no such box in the set
 
 
 def test_each_kind_of_error_costs_what_it_should(folder: Path) -> None:
     data = set_of_folder(folder, NAMES)
     missed = perfect() | {101: rows()}
-    assert evaluate(data, missed).ap == pytest.approx(2 / 3)
+    assert pytest.approx(2 / 3) == evaluate(data, missed).AP
     confused = perfect() | {101: rows((5, 5, 65, 55, 0.9, 1))}
     assert evaluate(data, confused).per_class["cat"] == pytest.approx(0)
     # IoU 50 / 60: right at 0.50 … 0.80, wrong at 0.85, 0.90, 0.95
     loose = perfect() | {101: rows((5, 5, 55, 55, 0.9, 0))}
     assert evaluate(data, loose).per_class["cat"] == pytest.approx(0.7)
-    assert evaluate(data, {i: rows() for i in perfect()}).ap == pytest.approx(0)
+    assert pytest.approx(0) == evaluate(data, {i: rows() for i in perfect()}).AP
 
 
 def test_yolo_folder_is_the_same_set(folder: Path) -> None:
     data = yolo_set(folder, NAMES)
     found = dict(zip(data.ids, perfect().values(), strict=True))
-    assert evaluate(data, found).ap == pytest.approx(1)
-    boxes = [a["bbox"] for a in data.truth["annotations"]]
+    assert pytest.approx(1) == evaluate(data, found).AP
+    boxes = [box.bbox for box in data.boxes]
     np.testing.assert_allclose(boxes, [(10, 10, 40, 30), (50, 20, 20, 20), (5, 5, 60, 50)])
 
 
 def test_yolo_polygons_count_by_their_box(folder: Path) -> None:
     (folder / "labels/2.txt").write_text("1 0.1 0.1 0.5 0.2 0.3 0.6\n\n")
-    box = yolo_set(folder, NAMES).truth["annotations"][-1]["bbox"]
+    box = yolo_set(folder, NAMES).boxes[-1].bbox
     np.testing.assert_allclose(box, (10, 8, 40, 40))
 
 
@@ -151,15 +152,16 @@ def names() -> dict[int, str]:
     return dict(enumerate(NAMES))
 
 
-def accuracy_with(data: CocoSet, session: Any, **given: Any) -> dict[str, Any]:
+def accuracy_with(data: CocoSet, session: Any, **given: Any) -> Accuracy:
     return accuracy_of(session, names(), data, imgsz=(160, 160), **given)
 
 
 def test_the_whole_way_through_a_session(folder: Path) -> None:
     done: list[tuple[int, int]] = []
     accuracy = accuracy_with(set_of_folder(folder, NAMES), Oracle(), progress=lambda *at: done.append(at))
-    assert accuracy["AP"] == pytest.approx(1)
-    assert accuracy["protocol"]["confidence"] == 0.001
+    assert pytest.approx(1) == accuracy.AP
+    assert accuracy.protocol.confidence == 0.001
+    assert accuracy.AP_float32 is accuracy.AP_lost is None
     assert done == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -175,8 +177,11 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(folder: Path, tmp_path: Pa
     with pytest.raises(YoloproofError, match="another artifact"):
         accuracy_with(data, session, resume=file, identity="b")
     file.write_text("no lines of ours\n")
-    with pytest.raises(YoloproofError, match="not a file of detections"):
+    with pytest.raises(YoloproofError, match="no such file at all"):
         accuracy_with(data, session, resume=file)
+    file.write_text(lines[0] + '{"image": 100}\n')
+    with pytest.raises(YoloproofError, match="not a file of detections"):
+        accuracy_with(data, session, resume=file, identity="a")
 
 
 def test_a_broken_image_stops_the_evaluation(folder: Path) -> None:
@@ -203,7 +208,7 @@ def test_reference_ap(shared: Path) -> None:
     theirs.evaluate()
     theirs.accumulate()
     theirs.summarize()
-    ours = [accuracy.ap, accuracy.ap50, accuracy.ap75, accuracy.small, accuracy.medium, accuracy.large]
+    ours = [accuracy.AP, accuracy.AP50, accuracy.AP75, accuracy.APsmall, accuracy.APmedium, accuracy.APlarge]
     np.testing.assert_allclose(ours, theirs.stats[:6], atol=1e-9)
-    assert accuracy.ap is not None
-    assert accuracy.ap > 0.5
+    assert accuracy.AP is not None
+    assert accuracy.AP > 0.5

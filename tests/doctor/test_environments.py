@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from stand_in_machines import cpu_machine
 
-from yoloproof.doctor import ENVIRONMENTS, Environment, Gpu, diagnose, requirements_text
+from yoloproof.doctor import ENVIRONMENTS, Environment, GpuFacts, diagnose, requirements_text
 from yoloproof.doctor.package_checks import MINIMUMS
 from yoloproof.doctor.requirements import PINS
 
@@ -62,7 +62,7 @@ def test_doctor_finds_its_own_pins_ready(environment: Environment) -> None:
     else:
         driver = re.search(r"NVIDIA driver (\d+) or newer", requirements_text(environment))
         assert driver
-        gpu = Gpu("named", environment.capability)
+        gpu = GpuFacts("named", environment.capability)
         cuda = {12: "12.6", 13: "13.0"}[environment.cuda]
         facts = cpu_machine(
             packages=pins, gpu=gpu, driver=f"{driver.group(1)}.1", torch_cuda=cuda, onnxruntime_cuda=environment.cuda

@@ -12,7 +12,7 @@ import pytest
 
 from yoloproof.commands.estimate import estimate as command
 from yoloproof.errors import YoloproofError
-from yoloproof.estimate import estimate, estimate_line, known_figures
+from yoloproof.estimate import estimate, estimate_line
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -74,14 +74,10 @@ def test_one_line_for_other_reports():
 
 
 def test_a_network_is_known_by_its_variant():
-    class Variant:
-        name = "yolov12s"
+    from yoloproof.network import load_network
 
-    class Network:
-        variant = Variant()
-
-    assert estimate(Network()).seconds == estimate("yolov12s").seconds
-    assert {row.role for row in known_figures(Network())} == {"reported", "measured"}
+    network = load_network("yolov12n", random_weights=True)
+    assert estimate(network).seconds == estimate("yolov12n").seconds
     with pytest.raises(YoloproofError, match=r"cannot estimate 'model\.engine'"):
         estimate("model.engine")
 
@@ -105,16 +101,15 @@ def test_a_network_without_attention_is_not_called_fused(capsys):
 
 
 def test_a_report_shows_the_estimate_below_its_table_and_not_where_a_t4_was_measured(tmp_path):
-    from made_results import made_entry, made_result
+    from made_results import made_entry, made_result, made_run
     from yoloproof.commands.report import report
+    from yoloproof.results.file import write_result
 
-    on_cpu = made_result([made_entry()])
-    (tmp_path / "cpu.json").write_text(json.dumps(on_cpu), encoding="utf-8")
+    write_result(made_result([made_entry()]), tmp_path / "cpu.json")
     report([tmp_path / "cpu.json"], output=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     _, _, below = page.partition("</table>")
     assert f"<li>{estimate_line('yolov13n')}</li>" in below
-    on_t4 = {**on_cpu, "machine": {**on_cpu["machine"], "gpu": {"name": "Tesla T4"}}}
-    (tmp_path / "t4.json").write_text(json.dumps(on_t4), encoding="utf-8")
+    write_result(made_result([made_entry()], made_run(gpu="Tesla T4")), tmp_path / "t4.json")
     report([tmp_path / "t4.json"], output=tmp_path / "t.html")
     assert "estimate, not a measurement" not in (tmp_path / "t.html").read_text(encoding="utf-8")

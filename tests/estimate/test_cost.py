@@ -7,20 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from t4_model.fitting import FORMULAS
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate import GPUS, estimate, gpu_from_name, gpu_with_ceilings
-from yoloproof.estimate.cost import FORMS, Form, kernel_seconds, memory_seconds, network_seconds, prior_medians
+from yoloproof.estimate.cost import Formula, kernel_seconds, memory_seconds, network_seconds
 from yoloproof.estimate.kernels import attention_kernels, convolution_kernels, memory_kernel, table_from_kernels
+from yoloproof.estimate.posterior import committed_posterior
 
 T4 = GPUS["t4"]
-TERMS = prior_medians()
+TERMS = committed_posterior().point.constants
 
 
 def seconds(kernels):
-    return float(network_seconds(table_from_kernels([kernels]), TERMS, Form(), T4)[0])
+    return float(network_seconds(table_from_kernels([kernels]), TERMS, Formula(), T4)[0])
 
 
-def test_every_form_gives_each_kernel_a_finite_cost():
+def test_every_formula_gives_each_kernel_a_finite_cost():
     kernels = [
         *convolution_kernels("c", "b", 3, 1, 64, 64, 6400, 6400, True),
         *convolution_kernels("d", "b", 5, 64, 64, 64, 6400, 6400, False),
@@ -30,21 +32,21 @@ def test_every_form_gives_each_kernel_a_finite_cost():
         memory_kernel("t", "b", 1e5, "selection"),
     ]
     table = table_from_kernels([kernels])
-    assert len(FORMS) == len(set(FORMS)) == 192
-    for form in FORMS:
-        cost = kernel_seconds(table, TERMS, form, T4)
+    assert len(FORMULAS) == len(set(FORMULAS)) == 192
+    for formula in FORMULAS:
+        cost = kernel_seconds(table, TERMS, formula, T4)
         assert np.isfinite(cost).all()
-        free = {"activation": form.activation == "fused", "concat": form.concat == "free"}
+        free = {"activation": formula.activation == "fused", "concat": formula.concat == "free"}
         for kernel, value in zip(kernels, cost, strict=True):
-            assert (value == 0) == free.get(kernel.kind, False), (form, kernel)
+            assert (value == 0) == free.get(kernel.kind, False), (formula, kernel)
 
 
 def test_a_large_convolution_takes_its_arithmetic_and_a_tiny_one_the_floor():
     large = convolution_kernels("c", "b", 3, 1, 512, 512, 160 * 160, 160 * 160, False)
-    arithmetic = large[0].flops / (T4.tensor_flops_s * TERMS["tensor"])
+    arithmetic = large[0].flops / (T4.tensor_flops_s * TERMS.tensor)
     assert 0.8 * arithmetic < seconds(large) < 1.5 * arithmetic  # larger tiles than the reference do a little better
     tiny = convolution_kernels("c", "b", 1, 1, 16, 16, 100, 100, False)
-    assert TERMS["floor_s"] < seconds(tiny) < 1.5 * TERMS["floor_s"]
+    assert TERMS.floor_s < seconds(tiny) < 1.5 * TERMS.floor_s
 
 
 def test_slower_memory_costs_as_much_more_as_there_are_bytes():
@@ -56,7 +58,7 @@ def test_slower_memory_costs_as_much_more_as_there_are_bytes():
         assert 1 < then.seconds / now.seconds < 2
     kernels = [memory_kernel("k", "b", 1e8)]
     table = table_from_kernels([kernels])
-    uncached = Form(cache=False)
+    uncached = Formula(cache=False)
     assert memory_seconds(table, TERMS, uncached, slow) == pytest.approx(2 * memory_seconds(table, TERMS, uncached, T4))
 
 

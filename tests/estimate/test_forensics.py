@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from yoloproof.estimate import estimate, forensics, verdict
-from yoloproof.estimate.calibration import observations
-from yoloproof.estimate.cost import Form
-from yoloproof.estimate.figure import figure_svg
+from yoloproof.estimate import estimate, forensics
 from yoloproof.estimate.forensics import log_likelihood, probabilities, samples_of_table
-from yoloproof.estimate.posterior import HeldOut, committed_posterior
+from yoloproof.estimate.posterior import committed_posterior, observations
 from yoloproof.estimate.shapes import ATTENTIONS
 
 FIGURES = tuple(row for row in observations() if row.table == "yolov12")
@@ -27,12 +23,6 @@ def test_figures_made_with_an_attention_are_given_to_it(made):
     )
     assert max(found, key=found.get) == made
     assert sum(found.values()) == pytest.approx(1)
-
-
-def test_a_looser_factor_between_tables_decides_less():
-    tight, loose = (verdict("yolov12", factor_spread=spread) for spread in (0.05, 0.3))
-    assert max(loose.probability.values()) < max(tight.probability.values())
-    assert len(tight.figures) == 5
 
 
 def test_likelihood_of_one_figure_is_the_normal_density():
@@ -51,20 +41,3 @@ def test_all_nine_models_have_estimates_beside_their_figures():
         assert all(low < point < high for point, low, high in found.estimates_s.values())
         assert {row.role for row in found.figures} <= {"reported", "measured"}
         assert set(found.probability) == {row.role for row in found.figures}
-
-
-def test_the_figure_is_well_formed_and_shows_each_figure_once():
-    held = [
-        HeldOut(row, Form(), row.seconds, {0.9: (0.9 * row.seconds, 1.1 * row.seconds)})
-        for row in observations("calibrate")[:3]
-    ]
-    models = [forensics("yolov12n")]
-    text = figure_svg(held, models)
-    root = ElementTree.fromstring(text)
-    tooltips = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
-    assert sum("published" in words and "predicted" in words for words in tooltips) == 3
-    assert sum(words.startswith("yolov12n ") for words in tooltips) == 4
-    words = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"fused", "stripped", "reported", "measured by users", "published latency, ms"} <= words
-    assert any("estimated, not measured" in line for line in words)
-    assert text == figure_svg(held, models)

@@ -38,7 +38,7 @@ def test_our_export_and_the_layer_shapes_agree(tmp_path):
     assert sum(k.flops for k in graph.kernels) == sum(k.flops for k in shapes)
     assert abs(kinds["activation"] - expected["activation"]) <= 1
     first, second = (
-        point_latency_s(committed_posterior(), table_from_kernels([k]))[0] for k in (graph.kernels, shapes)
+        point_latency_s(committed_posterior().point, table_from_kernels([k]))[0] for k in (graph.kernels, shapes)
     )
     assert first == pytest.approx(second, rel=0.05)
     assert graph.unmodelled == ()

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from yoloproof.measurement import Subject
+from yoloproof.measurement.events import Event
 from yoloproof.measurement.gauge import Gauge
 from yoloproof.measurement.processes import WorkerDied
-from yoloproof.measurement.worker import Job, timed_process
+from yoloproof.measurement.worker import WorkerJob, timed_process
+from yoloproof.names import Runtime
+from yoloproof.records import Reading, SessionFacts
 from yoloproof.runtime.base import Session, SessionSpec
 
 # Fake seconds of each step; reading the fake clock takes READ_S.
@@ -46,7 +49,8 @@ class FakeSession(Session):
 
     def __init__(self, bench: FakeBench, name: str, latency: Latency) -> None:
         self._bench, self._name, self._latency, self._count = bench, name, latency, count()
-        self.inputs, self.outputs, self.facts = (), (), {"name": name}
+        self.inputs, self.outputs = (), ()
+        self.facts = SessionFacts(name=Runtime.ONNXRUNTIME, device=name)
 
     def _step(self, what: str, seconds: float) -> None:
         self._bench.log.append((self._name, what))
@@ -77,29 +81,29 @@ class FakeBench:
     clock: FakeClock = field(default_factory=FakeClock)
     log: list[tuple[str, str]] = field(default_factory=list)
     seen: dict[str, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[WorkerJob] = field(default_factory=list)
     dies_in: dict[int, int] = field(default_factory=dict)
     interrupted_in: dict[int, int] = field(default_factory=dict)
     gauge: Gauge | None = None
 
     def subject(self, name: str, **settings: Any) -> Subject:
         flush = settings.pop("flush_to_zero", False)
-        return Subject(name, SessionSpec("fake", device=name, flush_to_zero=flush), (8, 8), **settings)
+        return Subject(name, SessionSpec(Runtime.ONNXRUNTIME, device=name, flush_to_zero=flush), (8, 8), **settings)
 
     def open(self, spec: SessionSpec) -> Session:
         self.log.append((spec.device, "open"))
         self.clock.time_s += OPEN_S
         return FakeSession(self, spec.device, self.latencies[spec.device])
 
-    def events(self, job: Job, **settings: Any) -> list[dict[str, Any]]:
+    def events(self, job: WorkerJob, **settings: Any) -> list[Event]:
         """What a process with this job reports."""
-        found: list[dict[str, Any]] = []
+        found: list[Event] = []
         gc.freeze()  # a process's own collection would go through all that pytest holds, 0.1 s each time
         timed_process(job, found.append, clock=self.clock, open_session=self.open, **settings)
         gc.unfreeze()
         return found
 
-    def executor(self, job: Job, take: Callable[[dict[str, Any]], None]) -> None:
+    def executor(self, job: WorkerJob, take: Callable[[Event], None]) -> None:
         """Like `run_worker`; after so many events of a process it dies, or the user presses Ctrl-C."""
         self.jobs.append(job)
         for number, event in enumerate(self.events(job, gauge=self.gauge)):
@@ -113,11 +117,8 @@ class FakeBench:
 class NoWatcher:
     """In the place of the watching thread."""
 
-    def __init__(self, readings: list[dict[str, Any]] | None = None) -> None:
-        self._readings = readings or []
-
-    def readings(self) -> list[dict[str, Any]]:
-        return self._readings
+    def readings(self) -> tuple[Reading, ...]:
+        return ()
 
 
 @contextmanager

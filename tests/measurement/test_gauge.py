@@ -1,4 +1,4 @@
-"""A host that others slow: what was taken then is taken again, or set aside, or warned of. On a fake host and clock."""
+"""A host that others slow: what was sampled then is repeated, or set aside, or warned of. On a fake host and clock."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
-from yoloproof.measurement import PROTOCOLS, Measurement, Protocol, measure, quick
+from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
+from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds
+from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, _size, matrix_gauge
-from yoloproof.measurement.machine import machine_facts, usable_cores
-from yoloproof.measurement.statistics import LEAST_FOR_INTERVAL, median_interval
+from yoloproof.measurement.machine import machine_facts
+from yoloproof.records import Protocol
 
 LATENCY = PROTOCOLS["latency"]
 READING_S = 0.001
@@ -43,7 +45,10 @@ def taken(*spells: tuple[float, float], names: str = "a", protocol: Protocol = L
     host = FakeHost(bench.clock, spells)
     bench.latencies = {name: host.latency(0.1 + 0.1 * i) for i, name in enumerate(names)}
     bench.gauge = host.gauge
-    return measure([bench.subject(name) for name in names], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    subjects = [bench.subject(name) for name in names]
+    found = benchmark(subjects, protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    assert found.gauge_best_s is not None
+    return list(found.measurements)
 
 
 def warned(measurement: Measurement) -> list[float | None]:
@@ -52,7 +57,7 @@ def warned(measurement: Measurement) -> list[float | None]:
 
 def figure(measurement: Measurement) -> float:
     assert measurement.summary is not None
-    return float(measurement.summary["median_s"])
+    return measurement.summary.median_s
 
 
 def test_on_a_host_of_one_speed_nothing_is_waited_for_or_set_aside() -> None:
@@ -72,7 +77,7 @@ def test_turns_in_a_slowed_spell_are_taken_again_and_kept_aside() -> None:
     assert max(aside) > 0.15
     for process in a.processes:
         counts = {
-            len(column) for column in (process.samples_s, process.load_s, process.fetch_s, process.device_s or [])
+            len(column) for column in (process.samples_s, process.load_s, process.fetch_s, process.device_s or ())
         }
         assert counts == {sum(process.turns)}
         assert len(process.gauge_s) == len(process.turns)
@@ -97,8 +102,6 @@ def test_processes_from_before_the_host_was_itself_are_set_aside_and_replaced() 
     assert all(p.samples_s for p in a.set_aside)
     assert warned(a) == warned(b) == [1.0]
     assert not a.partial
-    entry = a.as_entry()
-    assert [p["process"] for p in entry["processes_set_aside"]] == aside
 
 
 def test_a_host_that_stays_slowed_ends_the_waiting_and_the_figure_says_so() -> None:
@@ -116,13 +119,13 @@ def test_the_waiting_of_a_whole_run_is_bounded() -> None:
     bench.latencies, bench.gauge = {"a": host.latency(0.1)}, host.gauge
     started = bench.clock.time_s
     protocol = replace(LATENCY, wait_max_s=30.0)
-    measure([bench.subject("a")], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    benchmark([bench.subject("a")], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
     working = 2 * LATENCY.processes * (LATENCY.seconds + LATENCY.warmup_s + 4)
     assert bench.clock.time_s - started < 30 + working
 
 
 def test_latency_alone_waits_and_quick_does_not() -> None:
-    assert quick(LATENCY).wait_max_s == 0
+    assert in_seconds(LATENCY).wait_max_s == 0
     assert {name for name, protocol in PROTOCOLS.items() if protocol.wait_max_s} == {"latency"}
 
 
@@ -147,7 +150,7 @@ def test_an_interval_needs_as_many_processes_as_are_left_at_least() -> None:
 
 
 def test_the_gauge_reads_a_fixed_work_in_milliseconds() -> None:
-    gauge = matrix_gauge(usable_cores(machine_facts()["cpu"]))
+    gauge = matrix_gauge(usable_cores(machine_facts().cpu))
     readings = [gauge() for _ in range(5)]
     assert 0 < min(readings) < 0.5
 
@@ -159,6 +162,8 @@ def test_the_gauges_work_grows_with_the_cores_that_may_be_used() -> None:
 
 def test_a_job_without_a_gauge_is_taken_as_it_comes() -> None:
     bench = FakeBench({"a": steady(0.1)})
-    (a,) = measure([bench.subject("a")], LATENCY, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    found = benchmark([bench.subject("a")], LATENCY, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    (a,) = found.measurements
+    assert found.gauge_best_s is None
     assert not any(p.gauge_s for p in a.processes)
     assert warned(a) == []

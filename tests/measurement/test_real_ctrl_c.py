@@ -16,11 +16,12 @@ import sys
 from functools import partial
 import numpy as np
 from fake_subjects import Tiny
-from yoloproof.measurement import PROTOCOLS, Subject, measure
+from yoloproof.measurement import PROTOCOLS, Subject, benchmark
+from yoloproof.names import Runtime
 from yoloproof.runtime.base import SessionSpec
 
-spec = SessionSpec("pytorch", threads=1, network=partial(Tiny, sys.argv[1]))
-taken = measure([Subject("a", spec, (32, 32))], PROTOCOLS["sustained"], np.zeros((1, 3, 32, 32), np.float32))
+spec = SessionSpec(Runtime.PYTORCH, threads=1, network=partial(Tiny, sys.argv[1]))
+taken = benchmark([Subject("a", spec, (32, 32))], PROTOCOLS["sustained"], np.zeros((1, 3, 32, 32), np.float32))
 """
 
 

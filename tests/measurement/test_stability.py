@@ -7,9 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yoloproof.measurement import PROTOCOLS, ProcessSamples, Protocol, StabilityWarning
+from yoloproof.measurement import PROTOCOLS
 from yoloproof.measurement.stability import bimodal, drift, machine_warnings, slow_start, subject_warnings
 from yoloproof.measurement.statistics import summarize
+from yoloproof.names import Runtime
+from yoloproof.records import (
+    Battery,
+    Cpu,
+    CpuTime,
+    Gpu,
+    Machine,
+    MachineAfter,
+    Process,
+    Protocol,
+    Reading,
+    RunWarning,
+    Timer,
+)
 
 LATENCY = PROTOCOLS["latency"]
 
@@ -21,14 +35,14 @@ def noise(seed: int, n: int = 40, spread: float = 0.005) -> np.ndarray[Any, Any]
 
 
 def codes(columns: list[np.ndarray[Any, Any]], protocol: Protocol = LATENCY, **settings: Any) -> set[str]:
-    processes = [ProcessSamples(i, samples_s=list(c), complete=True, **settings) for i, c in enumerate(columns)]
+    processes = [Process(process=i, samples_s=tuple(c), complete=True, **settings) for i, c in enumerate(columns)]
     return {w.code for w in warnings_of(processes, protocol)}
 
 
-def warnings_of(
-    processes: list[ProcessSamples], protocol: Protocol = LATENCY, **settings: Any
-) -> list[StabilityWarning]:
-    return subject_warnings(processes, summarize(processes, protocol, 1), protocol, None, **settings)
+def warnings_of(processes: list[Process], protocol: Protocol = LATENCY, **settings: Any) -> list[RunWarning]:
+    return subject_warnings(
+        processes, summarize(processes, protocol, 1, Runtime.ONNXRUNTIME), protocol, None, **settings
+    )
 
 
 def test_a_quiet_run_has_no_warnings() -> None:
@@ -61,24 +75,24 @@ def test_processes_that_differ_more_than_their_samples() -> None:
 
 def test_a_neighbour_a_coarse_timer_and_restlessness_are_told() -> None:
     columns = [noise(p) for p in range(6)]
-    assert codes(columns, cpu={"wall_s": 4.0, "own_s": 8.0, "others_s": 3.0}) == {"noisy_neighbour"}
-    assert codes(columns, cpu={"wall_s": 4.0, "own_s": 8.0, "others_s": 0.1}) == set()
-    assert codes(columns, timer={"cost_s": 1e-7, "step_s": 0.0156}) == {"timer_too_coarse"}
+    assert codes(columns, cpu=CpuTime(wall_s=4.0, own_s=8.0, others_s=3.0)) == {"noisy_neighbour"}
+    assert codes(columns, cpu=CpuTime(wall_s=4.0, own_s=8.0, others_s=0.1)) == set()
+    assert codes(columns, timer=Timer(step_s=0.0156, cost_s=1e-7)) == {"timer_too_coarse"}
     assert codes(columns, settled=False) == {"not_settled"}
 
 
 def test_a_wall_clock_far_above_the_devices_own_is_explained() -> None:
     columns = [noise(p) for p in range(6)]
-    assert codes(columns, device_s=[0.05] * 40) == {"host_bound"}
-    assert codes(columns, device_s=[0.098] * 40) == set()
-    assert codes(columns, device_s=[0.12] * 40) == {"clocks_disagree"}
+    assert codes(columns, device_s=(0.05,) * 40) == {"host_bound"}
+    assert codes(columns, device_s=(0.098,) * 40) == set()
+    assert codes(columns, device_s=(0.12,) * 40) == {"clocks_disagree"}
 
 
 def test_a_query_with_its_transfers_is_not_held_against_the_device_alone() -> None:
     """Under loadgen a sample is load + execute + fetch: 0.1 s, of which the device worked 0.06."""
-    transfers = {"load_s": [0.03] * 40, "fetch_s": [0.01] * 40}
-    assert "host_bound" not in codes([noise(0)], PROTOCOLS["loadgen"], device_s=[0.06] * 40, **transfers)
-    assert "host_bound" in codes([noise(0)], PROTOCOLS["loadgen"], device_s=[0.04] * 40, **transfers)
+    transfers = {"load_s": (0.03,) * 40, "fetch_s": (0.01,) * 40}
+    assert "host_bound" not in codes([noise(0)], PROTOCOLS["loadgen"], device_s=(0.06,) * 40, **transfers)
+    assert "host_bound" in codes([noise(0)], PROTOCOLS["loadgen"], device_s=(0.04,) * 40, **transfers)
 
 
 def test_a_machine_that_slows_from_process_to_process_drifts() -> None:
@@ -90,7 +104,7 @@ def test_a_machine_that_slows_from_process_to_process_drifts() -> None:
 
 
 def test_all_zero_images_are_told_under_every_protocol() -> None:
-    processes = [ProcessSamples(p, samples_s=list(noise(p)), complete=True) for p in range(6)]
+    processes = [Process(process=p, samples_s=tuple(noise(p)), complete=True) for p in range(6)]
     assert [w.code for w in warnings_of(processes, zero_input=True)] == ["zero_input"]
 
 
@@ -98,55 +112,57 @@ def test_a_warning_says_how_far_it_may_have_moved_the_level() -> None:
     """1 of 4 cores taken: another run may have the whole and be 4/3 as fast. All taken: nobody knows."""
 
     def factor(others_s: float, cores: float) -> float | None:
-        cpu = {"wall_s": 4.0, "own_s": 4.0, "others_s": others_s}
-        processes = [ProcessSamples(p, samples_s=list(noise(p)), complete=True, cpu=cpu) for p in range(6)]
+        cpu = CpuTime(wall_s=4.0, own_s=4.0, others_s=others_s)
+        processes = [Process(process=p, samples_s=tuple(noise(p)), complete=True, cpu=cpu) for p in range(6)]
         (warning,) = warnings_of(processes, cores=cores)
         return warning.level_factor
 
     assert factor(4.0, 4) == pytest.approx(4 / 3)
     assert factor(8.0, 2) is None
-    (moved,) = machine_warnings(machine(during=[reading(1.5e9), reading(1.2e9)]))
+    (moved,) = machine_warnings(machine(during=(reading(1.5e9), reading(1.2e9))))
     assert moved.level_factor == pytest.approx(1.25)
 
 
 def test_every_warning_says_what_was_seen_and_what_to_do() -> None:
-    processes = [ProcessSamples(0, samples_s=[0.1] * 5)]
-    found = subject_warnings(processes, summarize(processes, LATENCY, 1), LATENCY, "inference failed: x")
+    processes = [Process(process=0, samples_s=(0.1,) * 5)]
+    found = subject_warnings(
+        processes, summarize(processes, LATENCY, 1, Runtime.ONNXRUNTIME), LATENCY, "inference failed: x"
+    )
     assert {w.code for w in found} == {"failed", "too_few_processes"}
     assert all(w.evidence and w.advice for w in found)
 
 
-def machine(**changes: Any) -> dict[str, Any]:
-    return {"cpu": {"governor": None}, "battery": None, "gpu": None, "during": [], **changes}
+def machine(**changes: Any) -> Machine:
+    return Machine(**{"cpu": Cpu(), **changes})
 
 
-def reading(clock_hz: float, *reasons: str, utilization: float = 0.9) -> dict[str, Any]:
-    return {"sm_clock_hz": clock_hz, "throttle_reasons": list(reasons), "utilization": utilization}
+def reading(clock_hz: float, *reasons: str, utilization: float = 0.9) -> Reading:
+    return Reading(at_s=0.0, sm_clock_hz=clock_hz, throttle_reasons=reasons, utilization=utilization)
 
 
-def cpu_reading(clock_hz: float, busy: float = 0.9) -> dict[str, Any]:
-    return {"cpu_clock_hz": clock_hz, "cpu_busy_share": busy}
+def cpu_reading(clock_hz: float, busy: float = 0.9) -> Reading:
+    return Reading(at_s=0.0, cpu_clock_hz=clock_hz, cpu_busy_share=busy)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, []),
-        ({"cpu": {"governor": "performance"}}, []),
-        ({"cpu": {"governor": "powersave"}}, ["governor"]),
-        ({"battery": {"plugged": False, "share": 0.5}}, ["battery"]),
-        ({"battery": {"plugged": True, "share": 0.5}}, []),
-        ({"gpu": {"other_processes": 2}}, ["gpu_processes"]),
-        ({"gpu": {"other_processes": 0}}, []),
-        ({"during": [reading(1.5e9, "sw_power_cap"), reading(1.5e9)]}, ["throttled"]),
-        ({"during": [reading(1.5e9, "gpu_idle"), reading(1.5e9, "application_clocks")]}, []),
-        ({"during": [reading(1.59e9), reading(1.2e9)]}, ["clocks_moved"]),
-        ({"during": [reading(1.59e9), reading(3e8, utilization=0.0)]}, []),
-        ({"gpu": {"other_processes": 0}, "after": {"gpu": {"other_processes": 1}}}, ["gpu_processes"]),
-        ({"during": [cpu_reading(4.5e9), cpu_reading(3.1e9)]}, ["clocks_moved"]),
-        ({"during": [cpu_reading(4.5e9), cpu_reading(0.8e9, busy=0.05)]}, []),
-        ({"cpu": {"governor": None, "throttle_count": 3}, "after": {"cpu_throttle_count": 5}}, ["throttled"]),
-        ({"cpu": {"governor": None, "throttle_count": 3}, "after": {"cpu_throttle_count": 3}}, []),
+        ({"cpu": Cpu(governor="performance")}, []),
+        ({"cpu": Cpu(governor="powersave")}, ["governor"]),
+        ({"battery": Battery(plugged=False, share=0.5)}, ["battery"]),
+        ({"battery": Battery(plugged=True, share=0.5)}, []),
+        ({"gpu": Gpu(other_processes=2)}, ["gpu_processes"]),
+        ({"gpu": Gpu(other_processes=0)}, []),
+        ({"during": (reading(1.5e9, "sw_power_cap"), reading(1.5e9))}, ["throttled"]),
+        ({"during": (reading(1.5e9, "gpu_idle"), reading(1.5e9, "application_clocks"))}, []),
+        ({"during": (reading(1.59e9), reading(1.2e9))}, ["clocks_moved"]),
+        ({"during": (reading(1.59e9), reading(3e8, utilization=0.0))}, []),
+        ({"gpu": Gpu(other_processes=0), "after": MachineAfter(gpu=Gpu(other_processes=1))}, ["gpu_processes"]),
+        ({"during": (cpu_reading(4.5e9), cpu_reading(3.1e9))}, ["clocks_moved"]),
+        ({"during": (cpu_reading(4.5e9), cpu_reading(0.8e9, busy=0.05))}, []),
+        ({"cpu": Cpu(throttle_count=3), "after": MachineAfter(cpu_throttle_count=5)}, ["throttled"]),
+        ({"cpu": Cpu(throttle_count=3), "after": MachineAfter(cpu_throttle_count=3)}, []),
     ],
 )
 def test_the_machines_record_speaks(changes: dict[str, Any], expected: list[str]) -> None:

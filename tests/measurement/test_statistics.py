@@ -1,183 +1,47 @@
-"""The statistics, by simulation where they make promises, by hand where they count."""
+"""What samples come to, by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
-from yoloproof.measurement import PROTOCOLS, ProcessSamples
-from yoloproof.measurement.statistics import (
-    median_interval,
-    paired_ratio,
-    process_medians,
-    ratio_of,
-    sigma_clipped,
-    summarize,
-    unpaired_ratio,
-)
-
-Made = Callable[[np.random.Generator, int, int], np.ndarray]
-# Standard error of a coverage of 0.95 over this many trials: 0.4 percentage points.
-TRIALS = 3000
+from yoloproof.measurement import PROTOCOLS
+from yoloproof.measurement.statistics import process_medians, sigma_clipped, summarize
+from yoloproof.names import Runtime
+from yoloproof.records import Process, Protocol, Summary
 
 
-def heavy_tailed(random: np.random.Generator, trials: int, processes: int, runs: int = 40) -> np.ndarray:
-    """Process medians [trials, processes]: levels by Student's t with two degrees, samples with a Pareto tail."""
-    level = np.exp(0.01 * random.standard_t(2, (trials, processes, 1)))
-    return np.median(level * (1 + 0.02 * random.pareto(1.5, (trials, processes, runs))), axis=2)
+def samples(*columns: list[float], complete: bool = True) -> list[Process]:
+    return [Process(process=i, samples_s=tuple(column), complete=complete) for i, column in enumerate(columns)]
 
 
-def drifting(random: np.random.Generator, trials: int, processes: int, runs: int = 40) -> np.ndarray:
-    """Process medians [trials, processes]: each process at its own level, warming at its own rate, each sample
-    correlated 0.9 with the one before."""
-    level = 1 + 0.01 * random.standard_normal((trials, processes, 1))
-    slope = random.normal(0.02, 0.02, (trials, processes, 1)) * np.linspace(0, 1, runs)
-    noise = random.normal(0, 0.005, (trials, processes, runs))
-    for i in range(1, runs):
-        noise[:, :, i] += 0.9 * noise[:, :, i - 1]
-    return np.median(level * (1 + slope + noise), axis=2)
-
-
-@pytest.mark.parametrize("made", [heavy_tailed, drifting])
-@pytest.mark.parametrize("processes", [5, 6, 8])
-def test_the_95_percent_interval_covers_the_median_in_92_to_98_percent(made: Made, processes: int) -> None:
-    random = np.random.default_rng(processes)
-    truth = float(np.median(made(random, 20_000, 5)))
-    covered = 0
-    for medians in made(random, TRIALS, processes):
-        interval = median_interval(list(medians))
-        assert interval is not None
-        covered += interval.low <= truth <= interval.high
-    assert 0.92 <= covered / TRIALS <= 0.98
-
-
-def test_a_percentile_bootstrap_over_seven_processes_would_not() -> None:
-    random = np.random.default_rng(2)
-    truth = float(np.median(drifting(random, 20_000, 5)))
-    medians = drifting(random, TRIALS, 7)
-    drawn = np.median(medians[:, random.integers(0, 7, (400, 7))], axis=2)
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=1)
-    assert np.mean((low <= truth) & (truth <= high)) < 0.92
-
-
-@pytest.mark.parametrize("made", [heavy_tailed, drifting])
-@pytest.mark.parametrize("paired", [True, False], ids=["side by side", "separate runs"])
-@pytest.mark.parametrize("processes", [5, 6])
-def test_a_against_a_is_called_faster_in_at_most_5_percent(made: Made, paired: bool, processes: int) -> None:
-    random = np.random.default_rng(10 + processes)
-    ratio = paired_ratio if paired else unpaired_ratio
-    pairs = zip(made(random, TRIALS, processes), made(random, TRIALS, processes), strict=True)
-    verdicts = [ratio(list(a), list(b)).verdict for a, b in pairs]
-    assert verdicts.count("faster") / TRIALS <= 0.05
-    assert verdicts.count("slower") / TRIALS <= 0.05
-    assert verdicts.count("cannot tell") / TRIALS >= 0.92
-
-
-def test_a_real_difference_of_five_percent_is_found() -> None:
-    random = np.random.default_rng(3)
-    pairs = zip(drifting(random, 300, 6), 0.95 * drifting(random, 300, 6), strict=True)
-    verdicts = [unpaired_ratio(list(b), list(a)).verdict for a, b in pairs]
-    assert verdicts.count("faster") / 300 > 0.9
-
-
-def test_a_common_shift_of_both_sides_cancels_side_by_side() -> None:
-    noise = np.array([1.0, 1.4, 0.9, 1.2, 1.6, 1.1])
-    ratio = paired_ratio(list(0.97 * noise), list(noise))
-    assert ratio.value == pytest.approx(0.97)
-    assert ratio.verdict == "faster"
-    assert unpaired_ratio(list(0.97 * noise), list(noise)).verdict == "cannot tell"
-
-
-def test_five_processes_give_their_range_and_fewer_give_nothing() -> None:
-    interval = median_interval([3.0, 1.0, 2.0, 5.0, 4.0])
-    assert interval is not None
-    assert (interval.low, interval.high, interval.confidence) == (1.0, 5.0, 0.9375)
-    for few in ([], [1.0], [1.0, 2.0, 3.0, 4.0]):
-        assert median_interval(few) is None
-
-
-def test_more_processes_interpolate_between_order_statistics() -> None:
-    """n = 6 by hand: coverages 31/32 and 25/32, share 0.1, weight (5 × 0.1) / (1 + 4 × 0.1)."""
-    interval = median_interval([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    assert interval is not None
-    assert interval.low == pytest.approx(0.5 / 1.4)
-    assert interval.high == pytest.approx(5 - 0.5 / 1.4)
-
-
-def test_separate_runs_take_the_mann_whitney_interval() -> None:
-    """m = n = 5: U ≤ 2 has the probability 4/252 of each side, so two shifts are left out at each end."""
-    random = np.random.default_rng(4)
-    a, b = random.lognormal(size=5), random.lognormal(size=5)
-    ratio = unpaired_ratio(list(a), list(b))
-    shifts = np.sort(np.log(a)[:, None] - np.log(b)[None, :], axis=None)
-    assert ratio.interval is not None
-    assert ratio.interval.confidence == pytest.approx(1 - 2 * 4 / 252)
-    assert np.log([ratio.interval.low, ratio.interval.high]) == pytest.approx([shifts[2], shifts[-3]])
-    scipy_stats = pytest.importorskip("scipy.stats")
-    distribution = scipy_stats.mannwhitneyu([1, 2, 3, 4, 5], [10, 11, 12, 0, 0.5], method="exact")
-    assert distribution.pvalue > 0
-
-
-@pytest.mark.parametrize(("n", "m", "enough"), [(3, 3, False), (4, 4, True), (3, 6, True), (1, 6, False)])
-def test_too_few_processes_are_cannot_tell_and_no_interval(n: int, m: int, enough: bool) -> None:
-    value, interval, confidence, verdict = ratio_of(
-        [1.0 + i / 100 for i in range(n)], [9.0 + i for i in range(m)], False
-    )
-    assert (interval is not None) is enough
-    assert (confidence is not None) is enough
-    assert verdict == ("faster" if enough else "cannot tell")
-    assert value < 1
-
-
-def samples(*columns: list[float], complete: bool = True) -> list[ProcessSamples]:
-    return [ProcessSamples(i, samples_s=column, complete=complete) for i, column in enumerate(columns)]
+def summary(processes: list[Process], protocol: Protocol = PROTOCOLS["latency"], batch: int = 1) -> Summary:
+    found = summarize(processes, protocol, batch, Runtime.ONNXRUNTIME)
+    assert found is not None
+    return found
 
 
 def test_a_process_cut_short_is_in_the_percentiles_but_not_in_the_median() -> None:
-    processes = [*samples(*[[1.0] * 20] * 5), ProcessSamples(5, samples_s=[9.0])]
-    summary = summarize(processes, PROTOCOLS["latency"], batch=4)
-    assert summary is not None
-    assert summary["processes"] == 5
-    assert summary["median_s"] == 1
-    assert summary["samples"] == 101
-    assert summary["p99_s"] == 1
-    assert summary["fps"] == 4
+    processes = [*samples(*[[1.0] * 20] * 5), Process(process=5, samples_s=(9.0,))]
+    found = summary(processes, batch=4)
+    assert (found.processes, found.samples) == (5, 101)
+    assert (found.median_s, found.p99_s, found.fps) == (1, 1, 4)
     assert process_medians(processes[5:]) == {5: 9.0}
 
 
 def test_percentiles_need_samples_in_their_tail() -> None:
-    few = summarize(samples([1.0, 2.0, 3.0]), PROTOCOLS["latency"], 1)
-    assert few is not None
-    assert few["p90_s"] is None
-    ten = summarize(samples([float(i) for i in range(1, 11)]), PROTOCOLS["latency"], 1)
-    assert ten is not None
-    assert (ten["p90_s"], ten["p99_s"]) == (9.0, None)
-    assert summarize([], PROTOCOLS["latency"], 1) is None
+    assert summary(samples([1.0, 2.0, 3.0])).p90_s is None
+    ten = summary(samples([float(i) for i in range(1, 11)]))
+    assert (ten.p90_s, ten.p99_s) == (9.0, None)
+    assert summarize([], PROTOCOLS["latency"], 1, Runtime.ONNXRUNTIME) is None
+
+
+def test_only_the_published_protocol_clips() -> None:
+    processes = samples([1.0] * 50 + [1.01] * 50 + [3.0] * 5)
+    assert summary(processes).clipped_mean_s is summary(processes).clipped_runs is None
+    assert summary(processes, PROTOCOLS["published"]).clipped_runs == 5
 
 
 def test_clipping_takes_the_slow_tail_and_stops_where_nothing_goes() -> None:
     data = np.array([1.0] * 50 + [1.01] * 50 + [3.0] * 5)
     assert sigma_clipped(data).max() == 1.01
     assert len(sigma_clipped(np.ones(5))) == 5
-
-
-@pytest.mark.parametrize("paired", [True, False], ids=["side by side", "separate runs"])
-def test_ten_percent_over_five_processes_that_scatter_by_three_is_called(paired: bool) -> None:
-    random = np.random.default_rng(5)
-    a, b = (level * np.exp(random.normal(0, 0.03, (1000, 5))) for level in (1.0, 1.1))
-    ratio = paired_ratio if paired else unpaired_ratio
-    called = sum(ratio(list(after), list(before)).verdict == "slower" for before, after in zip(a, b, strict=True))
-    assert called / 1000 > 0.9
-
-
-def test_processes_that_depend_on_one_another_are_what_the_interval_cannot_survive() -> None:
-    """Levels correlated by 0.5 with the process before: docs/measurement.md says so, and `drift` warns of a trend."""
-    random = np.random.default_rng(6)
-    levels = random.standard_normal((2000, 6))
-    for i in range(1, 6):
-        levels[:, i] = 0.5 * levels[:, i - 1] + 0.75**0.5 * levels[:, i]
-    intervals = [median_interval(list(row)) for row in levels]
-    covered = np.mean([i is not None and i.low <= 0 <= i.high for i in intervals])
-    assert 0.74 < covered < 0.82

@@ -4,28 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import pytest
 from fake_bench import FETCH_S, LOAD_S, OPEN_S, FakeBench, steady, zeros
 
-from yoloproof.measurement import PROTOCOLS, Protocol, Subject
-from yoloproof.measurement.worker import Job
+from yoloproof.measurement import PROTOCOLS, Subject
+from yoloproof.measurement.events import (
+    Completed,
+    Ended,
+    Event,
+    Failed,
+    Opened,
+    Sampled,
+    Started,
+    TurnBegan,
+    WarmedUp,
+    Watched,
+    line_from_event,
+)
+from yoloproof.measurement.processes import event_from_line
+from yoloproof.measurement.settling import Heat
+from yoloproof.measurement.worker import WorkerJob
+from yoloproof.names import Runtime
+from yoloproof.records import CpuTime, Protocol, SessionFacts, Timer
 
 LATENCY = PROTOCOLS["latency"]
 
 
-def job_of(subjects: Sequence[Subject], protocol: Protocol, process: int = 0, images: int = 3, seed: int = 7) -> Job:
+Kind = TypeVar("Kind")
+
+
+def job_of(
+    subjects: Sequence[Subject], protocol: Protocol, process: int = 0, images: int = 3, seed: int = 7
+) -> WorkerJob:
     indices = range(len(subjects))
-    return Job(process, dict(zip(indices, subjects, strict=True)), {i: zeros(images) for i in indices}, protocol, seed)
+    return WorkerJob(
+        process,
+        dict(zip(indices, subjects, strict=True)),
+        {i: zeros(images) for i in indices},
+        replace(protocol, seed=seed),
+    )
 
 
-def of_kind(events: list[dict[str, Any]], kind: str, subject: int = 0) -> list[dict[str, Any]]:
-    return [event for event in events if event["event"] == kind and event["subject"] == subject]
+def of_kind(events: list[Event], kind: type[Kind], subject: int = 0) -> list[Kind]:
+    return [
+        event
+        for event in events
+        if isinstance(event, kind) and not isinstance(event, Started | Ended) and event.subject == subject
+    ]
 
 
-def column(events: list[dict[str, Any]], kind: str, key: str, subject: int = 0) -> list[float]:
-    return [value for event in of_kind(events, kind, subject) for value in event[key]]
+def samples(events: list[Event], subject: int = 0) -> list[float]:
+    return [value for event in of_kind(events, Sampled, subject) for value in event.wall_s]
+
+
+def warm_ups(events: list[Event], subject: int = 0) -> list[float]:
+    return [value for event in of_kind(events, WarmedUp, subject) for value in event.wall_s]
 
 
 def runs_of_names(log: list[tuple[str, str]]) -> list[str]:
@@ -37,28 +72,30 @@ def runs_of_names(log: list[tuple[str, str]]) -> list[str]:
 def test_cold_start_is_opening_and_first_inference_apart_from_all_samples() -> None:
     bench = FakeBench({"a": lambda number: 5.0 if number == 0 else 0.1})
     events = bench.events(job_of([bench.subject("a")], LATENCY))
-    opened = of_kind(events, "opened")[0]
-    assert opened["open_s"] == pytest.approx(OPEN_S, abs=1e-5)
-    assert opened["first_inference_s"] == pytest.approx(5.0 + LOAD_S + FETCH_S, abs=1e-5)
-    assert max(column(events, "warmup", "wall_s") + column(events, "samples", "wall_s")) < 0.11
+    opened = of_kind(events, Opened)[0]
+    assert opened.open_s == pytest.approx(OPEN_S, abs=1e-5)
+    assert opened.first_inference_s == pytest.approx(5.0 + LOAD_S + FETCH_S, abs=1e-5)
+    assert max(warm_ups(events) + samples(events)) < 0.11
 
 
 def test_the_sample_is_execute_alone_and_the_transfers_stand_beside_it() -> None:
     bench = FakeBench({"a": steady(0.1)})
     events = bench.events(job_of([bench.subject("a")], LATENCY))
-    samples = column(events, "samples", "wall_s")
-    assert len(samples) > 30
-    assert samples == pytest.approx([0.1] * len(samples), abs=1e-5)
-    assert {round(seconds, 5) for seconds in column(events, "samples", "load_s")} == {LOAD_S}
-    assert {round(seconds, 5) for seconds in column(events, "samples", "fetch_s")} == {FETCH_S}
-    assert column(events, "samples", "device_s") == pytest.approx([0.09] * len(samples), abs=1e-5)
+    taken = samples(events)
+    assert len(taken) > 30
+    assert taken == pytest.approx([0.1] * len(taken), abs=1e-5)
+    stretches = of_kind(events, Sampled)
+    assert {round(seconds, 5) for event in stretches for seconds in event.load_s} == {LOAD_S}
+    assert {round(seconds, 5) for event in stretches for seconds in event.fetch_s} == {FETCH_S}
+    device = [seconds for event in stretches for seconds in event.device_s or ()]
+    assert device == pytest.approx([0.09] * len(taken), abs=1e-5)
 
 
 def test_loadgen_times_the_whole_query() -> None:
     bench = FakeBench({"a": steady(0.1)})
     protocol = replace(PROTOCOLS["loadgen"], runs=10, seconds=0)
     events = bench.events(job_of([bench.subject("a")], protocol))
-    assert column(events, "samples", "wall_s") == pytest.approx([0.1 + LOAD_S + FETCH_S] * 10, abs=1e-5)
+    assert samples(events) == pytest.approx([0.1 + LOAD_S + FETCH_S] * 10, abs=1e-5)
 
 
 @pytest.mark.parametrize(("runs", "seconds", "expected"), [(3, 1.0, 10), (30, 1.0, 30)])
@@ -66,17 +103,17 @@ def test_warm_up_ends_by_count_and_by_time(runs: int, seconds: float, expected: 
     bench = FakeBench({"a": steady(0.1)})
     protocol = replace(LATENCY, warmup_runs=runs, warmup_s=seconds)
     events = bench.events(job_of([bench.subject("a")], protocol))
-    assert len(column(events, "warmup", "wall_s")) == expected
-    kinds = [event["event"] for event in events]
-    assert kinds.index("warmup") < kinds.index("samples")
+    assert len(warm_ups(events)) == expected
+    kinds = [type(event) for event in events]
+    assert kinds.index(WarmedUp) < kinds.index(Sampled)
 
 
 @pytest.mark.parametrize(("runs", "seconds", "expected"), [(5, 2.0, 20), (50, 2.0, 50)])
 def test_sampling_ends_by_count_and_by_time(runs: int, seconds: float, expected: int) -> None:
     bench = FakeBench({"a": steady(0.1)})
     events = bench.events(job_of([bench.subject("a")], replace(LATENCY, runs=runs, seconds=seconds)))
-    assert len(column(events, "samples", "wall_s")) == pytest.approx(expected, abs=1)
-    assert events[-1] == {"event": "complete", "subject": 0}
+    assert len(samples(events)) == pytest.approx(expected, abs=1)
+    assert events[-1] == Completed(0)
 
 
 def test_subjects_take_short_turns_in_an_order_that_the_seed_decides() -> None:
@@ -94,17 +131,17 @@ def test_subjects_take_short_turns_in_an_order_that_the_seed_decides() -> None:
 def test_the_first_inference_after_a_switch_is_a_warm_up() -> None:
     bench = FakeBench({"a": steady(0.1), "b": steady(0.1)})
     events = bench.events(job_of([bench.subject("a"), bench.subject("b")], LATENCY))
-    turns = len(of_kind(events, "samples"))
-    switches = [event for event in of_kind(events, "warmup") if "settled" not in event]
+    turns = len(of_kind(events, Sampled))
+    _, *switches = of_kind(events, WarmedUp)
     assert turns == len(switches) > 3
-    assert all(len(event["wall_s"]) == 1 for event in switches)
+    assert all(len(event.wall_s) == 1 for event in switches)
 
 
 def test_without_turns_one_subject_is_warmed_up_and_timed_before_the_next() -> None:
     bench = FakeBench({"a": steady(0.1), "b": steady(0.1)})
     protocol = replace(PROTOCOLS["published"], runs=10, seconds=1.0)
     events = bench.events(job_of([bench.subject("a"), bench.subject("b")], protocol))
-    order = [event["subject"] for event in events if event["event"] in ("warmup", "samples")]
+    order = [event.subject for event in events if isinstance(event, WarmedUp | Sampled)]
     assert order in ([0, 0, 1, 1], [1, 1, 0, 0])
 
 
@@ -118,7 +155,7 @@ def test_images_rotate_and_a_batch_wraps_around() -> None:
 def test_the_pause_of_paced_is_before_each_inference_and_in_no_sample() -> None:
     bench = FakeBench({"a": steady(0.01)})
     events = bench.events(job_of([bench.subject("a")], PROTOCOLS["paced"]))
-    timed = column(events, "warmup", "wall_s") + column(events, "samples", "wall_s")
+    timed = warm_ups(events) + samples(events)
     assert max(timed) < 0.011
     assert bench.clock.sleeps == [0.2] * len(timed)
 
@@ -131,13 +168,11 @@ def test_an_inference_that_raises_ends_its_subject_alone_and_keeps_what_came_bef
 
     bench = FakeBench({"a": failing, "b": steady(0.1)})
     events = bench.events(job_of([bench.subject("a"), bench.subject("b")], LATENCY))
-    assert of_kind(events, "failed") == [
-        {"event": "failed", "subject": 0, "step": "inference", "error": "RuntimeError: device lost"}
-    ]
+    assert of_kind(events, Failed) == [Failed(0, "inference", "RuntimeError: device lost")]
     # 1 cold, 10 warm-ups and the first of each turn are no samples; the rest of the 20 are.
-    assert 0 < len(column(events, "samples", "wall_s")) <= 9
-    assert of_kind(events, "complete", 0) == []
-    assert of_kind(events, "complete", 1) != []
+    assert 0 < len(samples(events)) <= 9
+    assert of_kind(events, Completed, 0) == []
+    assert of_kind(events, Completed, 1) != []
     assert bench.log.count(("a", "close")) == 1
     assert bench.log.count(("b", "close")) == 1
 
@@ -145,8 +180,8 @@ def test_an_inference_that_raises_ends_its_subject_alone_and_keeps_what_came_bef
 def test_a_subject_that_cannot_be_opened_leaves_the_others() -> None:
     bench = FakeBench({"b": steady(0.1)})
     events = bench.events(job_of([bench.subject("a"), bench.subject("b")], LATENCY))
-    assert [event["step"] for event in of_kind(events, "failed")] == ["open"]
-    assert of_kind(events, "complete", 1) != []
+    assert [event.step for event in of_kind(events, Failed)] == ["open"]
+    assert of_kind(events, Completed, 1) != []
 
 
 def test_each_process_opens_another_subject_first() -> None:
@@ -160,23 +195,43 @@ def test_each_process_opens_another_subject_first() -> None:
 
 def test_sustained_warms_up_until_temperature_and_latency_stand_still() -> None:
     bench = FakeBench({"a": lambda number: 0.1 + 0.05 * min(number, 400) / 400})
-    heat = {"start": bench.clock.time_s}
+    start = bench.clock.time_s
 
-    def thermometer() -> dict[str, float]:
-        return {"temperature_c": min(80.0, 40 + (bench.clock.time_s - heat["start"]) / 2), "clock_hz": 1.5e9}
+    def thermometer() -> Heat:
+        return Heat(min(80.0, 40 + (bench.clock.time_s - start) / 2), 1.5e9)
 
     protocol = replace(PROTOCOLS["sustained"], seconds=5.0)
     events = bench.events(job_of([bench.subject("a")], protocol), thermometer=thermometer)
-    warmed = of_kind(events, "warmup")[0]
-    assert warmed["settled"] is True
+    warmed = of_kind(events, WarmedUp)[0]
+    assert warmed.settled is True
     # 80 °C after 80 s, then the window of 20 s.
-    assert 95 < sum(warmed["wall_s"]) < 115
-    samples = column(events, "samples", "wall_s")
-    assert max(samples) / min(samples) < 1.001
+    assert 95 < sum(warmed.wall_s) < 115
+    taken = samples(events)
+    assert max(taken) / min(taken) < 1.001
 
 
 def test_sustained_gives_up_waiting_after_its_limit_and_says_so() -> None:
     bench = FakeBench({"a": lambda number: 0.1 * 1.003**number})
     protocol = replace(PROTOCOLS["sustained"], settle_max_s=60.0, seconds=1.0)
     events = bench.events(job_of([bench.subject("a")], protocol))
-    assert of_kind(events, "warmup")[0]["settled"] is False
+    assert of_kind(events, WarmedUp)[0].settled is False
+
+
+def test_an_event_goes_through_the_pipe_as_it_is() -> None:
+    facts = SessionFacts(name=Runtime.OPENVINO, version="2026.1", threads=2, filled_inputs={"size": "[[64, 32]]"})
+    for event in (
+        Started(Timer(1e-9, 2e-8)),
+        TurnBegan(0, "open"),
+        Opened(1, 0.5, 0.25, 2, facts),
+        WarmedUp(0, (0.1, 0.2)),
+        WarmedUp(0, (0.1,), settled=False),
+        Sampled(1, 0.5, True, (0.1,), (0.01,), (0.02,), None, CpuTime(1.0, 0.5, 2.0)),
+        Sampled(1, 1.0, False, (0.1,), (0.01,), (0.02,), (0.09,), CpuTime()),
+        Watched(0, 0.002, 0.001, 3.0, True),
+        Completed(0),
+        Failed(0, "open", "KeyError: 'ä'"),
+        Ended(),
+    ):
+        assert event_from_line(line_from_event(event)) == event
+    with pytest.raises(KeyError):
+        event_from_line('{"event": "Exploded"}')

@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network import load_network, read_checkpoint, save_safetensors
+from yoloproof.network.variants import FAMILIES
 from yoloproof.network.weights import download
 from yoloproof.simplify.rewrites import simplify
 
@@ -276,7 +278,8 @@ def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(download.RELEASES, "yolov12", f"http://127.0.0.1:{server.server_port}/")
+    address = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setitem(download.FAMILIES, "yolov12", replace(FAMILIES["yolov12"], release=address))
     try:
         assert load_network("yolov12n").variant.name == "yolov12n"
     finally:
@@ -295,7 +298,7 @@ def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch
 
 def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(download.RELEASES, "yolov13", "http://127.0.0.1:9/")
+    monkeypatch.setitem(download.FAMILIES, "yolov13", replace(FAMILIES["yolov13"], release="http://127.0.0.1:9/"))
     with pytest.raises(YoloproofError, match="--random-weights") as caught:
         load_network("yolov13s")
     assert str(tmp_path) in str(caught.value)

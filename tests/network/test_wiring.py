@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network import VARIANTS, load_network, network_from_variant, variant_from_name
+from yoloproof.network import (
+    VARIANTS,
+    load_network,
+    network_from_variant,
+    network_with_attention,
+    variant_from_name,
+)
+from yoloproof.network.attention import AAttn
 from yoloproof.network.flops import flops
 
 PARAMETERS = {
@@ -88,3 +95,21 @@ def test_flops_are_the_published_ones_plus_attentions_products() -> None:
     # 6.4 is published for YOLOv13-N, whose counter adds norms and activations; the hypergraph's products are 0.06
     assert (thirteen - products) / 1e9 == pytest.approx(6.4, abs=0.2)
     assert flops(load_network("yolov12n", random_weights=True), (320, 320)) < twelve / 4
+
+
+def test_another_attention_makes_another_network_of_the_same_tensors() -> None:
+    network = load_network("yolov13n", random_weights=True)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    images = torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        fused, explicit, stripped = (
+            network_with_attention(network, attention)(images) for attention in ("fused", "explicit", "stripped")
+        )
+        assert torch.equal(network(images), fused)
+    torch.testing.assert_close(explicit, fused, atol=1e-3, rtol=1e-4)
+    assert (stripped - fused).abs().max() > 0.1
+    assert {m.attention for m in network.modules() if isinstance(m, AAttn)} == {"fused"}
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    # converting the other network leaves this one as it is
+    network_with_attention(network, "published").to(torch.float16)
+    assert {p.dtype for p in network.parameters()} == {torch.float32}

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from proof_graphs import BLOCK, SIZE, array, copied, node, put
+from yoloproof.names import Precision
 from yoloproof.network import Network, load_network
 from yoloproof.proof.audit import graph_audit
-from yoloproof.proof.verdict import Check
+from yoloproof.proof.stated import Stated
+from yoloproof.records import Check
 
 pytestmark = pytest.mark.xdist_group("mutants")  # the right artifacts are exported once
 MAP = (1, 64, SIZE[0] // 16, SIZE[1] // 16)
 
 
 def audited(model: onnx.ModelProto, network: Network, claims: str = "fp32") -> dict[str, Check]:
-    rewrites = ["norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head"]
-    return {c.name: c for c in graph_audit(model, network, {"precision": claims, "rewrites": rewrites})}
+    rewrites = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
+    return {c.name: c for c in graph_audit(model, network, Stated(precision=Precision(claims), rewrites=rewrites))}
 
 
 def record(model: onnx.ModelProto, values: NDArray[np.generic], *through: str) -> None:
@@ -83,12 +85,12 @@ def choosing_by_the_image(model: onnx.ModelProto) -> None:
     }
     put(model, "threshold", np.float32(0.1))
     index = next(i for i, n in enumerate(model.graph.node) if n is add or n.name == add.name)
-    for made in (
+    for new in (
         helper.make_node("If", ["bright"], ["chosen"], name="choice", **branches),
         helper.make_node("Greater", ["level", "threshold"], ["bright"]),
         helper.make_node("ReduceMean", ["images"], ["level"], keepdims=0),
     ):
-        model.graph.node.insert(index, made)
+        model.graph.node.insert(index, new)
     node(model, f"{BLOCK}/Add").input[0] = "chosen"
 
 
@@ -163,7 +165,7 @@ def test_another_checkpoint_and_another_class_count_are_seen(right: dict[str, on
 
 
 def test_constants_are_read_from_every_attribute() -> None:
-    from yoloproof.proof.graph import Graph
+    from yoloproof.artifact.graph import Graph
 
     kinds: dict[str, Any] = {"value_float": 2.0, "value_ints": [1, 2], "value_floats": [1.0, 2.0, 3.0]}
     nodes = [helper.make_node("Constant", [], [kind], **{kind: value}) for kind, value in kinds.items()]

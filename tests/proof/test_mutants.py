@@ -19,6 +19,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.proof import Verdict, verify
 from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.proof.stated import Stated
 from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]
@@ -184,13 +185,13 @@ MUTANTS: dict[str, tuple[str, Callable[[onnx.ModelProto], None], str, str]] = {
     "residual dropped": ("fused-fp32", drop_residual, "blocks", BLOCK.removesuffix(".attn")),
     "residual dropped, float16": ("fused-fp16", drop_residual, "blocks", BLOCK.removesuffix(".attn")),
     "head dropped, float16": ("fused-fp16", drop_head, "blocks", BLOCK),
-    "head dropped, heard": ("fused-fp16", drop_head, "sensitivity", "attention of"),
+    "head dropped, outputs alone": ("fused-fp16", drop_head, "sensitivity", "attention of"),
     "foreign operator": ("fused-fp32", foreign_operator, "operators", "com.microsoft::BiasGelu"),
     "float32 sold as float16": ("fused-fp32", claim("precision", "fp16"), "precision", "claimed fp16"),
 }  # fmt: skip
 
 
-def proved(model: onnx.ModelProto, network: Network, images: Images, folder: Path) -> Verdict:
+def verdict_of(model: onnx.ModelProto, network: Network, images: Images, folder: Path) -> Verdict:
     path = folder / "artifact.onnx"
     onnx.save(model, path)
     return verify(path, network, images)
@@ -207,9 +208,9 @@ def test_each_mutant_is_caught_and_named(
     if name == "foreign operator":
         from yoloproof.proof.audit import graph_audit
 
-        checks = {c.name: c for c in graph_audit(mutant, network, {})}  # audited without being run
+        checks = {c.name: c for c in graph_audit(mutant, network, Stated())}  # audited without being run
     else:
-        verdict = proved(mutant, network, images[:2], tmp_path)
+        verdict = verdict_of(mutant, network, images[:2], tmp_path)
         assert verdict.passed is False
         checks = {c.name: c for c in verdict.checks}
     assert checks[check].passed is False, checks[check].detail
@@ -221,7 +222,7 @@ def test_each_mutant_is_caught_and_named(
 def test_the_right_artifacts_pass(
     source: str, right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
 ) -> None:
-    verdict = proved(right[source], network, images, tmp_path)
+    verdict = verdict_of(right[source], network, images, tmp_path)
     assert verdict.passed is True, verdict.failures
 
 
@@ -235,7 +236,7 @@ def test_a_wrong_epsilon_is_caught(
             module.eps = 1e-5
     mutant = copied(right["fused-fp32"])
     take_weights(mutant, wrong)
-    failed = {c.name for c in proved(mutant, network, images[:1], tmp_path).failures}
+    failed = {c.name for c in verdict_of(mutant, network, images[:1], tmp_path).failures}
     assert {"weights", "outputs, real images", "blocks"} <= failed
 
 
@@ -266,10 +267,10 @@ def test_a_published_export_in_float16_passes(network: Network, images: Images, 
 
 def test_sensitivity_alone_finds_one_lost_attention(network: Network, images: Images) -> None:
     """As for an engine, whose graph nobody can read: only its outputs are looked at."""
-    deaf = load_network(demo_checkpoint())
-    deaf.get_submodule(BLOCK).attention = "stripped"
+    stripped = load_network(demo_checkpoint())
+    stripped.get_submodule(BLOCK).attention = "stripped"
     with torch.inference_mode():
-        output = deaf(torch.from_numpy(images[:1])).numpy()
+        output = stripped(torch.from_numpy(images[:1])).numpy()
         honest = network(torch.from_numpy(images[:1])).numpy()
     assert sensitivity(network, images[:1], output).passed is False
     assert sensitivity(network, images[:1], honest).passed is True

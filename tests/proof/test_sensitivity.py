@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
+from yoloproof.names import Precision
 from yoloproof.network import VARIANTS, Network, attention_paths, load_network
 from yoloproof.proof.parity import TOLERANCES
 from yoloproof.proof.sensitivity import sensitivity
@@ -39,32 +40,32 @@ def output(network: Network, picture: Array) -> Array:
 def test_float16_of_random_weights_is_no_lost_attention(name: str, picture: Array) -> None:
     network = load_network(name, random_weights=True, classes=4)
     low = rounded(network, "fp16")
-    check = sensitivity(network, picture, output(low, picture), TOLERANCES["fp16"].floor)
+    check = sensitivity(network, picture, output(low, picture), TOLERANCES[Precision.FP16].floor)
     assert check.passed is True, check.detail
 
 
 @pytest.mark.parametrize("precision", LOW)
 @pytest.mark.parametrize("index", [0, 3, 7])
-def test_an_attention_lost_under_rounding_is_heard_and_named(precision: str, index: int, picture: Array) -> None:
+def test_an_attention_lost_under_rounding_is_seen_and_named(precision: str, index: int, picture: Array) -> None:
     network = load_network("yolov13s", random_weights=True, classes=4)
     low = rounded(network, precision)
     path = attention_paths(low.named_modules())[index]
     low.get_submodule(path).attention = "stripped"
-    check = sensitivity(network, picture, output(low, picture), TOLERANCES[precision].floor)
+    check = sensitivity(network, picture, output(low, picture), TOLERANCES[Precision(precision)].floor)
     assert check.passed is False
     assert path in check.detail
     assert "(1 blocks)" in check.detail
 
 
-def test_a_constant_output_hears_nothing(picture: Array) -> None:
+def test_a_constant_output_follows_nothing(picture: Array) -> None:
     network = load_network("yolov13n", random_weights=True, classes=4)
     right = output(network, picture)
     for constant in (np.zeros_like(right), right[:, :, ::-1].copy(), np.full_like(right, np.nan)):
-        assert sensitivity(network, picture, constant, TOLERANCES["bf16"].floor).passed is False
+        assert sensitivity(network, picture, constant, TOLERANCES[Precision.BF16].floor).passed is False
 
 
 def test_what_cannot_be_told_is_not_passed(picture: Array) -> None:
-    """Noise below the floor, but louder than every attention: neither proved nor refuted."""
+    """Noise below the floor, but larger than every attention: neither shown nor refuted."""
     network = load_network("yolov13n", random_weights=True, classes=4)
     right = output(network, picture)
     noise = np.random.default_rng(0).standard_normal(right.shape).astype(np.float32)
@@ -77,6 +78,6 @@ def test_what_cannot_be_told_is_not_passed(picture: Array) -> None:
 def test_the_network_is_left_as_it_was(picture: Array) -> None:
     network = load_network("yolov13n", random_weights=True, classes=4)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    sensitivity(network, picture, output(rounded(network, "bf16"), picture), TOLERANCES["bf16"].floor)
+    sensitivity(network, picture, output(rounded(network, "bf16"), picture), TOLERANCES[Precision.BF16].floor)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     assert {m.attention for m in network.modules() if hasattr(m, "attention")} == {"fused"}

@@ -48,7 +48,7 @@ def test_suppression_inside_is_cut_off_and_proved_by_itself(
     verdict = verify(tmp_path / "right.onnx", network, images[:2])
     assert verdict.passed is True, verdict.failures
     check = next(c for c in verdict.checks if c.name == "suppression")
-    assert check.figures["detections"] > 50  # the made-up boxes are there whatever the images show
+    assert check.figures["detections"] > 50  # the synthetic boxes are there whatever the images show
 
 
 def test_another_overlap_than_stated_is_caught(
@@ -104,7 +104,7 @@ def test_pixels_as_bytes_pass(network: Network, images: Images, tmp_path: Path) 
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """TorchScript's exporter on the published form: float32, float16, and one that cannot see into the attention."""
     folder = tmp_path_factory.mktemp("foreign")
-    made = {}
+    exported = {}
     for name in ("float32", "float16", "blind"):
         network = simplify(load_network(demo_checkpoint(), "published"), ("norms",))
         kind = torch.float16 if name == "float16" else torch.float32
@@ -112,15 +112,15 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             warnings.simplefilter("ignore")
             if name == "blind":
                 patch.setattr(
-                    "yoloproof.network.attention.attend",
+                    "yoloproof.simplify.attention.attend",
                     lambda q, k, v, attention, scale: torch.from_numpy(np.ones(v.shape, np.float32)),
                 )
             torch.onnx.export(
                 network.to(kind), (torch.rand(1, 3, *SIZE).to(kind),), str(folder / f"{name}.onnx"), dynamo=False,
                 opset_version=17, input_names=["images"], output_names=["output0"],
             )  # fmt: skip
-        made[name] = folder / f"{name}.onnx"
-    return made
+        exported[name] = folder / f"{name}.onnx"
+    return exported
 
 
 @pytest.mark.parametrize("name", ["float32", "float16"])

@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-import copy
+import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from made_results import made_entry, made_result
+from made_results import made_entry, made_process, made_result, made_run
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement.statistics import ratio_of
-from yoloproof.results.compare import compare_results, compare_rows, comparison_table
+from yoloproof.records import Battery, Cpu, Entry, Gpu, Machine, Process, Protocol, Result, Run, RunWarning
+from yoloproof.results.compare import (
+    Comparison,
+    compare_results,
+    compare_rows,
+    machine_differences,
+    print_comparisons,
+    protocol_differences,
+)
 
 
-def entry(median_s: float = 0.05, processes: int = 6, spread: float = 0.001, **more: Any) -> dict[str, Any]:
+def entry(median_s: float = 0.05, processes: int = 6, spread: float = 0.001, **more: Any) -> Entry:
     """Every process's samples are equal, so that its median is known: median_s ± spread over processes."""
-    made = made_entry(median_s=median_s, processes=processes, samples=5, **more)
-    for number, process in enumerate(made["processes"]):
-        process["samples_s"] = [median_s * (1 + spread * (number - (processes - 1) / 2))] * 5
-        process |= {"process": number, "complete": True}
-    return made
+
+    def process(number: int) -> Process:
+        return made_process(number, [median_s * (1 + spread * (number - (processes - 1) / 2))] * 5)
+
+    columns = tuple(process(number) for number in range(processes))
+    return replace(made_entry(median_s=median_s, samples=1, **more), processes=columns)
 
 
-def result(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    machine = {
-        "cpu": {"model": "AMD EPYC", "logical_cores": 2, "governor": None, "affinity": [0, 1]},
-        "gpu": None,
-        "libraries": {"onnxruntime": "1.32.0"},
-    }
-    return copy.deepcopy(made_result(list(entries) or [entry()], machine="") | {"machine": machine} | changes)
+MACHINE = Machine(cpu=Cpu(model="AMD EPYC", logical_cores=2, affinity=(0, 1)), libraries={"onnxruntime": "1.32.0"})
+
+
+def result(*entries: Entry, machine: Machine | None = MACHINE, **changes: Any) -> Result:
+    return made_result(entries or [entry()], machine=machine, **changes)
 
 
 def test_b_over_a() -> None:
-    row = compare_results(result(entry(0.05)), result(entry(0.04)), ratio_of)[0]
+    row = compare_results(result(entry(0.05)), result(entry(0.04)))[0]
     assert row.ratio == pytest.approx(0.8, rel=0.01)
     assert row.interval is not None
     assert row.interval[0] < 0.8 < row.interval[1] < 1
     assert row.verdict == "faster"
-    assert compare_results(result(entry(0.04)), result(entry(0.05)), ratio_of)[0].verdict == "slower"
+    assert compare_results(result(entry(0.04)), result(entry(0.05)))[0].verdict == "slower"
 
 
 def test_a_against_itself_cannot_tell() -> None:
     one = result(entry(spread=0.01))
-    row = compare_results(one, one, ratio_of)[0]
+    row = compare_results(one, one)[0]
     assert (row.ratio, row.verdict) == (pytest.approx(1.0), "cannot tell")
 
 
 @pytest.mark.parametrize(("b_s", "verdict"), [(0.0515, "cannot tell"), (0.0485, "cannot tell"), (0.0535, "slower")])
 def test_separate_runs_are_told_apart_beyond_what_a_machine_moves_between_them(b_s: float, verdict: str) -> None:
     """Their own intervals are a per cent wide; the level of an undisturbed machine moves by 5 %."""
-    row = compare_results(result(entry(0.05)), result(entry(b_s)), ratio_of)[0]
+    row = compare_results(result(entry(0.05)), result(entry(b_s)))[0]
     assert row.verdict == verdict
     assert row.interval is not None
     assert row.interval[1] / row.interval[0] == pytest.approx(1.05**2, rel=0.01)
@@ -58,58 +65,68 @@ def test_separate_runs_are_told_apart_beyond_what_a_machine_moves_between_them(b
 
 
 def test_three_processes_cannot_tell_and_say_why() -> None:
-    row = compare_results(result(entry(0.05, 3)), result(entry(0.01, 3)), ratio_of)[0]
+    row = compare_results(result(entry(0.05, 3)), result(entry(0.01, 3)))[0]
     assert (row.interval, row.verdict) == (None, "cannot tell")
     assert any("too few" in note for note in row.notes)
 
 
-def machine(**cpu: Any) -> dict[str, Any]:
-    made = result()["machine"]
-    made["cpu"] |= cpu
-    return made
+def machine(**cpu: Any) -> Machine:
+    return replace(MACHINE, cpu=replace(MACHINE.cpu, **cpu))
+
+
+PACED = Protocol(name="latency", processes=5, pause_s=0.2)
 
 
 @pytest.mark.parametrize(
     ("other", "kind", "says"),
     [
-        ({"machine": machine(model="Intel Xeon")}, "machine", "CPU AMD EPYC against Intel Xeon"),
-        ({"machine": machine(governor="powersave")}, "machine", "governor None against powersave"),
-        ({"machine": machine(affinity=[0])}, "machine", r"affinity \[0, 1\] against \[0\]"),
-        ({"machine": machine(boost="0")}, "machine", "boost None against 0"),
-        ({"machine": {**machine(), "gpu": {"name": "Tesla T4"}}}, "machine", "GPU None against Tesla T4"),
-        ({"machine": {**machine(), "gpu": {"uuid": "GPU-2"}}}, "machine", "card None against GPU-2"),
-        (
-            {"protocol": {"name": "paced", "processes": 5, "pause_s": 0.2}},
-            "protocol",
-            "protocol's pause_s None against 0.2",
-        ),
-        ({"entries": [entry(proved=False)]}, "unproved", "is not proved"),
-        ({"entries": [entry(proved=None)]}, "unproved", "is not proved"),
+        (result(machine=machine(model="Intel Xeon")), "machine", "CPU AMD EPYC against Intel Xeon"),
+        (result(machine=machine(governor="powersave")), "machine", "governor unknown against powersave"),
+        (result(machine=machine(affinity=(0,))), "machine", r"affinity \[0, 1\] against \[0\]"),
+        (result(machine=machine(boost="0")), "machine", "boost unknown against 0"),
+        (result(machine=replace(MACHINE, gpu=Gpu(name="Tesla T4"))), "machine", "GPU unknown against Tesla T4"),
+        (result(machine=replace(MACHINE, gpu=Gpu(uuid="GPU-2"))), "machine", "card unknown against GPU-2"),
+        (result(machine=None), "machine", "a machine that was not reached"),
+        (result(protocol=PACED), "protocol", "protocol's pause_s 0.0 against 0.2"),
+        (result(entry(proved=False)), "unproved", "is not proved"),
+        (result(entry(proved=None)), "unproved", "is not proved"),
     ],
 )
-def test_what_is_unlike_is_refused_and_said_where_allowed(other: dict[str, Any], kind: str, says: str) -> None:
-    a, b = result(), result(**other)
+def test_what_is_unlike_is_refused_and_said_where_allowed(other: Result, kind: str, says: str) -> None:
+    a, b = result(), other
     with pytest.raises(YoloproofError, match=says) as error:
-        compare_results(a, b, ratio_of)
+        compare_results(a, b)
     assert f"--allow {kind}" in str(error.value)
     for wrong in {"machine", "protocol", "unproved"} - {kind}:
         with pytest.raises(YoloproofError, match=says):
-            compare_results(a, b, ratio_of, [wrong])
-    notes = compare_results(a, b, ratio_of, [kind])[0].notes
+            compare_results(a, b, [wrong])
+    notes = compare_results(a, b, [kind])[0].notes
     assert any(note.startswith("allowed: ") for note in notes)
 
 
+def test_another_stepping_is_another_machine_and_an_unknown_one_is_not() -> None:
+    """Schema 1 did not hold it: what one side does not say is no difference."""
+    two, three = machine(stepping="2"), machine(stepping="3")
+    assert machine_differences(two, three) == ["CPU stepping 2 against 3"]
+    assert machine_differences(MACHINE, three) == []
+
+
+def test_what_does_not_change_a_time_is_no_difference() -> None:
+    other = replace(MACHINE, load_average=(1.0,), battery=Battery(True, 0.5), memory_available_bytes=1)
+    assert machine_differences(MACHINE, other) == []
+    assert protocol_differences(Protocol(name="a", seed=1), Protocol(name="a", seed=2, summary="x")) == []
+
+
 def test_another_library_is_said_and_not_refused() -> None:
-    other = result()
-    other["machine"]["libraries"]["onnxruntime"] = "1.33.0"
-    notes = compare_results(result(), other, ratio_of)[0].notes
+    other = replace(MACHINE, libraries={"onnxruntime": "1.33.0"})
+    notes = compare_results(result(), result(machine=other))[0].notes
     assert "libraries differ: onnxruntime 1.32.0 against 1.33.0" in notes
 
 
 def test_rows_are_found_by_what_they_are_and_not_by_their_place() -> None:
     a = result(entry(0.05), entry(0.03, runtime="openvino"))
     b = result(entry(0.031, runtime="openvino"), entry(0.01, attention="stripped"), entry(0.05))
-    rows = compare_results(a, b, ratio_of, ["unproved"])
+    rows = compare_results(a, b, ["unproved"])
     assert [(row.a, row.b) for row in rows] == [(row.a, row.a) for row in rows]
     assert rows[1].ratio == pytest.approx(0.031 / 0.03, rel=0.01)
 
@@ -117,12 +134,12 @@ def test_rows_are_found_by_what_they_are_and_not_by_their_place() -> None:
 def test_no_row_in_common() -> None:
     a, b = result(entry(), entry(batch=2)), result(entry(batch=4), entry(batch=8))
     with pytest.raises(YoloproofError, match="no row in common"):
-        compare_results(a, b, ratio_of)
+        compare_results(a, b)
 
 
 def test_rows_of_one_run_are_compared_in_pairs_of_processes() -> None:
     """Processes differ by half; the second row is 2 % slower in each."""
-    rows = compare_rows(result(entry(0.05, spread=0.1), entry(0.051, spread=0.1, attention="explicit")), ratio_of)
+    rows = compare_rows(result(entry(0.05, spread=0.1), entry(0.051, spread=0.1, attention="explicit")))
     assert rows[0].paired
     assert rows[0].ratio == pytest.approx(1.02)
     assert rows[0].verdict == "slower"
@@ -130,46 +147,42 @@ def test_rows_of_one_run_are_compared_in_pairs_of_processes() -> None:
 
 def test_a_result_without_rows_has_nothing_to_compare() -> None:
     with pytest.raises(YoloproofError, match="no row"):
-        compare_rows({**result(), "entries": []}, ratio_of)
+        compare_rows(made_result([]))
 
 
 def test_one_row_alone_has_nothing_to_be_compared_with() -> None:
     with pytest.raises(YoloproofError, match="has one row"):
-        compare_rows(result(), ratio_of)
+        compare_rows(result())
 
 
 def test_a_row_without_samples() -> None:
-    empty = entry()
-    for process in empty["processes"]:
-        process["samples_s"] = []
+    empty = entry(processes=0)
     with pytest.raises(YoloproofError, match="no samples"):
-        compare_results(result(empty), result(), ratio_of)
+        compare_results(result(empty), result())
 
 
 def test_a_broken_off_process_is_left_out() -> None:
-    partial = entry()
-    partial["processes"][5] |= {"samples_s": [9.0], "complete": False}
-    partial["partial"] = True
+    whole = entry()
+    partial = replace(whole, processes=(*whole.processes[:5], made_process(5, [9.0], complete=False)), partial=True)
     with pytest.raises(YoloproofError, match=r"is partial; --allow partial"):
-        compare_results(result(entry()), result(partial), ratio_of)
-    row = compare_results(result(entry()), result(partial), ratio_of, ["partial"])[0]
+        compare_results(result(entry()), result(partial))
+    row = compare_results(result(entry()), result(partial), ["partial"])[0]
     assert row.ratio == pytest.approx(1.0, rel=0.01)
     assert any("allowed: " in note and "is partial" in note for note in row.notes)
 
 
 def test_quick_runs_are_refused_and_say_so_where_allowed() -> None:
-    quick = result()
-    quick["protocol"]["quick"] = True
+    quick = result(protocol=Protocol(name="latency", quick=True))
     with pytest.raises(YoloproofError, match="--allow quick"):
-        compare_results(quick, quick, ratio_of)
-    notes = compare_results(quick, quick, ratio_of, ["quick"])[0].notes
+        compare_results(quick, quick)
+    notes = compare_results(quick, quick, ["quick"])[0].notes
     assert "allowed: a --quick run is no result" in notes
 
 
 def test_a_row_of_one_file_alone_is_named() -> None:
     a = result(entry(0.05), entry(0.03, runtime="openvino"))
     b = result(entry(0.05), entry(0.01, attention="explicit"))
-    (row,) = compare_results(a, b, ratio_of)
+    (row,) = compare_results(a, b)
     alone = [note for note in row.notes if "in one file alone" in note]
     assert len(alone) == 2
     assert "openvino" in alone[0]
@@ -178,13 +191,13 @@ def test_a_row_of_one_file_alone_is_named() -> None:
 
 def test_equal_rows_are_held_against_each_other_in_their_order() -> None:
     a, b = result(entry(0.05), entry(0.07)), result(entry(0.05), entry(0.07))
-    assert [round(row.ratio, 2) for row in compare_results(a, b, ratio_of)] == [1, 1]
+    assert [round(row.ratio, 2) for row in compare_results(a, b)] == [1, 1]
 
 
 def test_another_number_of_threads_is_said() -> None:
     other = entry()
-    other["runtime"]["threads"] = 1
-    assert "settings differ: threads 2 against 1" in compare_results(result(), result(other), ratio_of)[0].notes
+    other = replace(other, runtime=replace(other.runtime, threads=1))
+    assert "settings differ: threads 2 against 1" in compare_results(result(), result(other))[0].notes
 
 
 @pytest.mark.parametrize(
@@ -194,8 +207,8 @@ def test_another_number_of_threads_is_said() -> None:
 def test_a_disturbed_run_is_told_from_another_only_beyond_what_the_disturbance_explains(
     factor: float | None, b_s: float, verdict: str
 ) -> None:
-    warning = {"code": "noisy_neighbour", "evidence": "", "advice": "", "level_factor": factor}
-    (row,) = compare_results(result(entry(0.05, warnings=[warning])), result(entry(b_s)), ratio_of)
+    warning = RunWarning("noisy_neighbour", "", "", factor)
+    (row,) = compare_results(result(entry(0.05, warnings=(warning,))), result(entry(b_s)))
     assert row.verdict == verdict
     assert any("noisy_neighbour: by that alone" in note for note in row.notes)
     assert (row.interval is None) == (factor is None)
@@ -203,16 +216,42 @@ def test_a_disturbed_run_is_told_from_another_only_beyond_what_the_disturbance_e
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "faster"), (1.45, "cannot tell")])
 def test_what_a_slowed_host_disturbed_is_no_doubt_once_it_is_set_aside(factor: float, verdict: str) -> None:
-    warning = {"code": "host_slowed", "evidence": "", "advice": "", "level_factor": factor}
-    (row,) = compare_results(result(entry(0.05, warnings=[warning])), result(entry(0.045)), ratio_of)
+    warning = RunWarning("host_slowed", "", "", factor)
+    (row,) = compare_results(result(entry(0.05, warnings=(warning,))), result(entry(0.045)))
     assert row.verdict == verdict
     assert any("host_slowed: by that alone" in note for note in row.notes) is (factor > 1)
 
 
+def test_rows_of_two_runs_in_one_file_are_no_pairs() -> None:
+    runs: tuple[Run, ...] = (made_run(), made_run())
+    (row,) = compare_rows(made_result([entry(0.05), entry(0.051, attention="explicit", run=1)], *runs))
+    assert (row.paired, row.verdict) == (False, "cannot tell")
+    assert "two runs: by that alone" in row.notes[-1]
+
+
+def test_no_text_of_a_file_steers_the_terminal() -> None:
+    evil = entry()
+    evil = replace(evil, model=replace(evil.model, name="[red]x\x1b[2J"))
+    text = printed(compare_results(result(evil), result(evil)), 100)
+    assert "[red]x\ufffd[2J" in text
+    assert "\x1b" not in text
+
+
+def test_a_pipe_gets_each_note_on_one_line() -> None:
+    text = printed(compare_results(result(entry(0.05)), result(entry(0.04))), None)
+    assert len(text.splitlines()) == 3, "headings, a row, a note"
+
+
+def printed(comparisons: list[Comparison], width: int | None) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=width is not None)
+    print_comparisons(comparisons, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def test_the_table_fits_and_carries_its_notes() -> None:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(comparison_table(compare_results(result(entry(0.05)), result(entry(0.04)), ratio_of)))
-    text = console.export_text()
+    text = printed(compare_results(result(entry(0.05)), result(entry(0.04))), 100)
     assert "faster" in text
     assert "0.800" in text
+    assert "two runs: by that alone" in text
     assert max(map(len, text.splitlines())) <= 100

@@ -1,103 +1,199 @@
-"""The table: every column of the brief, fit for 80 columns, and no unproved figure that looks like a result."""
+"""The table: every column of the brief, one line a row, and no unproved figure that looks like a result."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from made_results import made_entry, made_result
-from yoloproof.results.table import decimals, latency_table, notes, print_result
+from made_results import lab_result, made_entry, made_process, made_result, made_run, made_summary
+from yoloproof.names import ArtifactFormat, Weights
+from yoloproof.records import Check, Entry, Protocol, Result, RunWarning, Verdict
+from yoloproof.results.labels import network_label
+from yoloproof.results.table import decimals, first_row_ratios, notes, print_result
 
 
-def printed(result: dict[str, Any], width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+def printed(result: Result, width: int | None = 100) -> str:
+    """What a terminal of that width shows; None: what a pipe gets."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=width is not None)
     print_result(result, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
 def test_every_column_is_there_and_nothing_is_cut_at_80() -> None:
-    entries = [made_entry(accuracy=None), made_entry("yolov13x", median_s=1.2345, accuracy=None)]
-    text = printed(made_result(entries=entries), 80)
-    for heading in ("model", "par", "GFLOPs", "attention", "runtime", "median", "95 % over", "p90", "FPS", "proof"):
+    text = printed(made_result([made_entry(accuracy=None)]), 80)
+    for heading in ("model", "par", "FLOPs", "attention", "runtime", "median", "95 % over", "p90", "FPS", "proof"):
         assert heading in text
     assert "…" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
-    row = next(line for line in text.splitlines() if line.startswith("yolov13n"))
     for cell in ("2.50", "6.40", "fp32", "fused", "70.40", "69.0–72.5", "77.44", "14.2"):
-        assert cell in row
+        assert cell in line_of(text, "yolov13n")
+
+
+def test_a_row_is_one_line_at_80_columns_and_says_what_was_left_out() -> None:
+    long = made_entry("yolov13x-with-a-very-long-name-of-a-file", "published", "openvino")
+    long = replace(long, model=replace(long.model, weights=Weights.RANDOM))
+    result = made_result([made_entry(), long])
+    text = printed(result, 80)
+    table = text[: text.index("not shown at this width: AP50")]
+    assert len(table.splitlines()) == 5, "title, two lines of headings, two rows"
+    assert all(len(line) <= 80 for line in table.splitlines())
+    assert "…" in line_of(table, "yolov13x")
+
+
+def test_a_pipe_gets_everything_on_one_line_a_row() -> None:
+    entry = made_entry("yolov13x" + "-long" * 30, error="e" * 300)
+    text = printed(made_result([made_entry(), entry]), None)
+    row = line_of(text, "yolov13x-long")
+    assert "AP50" in text
+    assert "77.44" in line_of(text, "yolov13n")
+    assert row.rstrip().endswith("41.6 56.6")
+    assert "e" * 300 in text
+    assert "not shown" not in text
+
+
+def test_what_all_rows_share_stands_in_the_title() -> None:
+    entries = [made_entry(attention=attention, accuracy=None) for attention in ("fused", "published")]
+    text = printed(made_result(entries))
+    title, *rest = text.splitlines()
+    assert title == "latency · AMD EPYC 9B14 (2 cores) · 2.50 M parameters · 6.40 GFLOPs · fp32 · onnxruntime"
+    assert "FLOPs" not in "".join(rest)
+    assert "onnxruntime" not in line_of(text, "yolov13n")
 
 
 def test_accuracy_has_columns_only_where_it_was_measured() -> None:
-    assert "AP50" in printed(made_result(entries=[made_entry()]))
-    assert "AP50" not in printed(made_result(entries=[made_entry(accuracy=None)]))
+    assert "AP50" in printed(made_result([made_entry()]))
+    assert "AP" not in printed(made_result([made_entry(accuracy=None)]))
 
 
-@pytest.mark.parametrize(("lost", "shown"), [(0.0971, "9.71"), (-0.00001, " 0.00"), (-0.002, "-0.20"), (None, "AP50")])
-def test_what_an_artifact_lost_against_float32_stands_beside_its_ap(lost: float | None, shown: str) -> None:
-    text = printed(made_result(entries=[made_entry(accuracy={"AP": 0.494, "AP50": 0.65, "AP_lost": lost})]))
-    assert shown in text
-    assert ("lost" in text.split()) is (lost is not None)  # a heading of two lines
+def timed(attention: str, factor: float, processes: int = 6, **changes: object) -> Entry:
+    moods = (1.0, 1.02, 0.99, 1.03, 1.01, 0.98)[:processes]
+    columns = tuple(made_process(i, [factor * mood * (1 + 1e-4 * i)] * 5) for i, mood in enumerate(moods))
+    return replace(made_entry(attention=attention, processes=0), processes=columns, **changes)
+
+
+def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
+    entries = [timed("fused", 0.1), timed("published", 0.13), timed("explicit", 0.1)]
+    assert first_row_ratios(made_result(entries)) == ["1", "1.30", "≈1.00"]
+    assert first_row_ratios(made_result([timed("fused", 0.1, 3), timed("published", 0.13, 3)])) == ["1", "~1.30"]
+    text = printed(made_result(entries))
+    assert "of first: time over that of the model's first row" in " ".join(text.split())
+    assert "1.30" in line_of(text, "yolov13n published")
+
+
+def test_rows_that_differ_in_nothing_or_were_timed_in_two_runs_have_no_ratio() -> None:
+    assert first_row_ratios(made_result([timed("fused", 0.1)])) == [None]
+    assert first_row_ratios(made_result([timed("fused", 0.1), timed("fused", 0.1)])) == [None, None]
+    two_runs = made_result([timed("fused", 0.1), timed("published", 0.13, run=1)], made_run(), made_run())
+    assert first_row_ratios(two_runs) == [None, None]
+    assert "first" not in printed(two_runs)
 
 
 @pytest.mark.parametrize(("proved", "sign"), [(False, "✗"), (None, "?")])
 def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None, sign: str) -> None:
-    text = printed(made_result(entries=[made_entry(proved=proved)]))
-    row = next(line for line in text.splitlines() if line.startswith("yolov13n"))
+    text = printed(made_result([made_entry(proved=proved)]))
+    row = line_of(text, "yolov13n")
     assert "(70.40) (69.0–72.5)" in " ".join(row.split())
     assert sign in row
     assert "the figure is no result" in text
-    assert f"{sign} yolov13n fused onnxruntime: graph: all reach the output" in " ".join(text.split())
+    assert f"{sign} yolov13n fused fp32 onnxruntime: graph: all reach the output" in " ".join(text.split())
 
 
 def test_a_check_that_could_not_be_made_says_why() -> None:
-    entry = made_entry(proved=None)
-    entry["proof"]["checks"] = [{"name": "sensitivity", "passed": None, "detail": "rounding hides the change"}]
-    assert "? yolov13n fused onnxruntime: sensitivity: rounding hides the change" in printed(made_result([entry]))
+    check = Check("sensitivity", None, {}, "rounding hides the change")
+    text = printed(made_result([made_entry(proof=Verdict((check,)))]))
+    assert "? yolov13n fused fp32 onnxruntime: sensitivity: rounding hides the change" in " ".join(text.split())
 
 
 def test_a_figure_without_an_interval_shows_another_sign() -> None:
-    entry = made_entry()
-    entry["summary"]["interval_s"] = None
-    text = printed(made_result(entries=[entry]))
+    text = printed(made_result([made_entry(summary=replace(made_summary(0.0704), interval_s=None))]))
     assert "70.40 ~0.70" in " ".join(text.split())
     assert "–7" not in text
     assert "too few processes" in text
 
 
-def test_the_published_figure_is_marked_as_another_machines_with_its_source() -> None:
-    text = " ".join(printed(made_result(entries=[made_entry()])).split())
-    assert "1.97 ms on a Tesla T4, ANOTHER MACHINE" in text
+def test_the_reported_figure_is_marked_as_another_machines_with_its_source() -> None:
+    text = " ".join(printed(made_result([made_entry()])).split())
+    assert "reported for yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE" in text
     assert "iMoonLab/yolov13 README" in text
 
 
 def test_a_row_that_never_ran_says_so() -> None:
-    text = printed(made_result(entries=[made_entry(summary=None, error="open failed: no memory")]))
+    text = printed(made_result([made_entry(summary=None, error="open failed: no memory")]))
     assert "failed" in text
     assert "open failed: no memory" in text
 
 
-def test_equal_warnings_come_once_and_name_their_rows() -> None:
-    warning = {"code": "drift", "evidence": "moves", "advice": "cool it"}
-    entries = [made_entry(attention=a, warnings=[warning]) for a in ("fused", "explicit")] + [made_entry("yolov13s")]
-    lines = [note.plain for note in notes(made_result(entries=entries)) if "drift" in note.plain]
-    assert len(lines) == 1
-    assert "yolov13n fused onnxruntime, yolov13n explicit onnxruntime" in lines[0]
-    assert lines[0].endswith("moves. → cool it")
+def test_warnings_come_once_a_code_with_the_worst_case_and_how_many_rows() -> None:
+    def drift(share: float) -> tuple[RunWarning, ...]:
+        return (RunWarning("drift", f"moves by {share:.0%}", "cool it", 1 + share),)
+
+    entries = [made_entry(attention=a, warnings=drift(share)) for a, share in (("fused", 0.02), ("explicit", 0.04))]
+    result = made_result([*entries, made_entry("yolov13s")])
+    (line,) = [note.plain for note in notes(result) if "drift" in note.plain]
+    assert line == (
+        "⚠ drift (yolov13n fused fp32 onnxruntime, yolov13n explicit fp32 onnxruntime): at worst moves by 4%. → cool it"
+    )
+    many = made_result(
+        [*(made_entry(batch=batch, warnings=drift(0.02)) for batch in (1, 2, 4)), made_entry("yolov13s")]
+    )
+    assert any(note.plain.startswith("⚠ drift (3 of 4 rows): moves by 2%") for note in notes(many))
+
+
+@pytest.mark.parametrize(("code", "style"), [("governor", "yellow"), ("host_slowed", "dim")])
+def test_only_what_the_reader_can_mend_is_yellow(code: str, style: str) -> None:
+    result = made_result([made_entry()], warnings=(RunWarning(code, "evidence", "advice", 1.0),))
+    (line,) = [note for note in notes(result) if code in note.plain]
+    assert line.style == style
 
 
 def test_quick_and_partial_stand_in_the_title() -> None:
-    title = str(latency_table({**made_result([made_entry()]), "quick": True, "partial": True}).title)
-    assert title.startswith("QUICK · PARTIAL · latency")
+    text = printed(made_result([made_entry()], protocol=Protocol(name="latency", quick=True), partial=True))
+    assert text.startswith("QUICK · PARTIAL · latency · AMD EPYC 9B14 (2 cores)")
 
 
-def test_ratios_between_models_are_shown_beside_the_published_ones() -> None:
-    entries = [made_entry(median_s=0.1), made_entry("yolov13s", median_s=0.2)]
-    text = " ".join(printed(made_result(entries=entries)).split())
-    assert "yolov13s / yolov13n: 2.00 here, 1.51 as published for a Tesla T4" in text
+def test_ratios_between_models_are_shown_once_beside_the_reported_ones() -> None:
+    entries = [
+        made_entry(name, attention, median_s=seconds)
+        for attention in ("fused", "published")
+        for name, seconds in (("yolov13n", 0.1), ("yolov13s", 0.2))
+    ]
+    text = " ".join(printed(made_result(entries)).split())
+    assert text.count("yolov13s / yolov13n: 2.00 here, 1.51 as reported for a Tesla T4") == 1
+
+
+def test_our_kernels_and_compiled_networks_are_told_apart() -> None:
+    entry = made_entry(runtime="pytorch")
+    ours = replace(entry, artifact=replace(entry.artifact, format=ArtifactFormat.PYTORCH, simplified=("kernels",)))
+    compiled = replace(entry, runtime=replace(entry.runtime, compile=True))
+    assert [network_label(one) for one in (entry, ours, compiled)] == [
+        "fused", "fused (our kernels)", "fused (compiled)",
+    ]  # fmt: skip
+
+
+def test_no_text_of_a_file_steers_the_terminal_or_is_taken_for_markup() -> None:
+    evil = "[red]x\x1b[2J\x9b\u202e\r\nyolov13z"
+    entry = made_entry(error=evil, warnings=(RunWarning(evil, evil, evil),))
+    entry = replace(
+        entry, model=replace(entry.model, name=evil), published=replace(entry.published, source=evil, gpu=evil)
+    )
+    for width in (80, None):
+        text = printed(made_result([entry], made_run(cpu=evil, protocol=Protocol(name=evil))), width)
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+        assert not [line for line in text.splitlines() if line.startswith("yolov13z")]
+        assert "[red]x" in text
+
+
+def test_a_result_of_many_rows_and_one_of_none() -> None:
+    assert "failed" in printed(lab_result())
+    assert printed(made_result([])).startswith("latency")
 
 
 @pytest.mark.parametrize(("seconds", "places"), [(0.00197, 3), (0.0123, 2), (0.0981, 2), (0.231, 1), (1.2345, 0)])

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from made_results import made_entry
+from made_results import made_entry, made_run, made_summary
+from yoloproof.names import Attention, Precision, Runtime
+from yoloproof.records import Entry, ModelFacts
 from yoloproof.results.forensics import forensics_table, which_resembles
 from yoloproof.results.published import model_ratios, published_figures, published_for, same_gpu, variant_name, verdict
 
-T4 = {"gpu": {"name": "Tesla T4"}}
-CPU = {"gpu": None, "cpu": {"model": "some CPU"}}
+T4 = made_run(gpu="Tesla T4")
+CPU = made_run()
 
 
-def on_t4(attention: str, median_s: float, interval_s: list[float] | None = None, **changes: Any) -> dict[str, Any]:
+def on_t4(attention: str, median_s: float, interval_s: tuple[float, float] | None = None, **changes: Any) -> Entry:
     entry = made_entry(attention=attention, median_s=median_s, **changes)
-    entry["runtime"] |= {"name": "tensorrt", "device": "cuda"}
-    entry["artifact"]["precision"] = "float16"
-    entry["summary"]["interval_s"] = interval_s
-    return entry
+    return replace(
+        entry,
+        runtime=replace(entry.runtime, name=Runtime.TENSORRT, device="cuda", precision="float16"),
+        artifact=replace(entry.artifact, precision=Precision.FP16),
+        summary=replace(made_summary(median_s), interval_s=interval_s),
+    )
 
 
 def test_the_packaged_table_is_the_one_we_were_given(shared: Path) -> None:
@@ -38,11 +43,11 @@ def test_every_row_has_a_source_and_a_plausible_latency() -> None:
 
 def test_the_authors_own_figure_comes_first() -> None:
     first, second = published_for("yolov13n")
-    assert (first["latency_s"], first["source"]) == (0.00197, "iMoonLab/yolov13 README")
-    assert second["protocol"].endswith("correct detections")
-    assert published_for("yolov99z") == []
-    assert variant_name(made_entry(model={"name": "mine.pt", "family": "yolov13", "scale": "n"})) == "yolov13n"
-    assert variant_name(made_entry(model={"name": "rtdetr", "family": None, "scale": None})) == "rtdetr"
+    assert (first.latency_s, first.source, first.ap) == (0.00197, "iMoonLab/yolov13 README", 0.416)
+    assert second.protocol.endswith("correct detections")
+    assert published_for("yolov99z") == ()
+    assert variant_name(made_entry(model=ModelFacts(name="mine.pt", family="yolov13", scale="n"))) == "yolov13n"
+    assert variant_name(made_entry(model=ModelFacts(name="rtdetr"))) == "rtdetr"
 
 
 @pytest.mark.parametrize(
@@ -56,14 +61,14 @@ def test_gpus_go_by_their_whole_name(measured: str | None, same: bool) -> None:
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
-        ([0.0018, 0.0020], "reproduced"),
-        ([0.001973, 0.0020], "reproduced"),  # 1.97 stands for everything from 1.965 to 1.975
-        ([0.0021, 0.0022], "slower"),
-        ([0.0016, 0.0017], "faster"),
+        ((0.0018, 0.0020), "reproduced"),
+        ((0.001973, 0.0020), "reproduced"),  # 1.97 stands for everything from 1.965 to 1.975
+        ((0.0021, 0.0022), "slower"),
+        ((0.0016, 0.0017), "faster"),
         (None, "cannot tell: too few"),
     ],
 )
-def test_on_the_same_gpu_the_interval_decides(interval: list[float] | None, said: str) -> None:
+def test_on_the_same_gpu_the_interval_decides(interval: tuple[float, float] | None, said: str) -> None:
     assert verdict(published_for("yolov13n")[0], on_t4("fused", 0.002, interval), T4).startswith(said)
 
 
@@ -71,24 +76,24 @@ def test_another_setting_or_an_unproved_artifact_is_never_held_against_it() -> N
     figure = published_for("yolov13n")[0]
     assert verdict(figure, made_entry(), CPU).startswith("another setting: Tesla T4, not this CPU; TensorRT, not onnx")
     assert "batch 1, not 8" in verdict(figure, on_t4("fused", 0.002, batch=8), T4)
-    assert verdict(figure, on_t4("stripped", 0.00197, [0.0019, 0.0020], proved=False), T4).startswith("cannot tell")
+    assert verdict(figure, on_t4("stripped", 0.00197, (0.0019, 0.0020), proved=False), T4).startswith("cannot tell")
 
 
 def test_ratios_hold_models_of_one_source_against_the_first() -> None:
     entries = [made_entry(median_s=0.1), made_entry("yolov13s", median_s=0.2), made_entry("yolov12n", median_s=0.1)]
-    (ratio,) = model_ratios(entries, CPU)
-    assert ratio["measured"] == pytest.approx(2)
-    assert ratio["reported"] == pytest.approx(2.98 / 1.97)
+    (ratio,) = model_ratios(entries)
+    assert ratio.measured == pytest.approx(2)
+    assert ratio.reported == pytest.approx(2.98 / 1.97)
 
 
-def four(fused: float, explicit: float, published: float, stripped: float) -> list[dict[str, Any]]:
+def four(fused: float, explicit: float, published: float, stripped: float) -> list[Entry]:
     times = {"fused": fused, "explicit": explicit, "published": published, "stripped": stripped}
     return [on_t4(attention, time, proved=attention != "stripped") for attention, time in times.items()]
 
 
 def test_the_reported_figure_resembles_the_stripped_engine() -> None:
     found = which_resembles(published_for("yolov13n"), four(0.0024, 0.0026, 0.0028, 0.00195), T4)
-    assert (found.attention, found.basis) == ("stripped", "same machine")
+    assert (found.attention, found.basis) == (Attention.STRIPPED, "same machine")
     assert "not the published detector" in found.line
     assert len(found.rows) == 4
     assert forensics_table(found).row_count == 4
@@ -106,13 +111,13 @@ def test_it_resembles_none_or_cannot_tell_two_apart() -> None:
 def test_elsewhere_only_the_ratio_to_a_detecting_engine_gives_a_hint() -> None:
     """1.97 / 2.8 is 0.70: here stripped takes 0.71 of `published`, fused 0.9."""
     found = which_resembles(published_for("yolov13n"), four(0.090, 0.095, 0.100, 0.071), CPU)
-    assert (found.attention, found.basis) == ("stripped", "ratio")
+    assert (found.attention, found.basis) == (Attention.STRIPPED, "ratio")
     assert "A hint from another machine" in found.line
 
 
 def test_without_a_figure_or_a_reference_it_says_what_is_missing() -> None:
     entries = four(0.09, 0.095, 0.1, 0.071)
-    assert which_resembles([], entries, CPU).line == "no figure was published for this model"
+    assert which_resembles((), entries, CPU).line == "no figure was reported for this model"
     assert "nobody's figure" in which_resembles(published_for("yolov13s"), entries, CPU).line
     assert "no `published` row" in which_resembles(published_for("yolov13n"), entries[:2], CPU).line
     assert which_resembles(published_for("yolov13n"), [made_entry(summary=None)], CPU).line == "no samples"

@@ -10,7 +10,8 @@ import torch
 
 from tiny_onnx import images
 from yoloproof.errors import YoloproofError
-from yoloproof.runtime import SessionSpec, open_session
+from yoloproof.names import Precision, Runtime
+from yoloproof.runtime import SessionOptions, SessionSpec, open_session
 from yoloproof.runtime.cuda import CudaDevice
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device that PyTorch can use")
@@ -29,36 +30,43 @@ def network() -> torch.nn.Module:
     return torch.nn.Sequential(*layers)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("cuda_graph", [True, False])
-def test_the_gpu_computes_what_the_cpu_does(precision: str, cuda_graph: bool) -> None:
-    if precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+def test_the_gpu_computes_what_the_cpu_does(precision: Precision, cuda_graph: bool) -> None:
+    if precision is Precision.BF16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("this GPU has no bfloat16 units")
-    with open_session(SessionSpec("pytorch", network=network)) as session:
+    with open_session(SessionSpec(Runtime.PYTORCH, network=network)) as session:
         expected = [session.infer(images(size=64, seed=seed))[0] for seed in (1, 2)]
     spec = SessionSpec(
-        "pytorch", network=network, device="cuda", precision=precision, options={"cuda_graph": cuda_graph}
+        Runtime.PYTORCH,
+        network=network,
+        device="cuda",
+        precision=precision,
+        options=SessionOptions(cuda_graph=cuda_graph),
     )
     with open_session(spec) as session:
         found = [session.infer(images(size=64, seed=seed))[0] for seed in (1, 2)]
         assert session.infer(images(2, size=96))[0].shape == (2, 84, 144)  # another shape, captured anew
-        assert session.facts["cuda_graph"] is cuda_graph
-        assert session.facts["prepare_s"] > 0
+        assert session.facts.cuda_graph is cuda_graph
+        assert session.facts.prepare_s is not None
+        assert session.facts.prepare_s > 0
         session.load(images(2, size=96))
         started = time.perf_counter()
         device_s = session.execute()
         assert device_s is not None
         assert 0 < device_s < time.perf_counter() - started
-    tolerance = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 5e-2}[precision]
+    tolerance = {Precision.FP32: 1e-5, Precision.FP16: 5e-3, Precision.BF16: 5e-2}[precision]
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(one, other.astype(np.float32), atol=tolerance)
 
 
 def test_a_network_that_cannot_be_captured_is_said_to_be(capfd: pytest.CaptureFixture[str]) -> None:
-    spec = SessionSpec("pytorch", network=Asks, device="cuda")
+    spec = SessionSpec(Runtime.PYTORCH, network=Asks, device="cuda")
     with open_session(spec) as session, pytest.raises(YoloproofError, match="could not be captured in a CUDA graph"):
         session.load(images())
-    with open_session(SessionSpec("pytorch", network=Asks, device="cuda", options={"cuda_graph": False})) as session:
+    with open_session(
+        SessionSpec(Runtime.PYTORCH, network=Asks, device="cuda", options=SessionOptions(cuda_graph=False))
+    ) as session:
         assert session.infer(images())[0].shape == (1, 3, 1024)
 
 

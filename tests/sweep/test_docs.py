@@ -17,7 +17,7 @@ def test_the_documented_plan_is_a_plan(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text(words)
     cells = read_plan(path).cells
-    assert [len(cell.measurements) for cell in cells] == [3] * 7
+    assert [len(cell.cases) for cell in cells] == [3] * 7
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*.toml")), ids=lambda path: path.name)

@@ -1,20 +1,23 @@
-"""The runner of a real sweep: what it asks `profile` for, and which plans it refuses."""
+"""The runner of a real sweep: what it asks the pipeline for, and what it makes of the answer."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from yoloproof.errors import YoloproofError
+from yoloproof.demo import FOLDER
 from yoloproof.files.onnx import load_onnx
+from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime, Weights
 from yoloproof.network import load_network, save_safetensors
+from yoloproof.records import Artifact, Case, Cpu, Entry, Machine, ModelFacts, Protocol, Result, Run, SessionFacts, Tool
 from yoloproof.sweep import measure
 from yoloproof.sweep.plan import read_plan
 
-profiling = pytest.importorskip("yoloproof.profiling")
+pipeline = pytest.importorskip("yoloproof.pipeline", reason="the pipeline is not whole")
+FOUR = 'models = ["yolov13n"]\nattentions = ["fused", "stripped"]\nruntimes = ["onnxruntime", "openvino"]\n'
 
 
 def plan(tmp_path, words):
@@ -23,87 +26,79 @@ def plan(tmp_path, words):
     return read_plan(path)
 
 
-FOUR = 'models = ["yolov13n"]\nattentions = ["fused", "stripped"]\nruntimes = ["onnxruntime", "openvino"]\n'
-
-
 def test_runtimes_that_take_the_same_file_share_its_export(tmp_path):
-    cells = plan(tmp_path, FOUR).cells
-    names = [measure.export_name(asdict(one), cell.accelerator) for cell in cells for one in cell.measurements]
-    assert len(names) == 4
-    assert len(set(names)) == 3, "stripped for both, fused for each in its own form"
-    fused = asdict(cells[0].measurements[0])
-    assert measure.export_name({**fused, "runtime": "pytorch"}, "cpu") is None
-    assert measure.export_name({**fused, "model": "other.onnx"}, "cpu") is None
-    assert measure.export_name({**fused, "batch": 2}, "cpu") not in names
-    assert measure.export_name({**fused, "runtime": "tensorrt"}, "T4") != names[0], "a GPU's rewrites are others"
+    cases = [case for cell in plan(tmp_path, FOUR).cells for case in cell.cases]
+    exported = [measure.exported_case(case) for case in cases]
+    assert len(exported) == 4
+    assert len(set(exported)) == 3, "stripped for both, fused with each runtime's own simplifications"
+    fused = cases[0]
+    assert measure.exported_case(replace(fused, runtime=Runtime.PYTORCH)) is None
+    assert measure.exported_case(replace(fused, model="other.onnx")) is None
+    assert measure.exported_case(replace(fused, batch=2)) not in exported
+    assert measure.exported_case(replace(fused, precision=Precision.BF16)) == exported[0], "its file is float32"
+    on_gpu = replace(fused, runtime=Runtime.TENSORRT, device="cuda")
+    assert measure.exported_case(on_gpu) != exported[0], "a GPU's simplifications are others"
+
+
+def test_what_was_exported_is_what_the_pipeline_finds(tmp_path):
+    """Under the name that `build` looks for, of the case as it is measured, for random weights and a file's own."""
+    own = tmp_path / "own.safetensors"
+    save_safetensors(load_network("yolov12n", random_weights=True, classes=3), own)
+    words = f'models = ["{own}", "yolov12n"]\nimgsz = [64]\ninterleave = ["model"]\n[options]\nrandom_weights = true\n'
+    (cell,) = plan(tmp_path, words).cells
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    exported = [measure.export(measure.exported_case(case), {}, folder) for case in cell.cases]
+    outputs = [load_onnx(path).graph.output[0].type.tensor_type.shape.dim[1].dim_value for path in exported]
+    assert outputs == [4 + 3, 4 + 80]
+    steps = []
+    found = [
+        pipeline.build(case, ArtifactFormat.ONNX, folder, lambda what, share=None: steps.append(what)).path
+        for case in cell.cases
+    ]
+    assert found == exported
+    assert not [step for step in steps if "exporting" in step], "nothing is exported again"
+    assert {"--random-weights", str(own)} <= set(measure.profile_command(cell))
 
 
 def test_a_cell_is_one_call_of_profile_with_its_files_in_place(tmp_path, monkeypatch):
-    (cell, _) = plan(tmp_path, FOUR + "[options]\nthreads = 2\nrandom_weights = true\nquick = true\n").cells
-    asked = {}
+    own = tmp_path / "own.pt"
+    own.write_bytes(b"weights")
+    words = FOUR.replace('"yolov13n"', f'"{own}"')
+    cell = plan(tmp_path, words + '[options]\nthreads = 2\nquick = true\ndata = "demo"\nimages = ["/a.jpg"]\n').cells[0]
+    local, folder, asked = tmp_path / "node" / "own.pt", tmp_path / "work", []
 
-    def profiled(requests, settings, protocol, *, fast):
-        asked.update(requests=requests, settings=settings, protocol=protocol, fast=fast)
-        asked["there"] = (settings.folder / "made.onnx").read_text()
-        return {"entries": [{"model": {"source": "/tmp/x"}} for _ in requests], "warnings": [], "command": ["child.py"]}
+    def profile(cases, protocol, options):
+        asked.append((cases, protocol, options))
+        run = Run(
+            tool=Tool("yoloproof", "0"), created="", command=("child.py",), protocol=Protocol(name=protocol.name),
+            machine=Machine(cpu=Cpu()),
+        )  # fmt: skip
+        return Result(tool=run.tool, created="", command=run.command, runs=(run,), entries=tuple(map(entry, cases)))
 
-    monkeypatch.setattr(profiling, "profile", profiled)
+    def entry(case):
+        return Entry(
+            case=case, model=ModelFacts(name="own", weights=Weights.TRAINED, source=case.model),
+            artifact=Artifact(format=ArtifactFormat.ONNX, path=folder / "own-fused.onnx"),
+            runtime=SessionFacts(name=case.runtime),
+        )  # fmt: skip
+
+    monkeypatch.setattr(pipeline, "profile", profile)
     monkeypatch.setattr(os, "getpriority", lambda which, who: 15)
-    sent, folder = tmp_path / "made.onnx", tmp_path / "work"
-    sent.write_text("an artifact that came by Ray")
-    folder.mkdir()
-    options = {"threads": 2, "random_weights": True, "quick": True}
-    result = measure.measure({**asdict(cell), "options": options}, {"name": sent}, folder)
-    assert [(one.runtime, one.attention) for one in asked["requests"]] == [
-        ("onnxruntime", "fused"),
-        ("onnxruntime", "stripped"),
+    result = measure.measure(cell, {str(own): local}, folder)
+    ((cases, protocol, options),) = asked
+    assert cases == [
+        Case(str(local), Runtime.ONNXRUNTIME, Precision.FP32, attention, threads=2)
+        for attention in (Attention.FUSED, Attention.STRIPPED)
     ]
-    assert (asked["protocol"], asked["fast"], asked["there"]) == ("latency", True, "an artifact that came by Ray")
-    assert (asked["settings"].threads, asked["settings"].random_weights, asked["settings"].device) == (2, True, "cpu")
-    assert [entry["model"]["source"] for entry in result["entries"]] == ["yolov13n"] * 2
-    assert " ".join(result["command"]) == (
-        "yoloproof profile yolov13n --runtime onnxruntime --attention fused --attention stripped --precision fp32 "
-        "--imgsz 640 --batch 1 --device cpu --protocol latency --threads 2 --quick --random-weights"
+    assert (protocol.name, protocol.quick) == ("latency", True)
+    assert options == pipeline.Options((Path("/a.jpg"),), folder, FOLDER)
+    assert [entry.case.model for entry in result.entries] == [str(own)] * 2, "the plan's own name for it"
+    assert [entry.model.source for entry in result.entries] == [str(own)] * 2
+    assert [entry.artifact.path for entry in result.entries] == [Path("own-fused.onnx")] * 2, "no folder of the node"
+    assert " ".join(result.runs[0].command) == (
+        f"yoloproof profile {own} --runtime onnxruntime --attention fused --attention stripped --precision fp32 "
+        f"--imgsz 640 --batch 1 --device cpu --protocol latency --threads 2 --data {FOLDER.relative_to(FOLDER.parents[2])}"
+        " --quick"
     )
-    assert [warning["code"] for warning in result["warnings"]] == ["niceness"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ('runtimes = ["tensorflow"]', "runtime tensorflow: there are pytorch, onnxruntime"),
-        ('attentions = ["flash"]', "attention flash: there are fused, explicit"),
-        ('precisions = ["int8"]', "precision int8: there are fp32"),
-        ('protocols = ["fast"]', "protocol fast: there are latency"),
-        ("[options]\nspeed = 3", "hold speed; known are threads"),
-        ('[options]\nimages = ["here"]', "images must be a list of absolute paths"),
-        ('[options]\ndata = "here"', "data is 'here'; demo, or a folder's absolute path"),
-        ("[options]\nthreads = 0", "threads is 0; a whole number above 0"),
-        ('[options]\nquick = "no"', "quick is 'no'; true or false"),
-        ("imgsz = [641]", "both sides must be multiples of 32"),
-        ('runtimes = ["tensorrt"]', "runtime tensorrt needs a GPU"),
-    ],
-)
-def test_words_that_profile_does_not_know_are_refused_at_the_start(tmp_path, words, said):
-    with pytest.raises(YoloproofError, match=said):
-        measure.check(plan(tmp_path, f'models = ["yolov13n"]\n{words}\n'))
-
-
-def test_a_model_that_nobody_knows_is_refused_at_the_start(tmp_path):
-    with pytest.raises(YoloproofError, match=r"model yolov99n: a file .* or one of .*yolov12n"):
-        measure.check(plan(tmp_path, 'models = ["yolov99n"]'))
-
-
-def test_random_weights_are_for_named_models_a_file_keeps_its_own(tmp_path):
-    """In one cell, too, with files and names side by side; and in the files that are exported for it."""
-    own = tmp_path / "own.safetensors"
-    save_safetensors(load_network("yolov12n", random_weights=True, classes=3), own)
-    words = 'models = ["{}", "yolov12n"]\nimgsz = [64]\ninterleave = ["model"]\n[options]\nrandom_weights = true\n'
-    made = plan(tmp_path, words.format(own))
-    measure.check(made)
-    (cell,) = made.cells
-    arguments = [{**asdict(one), "accelerator": "cpu", "options": dict(made.options)} for one in cell.measurements]
-    made_files = [load_onnx(Path(measure.export(each, {}, tmp_path))) for each in arguments]
-    outputs = [file.graph.output[0].type.tensor_type.shape.dim[1].dim_value for file in made_files]
-    assert outputs == [4 + 3, 4 + 80]
-    assert {"--random-weights", str(own)} <= set(measure.profile_command({**asdict(cell), "options": made.options}))
+    assert [warning.code for warning in result.runs[0].warnings] == ["niceness"]

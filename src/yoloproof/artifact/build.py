@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import nn
 
 import yoloproof
-from yoloproof.artifact.gpu_network import gpu_kernels_missing, network_with_kernels
+from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
 from yoloproof.artifact.onnx import OPSET, artifact_from_metadata, export_onnx, read_artifact
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
@@ -28,7 +28,8 @@ from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.weights.download import cache_folder
 from yoloproof.records import Artifact, Case
 from yoloproof.simplify.choice import rewrites_for
-from yoloproof.simplify.rewrites import SimplifiedNetwork, simplify
+from yoloproof.simplify.network import SimplifiedNetwork
+from yoloproof.simplify.rewrites import simplify
 
 MOST_CACHED_BYTES = 4 << 30  # of the default folder; the oldest files go first
 
@@ -81,7 +82,11 @@ def network_artifact(case: Case, folder: Path, progress: Progress = no_progress)
     """What PyTorch is to run; the network itself is built in the process that runs it (`network_with_kernels`)."""
     progress("loading the weights", None)
     network = published_network(case)
-    rewrites = (*rewrites_of(case), *(("kernels",) if uses_kernels(case) else ()))
+    with_kernels = uses_kernels(case)
+    if with_kernels:
+        progress("compiling kernels for the GPU", None)
+        compile_kernels(network_with_kernels(simplify(network, rewrites_of(case))), case.batch, case.imgsz)
+    rewrites = (*rewrites_of(case), *(("kernels",) if with_kernels else ()))
     return Artifact(
         format=ArtifactFormat.PYTORCH, sha256=network.sha256, precision=case.precision, attention=case.attention,
         simplified=rewrites, imgsz=case.imgsz, batch=case.batch, checkpoint_sha256=network.sha256,

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.artifact import tensorrt
-from yoloproof.artifact.engine_audit import Audit, audit, kernels_from_inspector, kernels_from_log
+from yoloproof.artifact.engine_audit import Audit, EngineKernel, audit, kernels_from_inspector, kernels_from_log
 from yoloproof.artifact.engine_targets import Target, target_from_name
-from yoloproof.artifact.tensorrt import EngineOptions, Progress
+from yoloproof.artifact.tensorrt import BuildProgress, EngineOptions
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.files.engine import EngineIdentity, Machine, check_engine, network_name, write_identity
+from yoloproof.files.engine import EngineHost, EngineIdentity, check_engine, host_platform, network_name, write_identity
 from yoloproof.files.onnx import load_onnx
+from yoloproof.names import Precision, Runtime
 
-_DTYPES = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16"}
+_DTYPES = {"HALF": Precision.FP16.dtype, "FLOAT": Precision.FP32.dtype, "BF16": Precision.BF16.dtype}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Engine:
 
 
 def engine_from_onnx(
-    onnx: Path, path: Path, options: EngineOptions | None = None, progress: Progress | None = None
+    onnx: Path, path: Path, options: EngineOptions | None = None, progress: BuildProgress | None = None
 ) -> Engine:
     """Build `onnx` into the engine file `path`, with its sidecar `path`.json, and say what became of the attention.
 
@@ -64,7 +65,7 @@ def engine_from_onnx(
         raise YoloproofError(
             f"{onnx}: the engine for {options.target} is not what was exported: {'; '.join(found.faults())}"
         )
-    if options.runtime == "tensorrt":
+    if options.runtime == Runtime.TENSORRT:
         tensorrt.save_timing_cache(config, options.timing_cache)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     identity = EngineIdentity(
@@ -77,7 +78,7 @@ def engine_from_onnx(
         target=target.name,
         compute_capabilities=target.compute_capabilities,
         gpu=gpu,
-        platform=Machine("", "", "", "").platform,
+        platform=host_platform(),
         precision=_precision(found),
         attention=_said(metadata, "attention") or found.form,
         options=_options_record(options),
@@ -91,7 +92,7 @@ def engine_from_onnx(
 
 
 def engine_for_machine(
-    onnx: Path, path: Path, options: EngineOptions | None = None, progress: Progress | None = None
+    onnx: Path, path: Path, options: EngineOptions | None = None, progress: BuildProgress | None = None
 ) -> EngineIdentity:
     """The engine of `onnx` at `path`, for the GPU present: built, or, where the file exists, held to its identity.
 
@@ -102,8 +103,8 @@ def engine_for_machine(
     if not path.exists():
         return engine_from_onnx(onnx, path, options, progress).identity
     trt, target, gpu = buildable(options)
-    machine = Machine(options.runtime, str(trt.__version__), target.compute_capabilities[0], gpu or "")
-    return check_engine(path, machine, onnx_sha256=sha256_of(onnx))
+    host = EngineHost(options.runtime, str(trt.__version__), target.compute_capabilities[0], gpu or "")
+    return check_engine(path, host, onnx_sha256=sha256_of(onnx))
 
 
 def buildable(options: EngineOptions) -> tuple[Any, Target, str | None]:
@@ -119,7 +120,7 @@ def buildable(options: EngineOptions) -> tuple[Any, Target, str | None]:
 
 def _resolve(target: Target, options: EngineOptions) -> tuple[Target, str | None]:
     """The target with its compute capabilities, and the GPU's name where the build is for the one present."""
-    if options.runtime != "tensorrt-rtx" and target.name != "current":
+    if options.runtime != Runtime.TENSORRT_RTX and target.name != "current":
         present = gpu_present(options.device)
         if present is None or target.compute_capabilities != (present[1],):
             raise YoloproofError(
@@ -149,7 +150,7 @@ def gpu_present(device: str = "cuda") -> tuple[str, str] | None:
     return torch.cuda.get_device_name(index), f"{major}.{minor}"
 
 
-def _kernels(trt: Any, log: Any, plan: bytes) -> list[Any] | None:
+def _kernels(trt: Any, log: Any, plan: bytes) -> list[EngineKernel] | None:
     """The engine's layers, as the builder listed them or as the loaded engine does; None where neither is possible."""
     listed = [text for _, text in log.messages if text.startswith("Layers:")]
     if listed:
@@ -172,8 +173,7 @@ def _tensor(tensor: Any) -> tuple[str, tuple[int, ...], str]:
 
 def _precision(found: Audit) -> str:
     """The floating-point type most of the parsed network's layers write."""
-    floats = ("HALF", "FLOAT", "BF16")
-    counted = {_DTYPES[kind]: count for kind, count in found.layer_precisions.items() if kind in floats}
+    counted = {_DTYPES[kind]: count for kind, count in found.layer_precisions.items() if kind in _DTYPES}
     return max(counted, key=lambda kind: counted[kind]) if counted else "unknown"
 
 
@@ -183,8 +183,9 @@ def _said(metadata: Mapping[str, str], key: str) -> str | None:
     return json.loads(value) or None if value is not None else None
 
 
-def _options_record(options: EngineOptions) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(json.dumps(asdict(options), default=os.fspath))
+def _options_record(options: EngineOptions) -> dict[str, object]:
+    """For the sidecar: plain JSON."""
+    record: dict[str, object] = json.loads(json.dumps(asdict(options), default=os.fspath))
     return record
 
 

@@ -15,23 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# What may stand between the two products of an attention written out by hand; a hypergraph's softmax over tokens has a
-# mean over heads or a transposition there, the head's softmax over 16 bins no product at all.
-_BETWEEN = {"Mul", "Div", "Sub", "Cast", "Exp", "Softmax", "ReduceMax", "ReduceSum", "Add"}
+from yoloproof.artifact.attention_pattern import attentions
+from yoloproof.artifact.graph import Graph
+
 _FLOATS = {"FLOAT", "HALF", "BF16"}
 
 
 @dataclass(frozen=True)
-class OnnxAttention:
-    """One attention of an ONNX graph: module path, `fused` (one operator) or `spelled` (several), operators' names."""
-
-    path: str
-    form: str
-    nodes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Kernel:
+class EngineKernel:
     """One layer of a built engine: its name, the ONNX nodes it was made from, the types it writes."""
 
     name: str
@@ -105,9 +96,9 @@ class Audit:
             *(f"  {warning}" for warning in self.warnings),
         ]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """For the sidecar: plain JSON."""
-        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        record: dict[str, object] = json.loads(json.dumps(asdict(self)))
         return record | {"layer_precisions": self.layer_precisions, "faults": self.faults()}
 
 
@@ -117,47 +108,6 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def onnx_attentions(model: Any) -> tuple[OnnxAttention, ...]:
-    """The attentions of an onnx.ModelProto, in graph order.
-
-    An `Attention` operator is one. So is Softmax, or Exp, over the last dimension that is reached from one MatMul and
-    reaches another through pointwise operators alone.
-    """
-    producers = {name: node for node in model.graph.node for name in node.output}
-    consumers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-    found = []
-    for node in model.graph.node:
-        if node.op_type == "Attention":
-            found.append(OnnxAttention(module_path(node), "fused", (node.name,)))
-        elif node.op_type in ("Softmax", "Exp"):
-            before = _product(node, lambda at: [producers[name] for name in at.input if name in producers])
-            # Attention weights stand left of the values; YOLOv13's hypergraph has its softmax on the right.
-            after = _product(node, lambda at: [u for name in at.output for u in consumers.get(name, [])], left=True)
-            if before is not None and after is not None:
-                found.append(OnnxAttention(module_path(node), "spelled", (before.name, node.name, after.name)))
-    return tuple(found)
-
-
-def _product(start: Any, step: Any, left: bool = False) -> Any:
-    """The first MatMul met walking from `start`, past pointwise operators only; None where there is none.
-
-    left -- only one whose first factor the walk came by
-    """
-    queue, seen = [start], set()
-    while queue:
-        node = queue.pop(0)
-        for following in step(node):
-            if following.op_type == "MatMul" and (not left or following.input[0] in node.output):
-                return following
-            if following.op_type in _BETWEEN and id(following) not in seen:
-                seen.add(id(following))
-                queue.append(following)
-    return None
 
 
 def module_path(node: Any) -> str:
@@ -171,7 +121,7 @@ def module_path(node: Any) -> str:
     return match.group(1).strip("/").replace("/", ".") if match else str(node.name)
 
 
-def kernels_from_log(text: str) -> list[Kernel]:
+def kernels_from_log(text: str) -> list[EngineKernel]:
     """The engine's layers as the builder lists them at verbose level, one line `Name: …, LayerType: …` each."""
     kernels = []
     for line in text.splitlines():
@@ -180,42 +130,43 @@ def kernels_from_log(text: str) -> list[Kernel]:
             continue
         outputs = line.partition("Outputs: ")[2].partition("TacticName:")[0]
         nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line.partition("Metadata: ")[2])
-        kernels.append(Kernel(match.group(1), tuple(nodes), tuple(re.findall(r"Datatype: (\w+)", outputs))))
+        kernels.append(EngineKernel(match.group(1), tuple(nodes), tuple(re.findall(r"Datatype: (\w+)", outputs))))
     return kernels
 
 
-def kernels_from_inspector(information: str) -> list[Kernel]:
+def kernels_from_inspector(information: str) -> list[EngineKernel]:
     """The engine's layers out of `EngineInspector.get_engine_information(JSON)` of a detailed build."""
     kernels = []
     for layer in json.loads(information).get("Layers", []):
         if isinstance(layer, str):  # a build without detailed profiling lists names alone
-            kernels.append(Kernel(layer, (), ()))
+            kernels.append(EngineKernel(layer, (), ()))
             continue
         nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", layer.get("Metadata", ""))
         dtypes = [
             str(output.get("Format/Datatype", output.get("Datatype", "?"))) for output in layer.get("Outputs", [])
         ]
-        kernels.append(Kernel(layer["Name"], tuple(nodes), tuple(dtypes)))
+        kernels.append(EngineKernel(layer["Name"], tuple(nodes), tuple(dtypes)))
     return kernels
 
 
 def audit(
-    trt: Any, network: Any, model: Any, kernels: Sequence[Kernel] | None, messages: Iterable[tuple[str, str]]
+    trt: Any, network: Any, model: Any, kernels: Sequence[EngineKernel] | None, messages: Iterable[tuple[str, str]]
 ) -> Audit:
     """Compare the ONNX model, the network parsed from it, and the kernels and messages of its build."""
-    attentions = onnx_attentions(model)
-    forms = {attention.form for attention in attentions}
+    found = {module_path(one.weights): one for one in attentions(Graph(model))}
+    forms = {"fused" if one.spelling == "fused" else "spelled" for one in found.values()}
+    nodes = {path: tuple(node.name for node in one.core) for path, one in found.items()}
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    fused = _fused(attentions, kernels or ())
+    fused = _fused(nodes, kernels or ())
     messages = list(messages)
     return Audit(
         form=forms.pop() if len(forms) == 1 else ("mixed" if forms else "none"),
-        attentions=tuple(attention.path for attention in attentions),
+        attentions=tuple(nodes),
         layers=len(layers),
-        pairs=_pairs(trt, layers, attentions),
+        pairs=_pairs(trt, layers, nodes),
         kernels=None if kernels is None else len(kernels),
         fused=fused,
-        unfused=() if kernels is None else tuple(a.path for a in attentions if a.path not in fused),
+        unfused=() if kernels is None else tuple(path for path in nodes if path not in fused),
         casts=_foreign_casts(trt, layers, model),
         layer_types=dict(Counter(layer.type.name for layer in layers)),
         layers_by_precision=_by_precision(layers),
@@ -236,17 +187,15 @@ def _by_precision(layers: Sequence[Any]) -> dict[str, tuple[str, ...]]:
     return {dtype: tuple(names) for dtype, names in found.items()}
 
 
-def _fused(attentions: Sequence[OnnxAttention], kernels: Sequence[Kernel]) -> dict[str, str]:
+def _fused(attentions: Mapping[str, tuple[str, ...]], kernels: Sequence[EngineKernel]) -> dict[str, str]:
     """Module path → the multi-head-attention kernel made from all of that attention's operators."""
     heads = [(kernel.name, set(kernel.onnx_nodes)) for kernel in kernels if "mha" in kernel.name.lower()]
-    return {
-        attention.path: name for attention in attentions for name, nodes in heads if nodes.issuperset(attention.nodes)
-    }
+    return {path: name for path, nodes in attentions.items() for name, made in heads if made.issuperset(nodes)}
 
 
-def _pairs(trt: Any, layers: Sequence[Any], attentions: Sequence[OnnxAttention]) -> tuple[str, ...]:
+def _pairs(trt: Any, layers: Sequence[Any], attentions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Module paths of the boundary pairs; a boundary without its partner is left out and so counts as lost."""
-    paths = {node: attention.path for attention in attentions for node in attention.nodes}
+    paths = {node: path for path, nodes in attentions.items() for node in nodes}
     sides = []
     for kind, suffix in (("ATTENTION_INPUT", "_AttentionInput"), ("ATTENTION_OUTPUT", "_AttentionOutput")):
         # TensorRT before 10.14 has no such layers.

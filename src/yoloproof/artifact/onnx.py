@@ -23,6 +23,7 @@ from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import ArtifactFormat, Attention, Precision
 from yoloproof.network.wiring import Network
 from yoloproof.records import Artifact
+from yoloproof.simplify.network import SimplifiedNetwork
 
 DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
@@ -32,7 +33,7 @@ SWISH_OPSET = 24  # the first with Swish
 
 
 def export_onnx(
-    network: Network,
+    network: Network | SimplifiedNetwork,
     path: Path,
     *,
     imgsz: tuple[int, int] = (640, 640),
@@ -52,7 +53,7 @@ def export_onnx(
     existing file.
     """
     path = Path(path)
-    _check(network, path, imgsz, batch, precision, input_type)
+    _check(pixel_scale_of(network), path, imgsz, batch, precision, input_type)
     dtype = DTYPES[Precision(precision)]
     typed = copy.deepcopy(network).to(dtype) if dtype != torch.float32 else network
     example = torch.zeros((max(batch, 2) if dynamic else batch, 3, *imgsz), dtype=INPUTS[input_type])
@@ -83,8 +84,12 @@ def export_onnx(
     return read_artifact(path)
 
 
+def pixel_scale_of(network: Network | SimplifiedNetwork) -> float:
+    return network.pixel_scale if isinstance(network, SimplifiedNetwork) else 1.0
+
+
 def onnx_metadata(
-    network: Network,
+    network: Network | SimplifiedNetwork,
     imgsz: tuple[int, int],
     batch: int,
     precision: str,
@@ -98,10 +103,10 @@ def onnx_metadata(
         "checkpoint_sha256": network.sha256 or "",
         "weights": network.source if network.sha256 is None else "trained",
         "attention": network.attention,
-        "rewrites": list(network.rewrites),
+        "rewrites": list(network.rewrites) if isinstance(network, SimplifiedNetwork) else [],
         "precision": precision,
         "input": input_type,
-        "pixel_scale": network.pixel_scale,
+        "pixel_scale": pixel_scale_of(network),
         "imgsz": list(imgsz),
         "batch": batch,
         "dynamic": dynamic,
@@ -141,14 +146,16 @@ def artifact_from_metadata(
         path=path, format=format, sha256=sha256, bytes=size, opset=opset, precision=precision,
         attention=Attention(attention) if attention in list(Attention) else None,
         simplified=tuple(map(str, stated.get("rewrites", ()))),
-        imgsz=tuple(imgsz) if _is_size(imgsz) else None, batch=batch if isinstance(batch, int) else 1,
+        imgsz=_size(imgsz), batch=batch if isinstance(batch, int) else 1,
         checkpoint_sha256=checkpoint if isinstance(checkpoint, str) and checkpoint else None,
         metadata={**stated, **built},
     )  # fmt: skip
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+def _size(value: object) -> tuple[int, int] | None:
+    """(height, width) where that is what is stated."""
+    fits = isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+    return (value[0], value[1]) if fits and isinstance(value, list) else None
 
 
 def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -159,7 +166,7 @@ def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON; export it again") from None
 
 
-def _check(network: Network, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str) -> None:
+def _check(pixel_scale: float, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str) -> None:
     if path.exists():
         raise YoloproofError(f"{path} exists; nothing was overwritten. Name another file or remove it")
     if any(side < 64 or side % 32 for side in imgsz):
@@ -170,7 +177,7 @@ def _check(network: Network, path: Path, imgsz: tuple[int, int], batch: int, pre
         raise YoloproofError(f"precision '{precision}' is none of {', '.join(DTYPES)}")
     if input_type not in INPUTS:
         raise YoloproofError(f"input type '{input_type}' is none of {', '.join(INPUTS)}")
-    if (input_type == "uint8") != (network.pixel_scale == 255.0):
+    if (input_type == "uint8") != (pixel_scale == 255.0):
         raise YoloproofError(
             "uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither"
         )

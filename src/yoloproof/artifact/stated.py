@@ -48,7 +48,7 @@ def stated_size(model: str) -> tuple[int, int] | None:
         return None
 
 
-def properties_of(artifact: Artifact) -> dict[str, str]:
+def properties_of(artifact: Artifact) -> Mapping[str, str]:
     """The metadata of an artifact's file as they stand in it; those of a network that PyTorch builds are its record's."""
     if artifact.format is ArtifactFormat.ENGINE and artifact.path is not None:
         return dict(read_identity(artifact.path).onnx_metadata)

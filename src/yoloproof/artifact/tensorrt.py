@@ -22,13 +22,15 @@ from typing import Any
 
 from yoloproof.artifact.engine_targets import COMPUTE_CAPABILITIES, PORTABLE, Target
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Runtime
 
 LIBRARIES = {
-    "tensorrt": ("tensorrt", "`yoloproof doctor` prints its pip line"),
-    "tensorrt-rtx": ("tensorrt_rtx", "pip install tensorrt-rtx-cu12"),
+    Runtime.TENSORRT: ("tensorrt", "`yoloproof doctor` prints its pip line"),
+    Runtime.TENSORRT_RTX: ("tensorrt_rtx", "pip install tensorrt-rtx-cu12"),
 }
 
-Progress = Callable[[float, str], None]
+# Called with the share of the build that is done (0…1) and its phase's name.
+BuildProgress = Callable[[float, str], None]
 # Name of a dynamic input → its smallest, usual and largest shape.
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
@@ -44,7 +46,7 @@ class EngineOptions:
     device -- the CUDA device that `current` means, as PyTorch names it
     """
 
-    runtime: str = "tensorrt-rtx"
+    runtime: Runtime = Runtime.TENSORRT_RTX
     target: str = "current"
     require_fused: bool = True
     shapes: Shapes = field(default_factory=dict)
@@ -63,7 +65,7 @@ def shapes_up_to(imgsz: tuple[int, int], batch: int) -> Shapes:
     return {"images": ((1, 3, min(height, 320), min(width, 320)), (1, 3, height, width), (batch, 3, height, width))}
 
 
-def library(runtime: str) -> Any:
+def library(runtime: Runtime) -> Any:
     """The imported library of runtime `tensorrt` or `tensorrt-rtx`; raises YoloproofError with its pip line."""
     if runtime not in LIBRARIES:
         raise YoloproofError(f"engines are built by {' or '.join(LIBRARIES)}, not by {runtime}")
@@ -95,7 +97,7 @@ def build_log(trt: Any) -> Any:
     return Log()
 
 
-def build_monitor(trt: Any, progress: Progress) -> Any:
+def build_monitor(trt: Any, progress: BuildProgress) -> Any:
     """An IProgressMonitor that turns nested phases into one fraction in 0…1, which never falls.
 
     What `progress` raises (Ctrl-C above all) cancels the build and is kept in `failure`; the library would swallow it.
@@ -195,7 +197,7 @@ def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, targ
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     _add_profile(builder, network, config, options)
-    if options.runtime == "tensorrt-rtx":
+    if options.runtime == Runtime.TENSORRT_RTX:
         _aim(trt, config, target)
     else:
         _make_compatible(trt, config, options)
@@ -205,7 +207,7 @@ def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, targ
 
 def check_options(options: EngineOptions) -> None:
     """Raise YoloproofError for options that the runtime does not have: they would be ignored in silence."""
-    if options.runtime != "tensorrt-rtx":
+    if options.runtime != Runtime.TENSORRT_RTX:
         return
     for name in ("version_compatible", "hardware_compatible", "timing_cache"):
         if getattr(options, name):

@@ -2,9 +2,9 @@
 
     REPOSITORY/NAME/config.pbtxt    inputs and outputs, batching, instances, warm-up
     REPOSITORY/NAME/1/model.onnx    (or model.plan: a TensorRT engine)
-    REPOSITORY/NAME/yoloproof.json  which artifact this is and what proved it; Triton ignores it
+    REPOSITORY/NAME/yoloproof.json  which artifact this is and its verification; Triton ignores it
 
-Only a proved artifact is put there. Source: "Model Repository" and "Model Configuration" of the Triton documentation;
+Only a verified artifact is put there. Source: "Model Repository" and "Model Configuration" of the Triton documentation;
 the fields are those of its `model_config.proto`.
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import load_onnx
+from yoloproof.names import Precision, Runtime
+from yoloproof.records import Verdict
 
 TYPES = {
-    "float32": "TYPE_FP32",
-    "float16": "TYPE_FP16",
-    "bfloat16": "TYPE_BF16",
+    Precision.FP32.dtype: "TYPE_FP32",
+    Precision.FP16.dtype: "TYPE_FP16",
+    Precision.BF16.dtype: "TYPE_BF16",
     "int32": "TYPE_INT32",
     "int64": "TYPE_INT64",
     "uint8": "TYPE_UINT8",
@@ -55,16 +57,16 @@ class _Tensor:
 def triton_repository(
     artifact: Path,
     repository: Path,
-    proof: Mapping[str, Any],
+    proof: Verdict,
     *,
     name: str | None = None,
     serving: Serving | None = None,
 ) -> Path:
     """Put `artifact` (.onnx, or a .engine of TensorRT) into a model repository; returns the model's folder.
 
-    `proof` is the verdict on this artifact as the result file holds it; anything but `"passed": true` is refused.
+    `proof` is the verdict on this artifact; one that has not passed is refused.
     An artifact with a dynamic batch gets dynamic batching up to `serving.max_batch`, one with a fixed batch is served
-    at that batch alone. Raises YoloproofError for an unproved artifact, an engine that Triton cannot load, a name that
+    at that batch alone. Raises YoloproofError for an artifact that is not verified, an engine that Triton cannot load, a name that
     is taken or unusable, or settings out of range.
     """
     serving = serving or Serving()
@@ -84,17 +86,18 @@ def triton_repository(
     (folder / "1").mkdir(parents=True)
     shutil.copyfile(artifact, folder / "1" / filename)
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
-    record = {"artifact": artifact.name, "sha256": sha256_of(artifact), "proof": dict(proof)}
+    verdict = {"passed": proof.passed, **asdict(proof)}
+    record = {"artifact": artifact.name, "sha256": sha256_of(artifact), "proof": verdict}
     (folder / "yoloproof.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return folder
 
 
-def _check(artifact: Path, name: str, proof: Mapping[str, Any], serving: Serving) -> None:
+def _check(artifact: Path, name: str, proof: Verdict, serving: Serving) -> None:
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file; export one first")
-    if proof.get("passed") is not True:
+    if proof.passed is not True:
         raise YoloproofError(
-            f"{artifact} is not proved; only a proved artifact is served: run `yoloproof verify` on it"
+            f"{artifact} is not verified; only a verified artifact is served: run `yoloproof verify` on it"
         )
     if not re.fullmatch(r"[\w.-]+", name):
         raise YoloproofError(f"{name!r} cannot name a Triton model; use letters, digits, '.', '_' and '-'")
@@ -127,15 +130,13 @@ def _onnx_tensors(artifact: Path) -> tuple[list[_Tensor], list[_Tensor]]:
 def _engine_tensors(artifact: Path) -> tuple[list[_Tensor], list[_Tensor], int | None]:
     """Inputs, outputs, and the largest batch of the engine's profile (None where the batch is fixed)."""
     identity = read_identity(artifact)
-    if identity.runtime != "tensorrt":
+    if identity.runtime != Runtime.TENSORRT:
         raise YoloproofError(
             f"{artifact}: Triton loads TensorRT engines, not those of {identity.runtime}; serve the ONNX file"
         )
     inputs = [_Tensor(name, dtype, tuple(shape)) for name, shape, dtype in identity.inputs]
     outputs = [_Tensor(name, dtype, tuple(shape)) for name, shape, dtype in identity.outputs]
-    shapes = identity.options.get("shapes") or {}
-    largest = min((shape[2][0] for shape in shapes.values()), default=None)
-    return inputs, outputs, largest
+    return inputs, outputs, identity.largest_batch
 
 
 def _config(

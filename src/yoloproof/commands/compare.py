@@ -34,9 +34,9 @@ def compare(
 
     from yoloproof.errors import YoloproofError
     from yoloproof.files.new import write_new
-    from yoloproof.measurement.statistics import ratio_of
-    from yoloproof.results.compare import ALLOWANCES, compare_results, compare_rows, comparison_table
+    from yoloproof.results.compare import ALLOWANCES, compare_results, compare_rows, print_comparisons
     from yoloproof.results.file import read_result
+    from yoloproof.results.schema import plain
 
     allowed = allow or []
     for word in allowed:
@@ -44,12 +44,12 @@ def compare(
             raise YoloproofError(f"--allow {word}: there are {', '.join(ALLOWANCES)}")
     before = read_result(a)
     if b is None:
-        comparisons = compare_rows(before, ratio_of, allowed)
+        comparisons = compare_rows(before, allowed)
     else:
-        comparisons = compare_results(before, read_result(b), ratio_of, allowed)
+        comparisons = compare_results(before, read_result(b), allowed)
     if json_file is not None:
-        document = {"schema": 1, "a": str(a), "b": str(b or a), "rows": [row.as_dict() for row in comparisons]}
+        document = {"schema": 1, "a": str(a), "b": str(b or a), "rows": [plain(row) for row in comparisons]}
         write_new(json.dumps(document, indent=1) + "\n", json_file)
-    Console().print(comparison_table(comparisons))
+    print_comparisons(comparisons, Console())
     if fail_if_slower and any(row.verdict == "slower" for row in comparisons):
         raise typer.Exit(1)

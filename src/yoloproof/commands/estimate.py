@@ -11,7 +11,7 @@ from yoloproof.commands.shared import check_new, imgsz_from_text, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
-    from yoloproof.estimate import Estimate, Gpu, ModelForensics
+    from yoloproof.estimate import Estimate, GpuRates, ModelForensics
 
 BLOCKS_SHOWN = 6
 LEVERS_SHOWN = 4
@@ -80,14 +80,14 @@ def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[st
     return {
         "estimate": True,
         "measured": False,
-        "held_out": committed_posterior().held_out,
+        "held_out": asdict(committed_posterior().held_out),
         "estimates": [asdict(one) for one in found],
         "figures": [asdict(row) for row in evidence.figures] if evidence else [],
         "probability_of_figure_by_attention": evidence.probability if evidence else {},
     }
 
 
-def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: Gpu) -> None:
+def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates) -> None:
     from yoloproof.estimate.posterior import committed_posterior
 
     first = found[0]
@@ -116,7 +116,7 @@ def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: Gpu) -> 
     if first.calibrated:
         typer.echo(
             f"Held out by family on published T4 figures of YOLOv8, v10 and 11: mean error "
-            f"{100 * held['mean_error']:.0f} %, worst {100 * held['worst_error']:.0f} % (docs/t4.md)"
+            f"{100 * held.mean_error:.0f} %, worst {100 * held.worst_error:.0f} % (docs/t4.md)"
         )
     else:
         typer.echo(

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from yoloproof.commands.shared import JsonFile, RandomWeights, check_new, imgsz_from_text, progress_bar, write_json
+from yoloproof.commands.shared import (
+    JsonFile,
+    RandomWeights,
+    check_new,
+    imgsz_from_text,
+    models_from_arguments,
+    progress_bar,
+    write_json,
+)
 from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime
 
 
@@ -76,6 +84,7 @@ def export(
     from yoloproof.records import Case
 
     check_new(json_file)
+    (model,) = models_from_arguments([model])
     chosen = precision or (Precision.FP32 if format_name is Written.ONNX else Precision.FP16)
     case = Case(
         model, runtime or Runtime.ONNXRUNTIME, chosen, attention, imgsz_from_text(imgsz), batch,

@@ -21,6 +21,7 @@ from yoloproof.commands.shared import (
     Threads,
     case_from_options,
     check_new,
+    models_from_arguments,
     progress_bar,
     write_json,
 )
@@ -59,6 +60,7 @@ def predict(
     from yoloproof.results.schema import plain
 
     check_new(json_file)
+    (model,) = models_from_arguments([model])
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)

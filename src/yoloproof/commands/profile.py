@@ -15,6 +15,7 @@ from yoloproof.commands.shared import (
     check_new,
     image_files,
     imgsz_from_text,
+    models_from_arguments,
     progress_bar,
     t4_estimates,
 )
@@ -73,6 +74,7 @@ def profile(
     from yoloproof.runtime.choice import default_precision
 
     check_new(json_file)
+    models = models_from_arguments(models)
     cases = [
         Case(model, name, p, a, imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights)
         for model in models
@@ -137,9 +139,7 @@ def _print_forensics(result: Result, console: Console) -> None:
         key = entry.model.name, entry.runtime.name, str(artifact.precision), f"batch {artifact.batch}"
         rows.setdefault(tuple(map(str, key)), []).append(entry)
     for names, entries in rows.items():
-        machine = result.run_of(entries[0]).machine
-        assert machine is not None
-        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, machine)
+        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, result.run_of(entries[0]))
         if resemblance.rows:
             console.print(forensics_table(resemblance, " ".join(names)))
         console.print(resemblance.line, highlight=False, markup=False)

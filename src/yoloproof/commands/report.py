@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from yoloproof.commands.shared import check_new, t4_estimates, write_json
 from yoloproof.errors import YoloproofError
+
+if TYPE_CHECKING:
+    from yoloproof.records import Result
 
 
 def report(
@@ -85,7 +87,7 @@ def _fill(document: Path, check: bool) -> None:
         document.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise YoloproofError(f"{document}: not a text document ({error})") from error
-    words = document_with_tables(document, _read)
+    words = document_with_tables(document)
     if words == document.read_text(encoding="utf-8"):
         typer.echo(f"{document}: tables in step with their result files", err=True)
     elif check:
@@ -96,7 +98,7 @@ def _fill(document: Path, check: bool) -> None:
         typer.echo(f"{document}: tables written", err=True)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Result:
     from yoloproof.results.file import read_result
 
     return read_result(path)

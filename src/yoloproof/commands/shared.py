@@ -15,10 +15,13 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Progress, Runtime
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from yoloproof.records import Case, Result
 
 # Options that several commands have in the same words.
-JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file; - for standard output")]
+STDOUT = Path("-")
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")]
 RandomWeights = Annotated[
@@ -83,7 +86,7 @@ def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
 
 def check_new(path: Path | None) -> None:
     """Refuse an output that exists or has nowhere to go, before any work is done."""
-    if path is None:
+    if path is None or path == STDOUT:
         return
     folder = path.absolute().parent
     if os.path.lexists(path):
@@ -95,10 +98,49 @@ def check_new(path: Path | None) -> None:
 
 
 def write_json(document: object, path: Path) -> None:
-    """Write a new JSON file, whole or not at all. YoloproofError when it exists or cannot be written."""
+    """Write a new JSON file, whole or not at all; `-` is standard output. YoloproofError where it cannot be written."""
     from yoloproof.files.new import write_new
 
-    write_new(json.dumps(document, indent=1, default=str) + "\n", path)
+    text = json.dumps(document, indent=1, default=str) + "\n"
+    if path == STDOUT:
+        typer.echo(text, nl=False)
+    else:
+        write_new(text, path)
+
+
+def console_beside(json_file: Path | None) -> Console:
+    """Where people read: standard output, or standard error where the JSON takes the former."""
+    from rich.console import Console
+
+    return Console(stderr=json_file == STDOUT)
+
+
+def models_from_arguments(models: Sequence[str]) -> list[str]:
+    """The models, `yolov13n.pt` that is not here as the official `yolov13n`. What is neither a file nor an official name is
+    refused before anything heavy is imported. Raises YoloproofError."""
+    from yoloproof.names import VARIANT_NAMES
+
+    found = []
+    for model in models:
+        official = model.removesuffix(".pt")
+        if Path(model).is_file() or official not in VARIANT_NAMES:
+            _check_file(model)
+            found.append(model)
+        else:
+            found.append(official)
+    return found
+
+
+def _check_file(model: str) -> None:
+    from yoloproof.names import VARIANT_NAMES
+
+    path = Path(model)
+    if path.is_dir():
+        raise YoloproofError(f"{model}: a folder, not a model; name the .pt, .safetensors, .onnx or .engine file in it")
+    if not path.exists() and not path.suffix:
+        raise YoloproofError(f"'{model}' is neither a file nor one of {', '.join(VARIANT_NAMES)}")
+    if not path.exists():
+        raise YoloproofError(f"{model}: no such file")
 
 
 @contextmanager
@@ -130,11 +172,10 @@ def t4_estimates(results: Sequence[tuple[str, Result]]) -> list[str]:
     from yoloproof.estimate import estimate_line
     from yoloproof.estimate.shapes import layer_shapes
     from yoloproof.names import Weights
+    from yoloproof.results.labels import gpu_name
     from yoloproof.results.published import same_gpu, variant_name
 
-    entries = [(result.run_of(entry), entry) for _, result in results for entry in result.entries]
-    gpus = [run.machine.gpu.name for run, _ in entries if run.machine is not None and run.machine.gpu is not None]
-    if any(same_gpu("Tesla T4", name or "") for name in gpus):
+    if any(same_gpu("Tesla T4", gpu_name(run)) for _, result in results for run in result.runs):
         return []
-    ours = [entry for _, entry in entries if entry.model.weights is not Weights.FOREIGN]
+    ours = [one for _, result in results for one in result.entries if one.model.weights is not Weights.FOREIGN]
     return [estimate_line(name) for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]

@@ -22,6 +22,7 @@ from yoloproof.commands.shared import (
     Threads,
     case_from_options,
     check_new,
+    models_from_arguments,
     progress_bar,
     write_json,
 )
@@ -64,6 +65,7 @@ def val(
     from yoloproof.results.schema import plain
 
     check_new(json_file)
+    (model,) = models_from_arguments([model])
     rule = Suppression(confidence, iou, max_detections)
     _check_set(data, images, annotations)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)

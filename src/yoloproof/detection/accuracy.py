@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from yoloproof.detection.coco import CocoSet, categories_of, evaluate
 from yoloproof.detection.images import read_image
 from yoloproof.detection.pipeline import IN_GRAPH, Detector, Suppression, detect
 from yoloproof.errors import YoloproofError
+from yoloproof.records import Accuracy, AccuracyProtocol
 
 EVALUATION = Suppression(confidence=0.001, iou=0.7, max_detections=300)
 
@@ -29,8 +30,8 @@ def accuracy_of(
     identity: str = "",
     resume: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """AP, AP50, AP75, APsmall, APmedium, APlarge (0…1), per_class, images, detections, and the protocol they hold under.
+) -> Accuracy:
+    """COCO accuracy on `data`, and the protocol that it holds under.
 
     names -- the detector's classes by index; identity -- the artifact's SHA-256, which a resumed file is held to
     resume -- a file of JSON lines that takes each image's detections as they come; what it already holds is not run again
@@ -39,7 +40,7 @@ def accuracy_of(
     """
     categories = categories_of(data, [names[i] for i in sorted(names)])
     protocol = protocol_of(session, imgsz, rule)
-    run = {"artifact": identity, "protocol": protocol, "set": _digest(data)}
+    run = json.dumps({"artifact": identity, "protocol": asdict(protocol), "set": _digest(data)}, separators=(",", ":"))
     found = {} if resume is None else _resumed(resume, run, set(data.ids))
     todo = [(i, file) for i, file in zip(data.ids, data.files, strict=True) if i not in found]
     for result in detect(session, todo, lambda item: read_image(item[1]), imgsz, rule):
@@ -48,44 +49,45 @@ def accuracy_of(
         image = result.item[0]
         found[image] = result.detections
         if resume is not None:
-            _append(resume, {"image": image, "detections": result.detections.tolist()})
+            row = {"image": image, "detections": result.detections.tolist()}
+            _append(resume, json.dumps(row, separators=(",", ":")))
         if progress is not None:
             progress(len(found), len(data.ids))
-    return {**evaluate(data, found, categories).as_dict(), "protocol": protocol}
+    return Accuracy(**vars(evaluate(data, found, categories)), protocol=protocol)
 
 
-def protocol_of(session: Detector, imgsz: tuple[int, int], rule: Suppression) -> dict[str, Any]:
+def protocol_of(session: Detector, imgsz: tuple[int, int], rule: Suppression) -> AccuracyProtocol:
     """Everything besides the artifact and the set that an AP depends on."""
     inside = all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
-    return {
-        "evaluation": "COCO bbox, IoU 0.50:0.95, at most 100 detections an image counted",
-        "resize": "letterbox",
-        "imgsz": list(imgsz),
-        "confidence": rule.confidence,
-        "iou": rule.iou,
-        "max_detections": rule.max_detections,
-        "labels": "best class of an anchor",
-        "nms": "in the artifact, at its own thresholds" if inside else "class-aware, outside the artifact",
-    }
+    return AccuracyProtocol(
+        evaluation="COCO bbox, IoU 0.50:0.95, at most 100 detections an image counted",
+        resize="letterbox",
+        imgsz=imgsz,
+        confidence=rule.confidence,
+        iou=rule.iou,
+        max_detections=rule.max_detections,
+        labels="best class of an anchor",
+        nms="in the artifact, at its own thresholds" if inside else "class-aware, outside the artifact",
+    )
 
 
 def _digest(data: CocoSet) -> str:
-    text = json.dumps([data.ids, [file.name for file in data.files], data.truth["annotations"], data.names])
+    text = json.dumps([data.ids, [file.name for file in data.files], data.annotations(), data.names])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _append(path: Path, record: Mapping[str, Any]) -> None:
+def _append(path: Path, line: str) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, separators=(",", ":")) + "\n")
+            file.write(line + "\n")
     except OSError as error:
         raise YoloproofError(
             f"{path}: cannot be written ({error.strerror}); name another file to resume from"
         ) from None
 
 
-def _resumed(path: Path, run: Mapping[str, Any], known: set[int]) -> dict[int, NDArray[np.float32]]:
-    """What an earlier run left; a line cut off by its end is cut away and run again."""
+def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.float32]]:
+    """What an earlier run left; a line cut off by its end is cut away and run again. run -- the first line's JSON"""
     if path.is_dir():
         raise YoloproofError(f"{path}: a folder; --resume names a file")
     if not path.exists() or not path.stat().st_size:
@@ -93,27 +95,21 @@ def _resumed(path: Path, run: Mapping[str, Any], known: set[int]) -> dict[int, N
         return {}
     text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
-    records = _records(whole.splitlines(), path)
-    if not records or records[0] != run:
+    first, *rows = whole.splitlines() or [""]
+    if first != run:
         raise YoloproofError(
             f"{path}: of another artifact, set or protocol (or no such file at all); name another file"
         )
     if whole != text:
         path.write_text(whole, encoding="utf-8")
     found = {}
-    for record in records[1:]:
+    for row in rows:
         try:
-            image, rows = record["image"], np.array(record["detections"], np.float32).reshape(-1, 6)
+            record = json.loads(row)
+            image, detections = record["image"], np.array(record["detections"], np.float32).reshape(-1, 6)
         except (KeyError, TypeError, ValueError):
             raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None
         if image not in known:
             raise YoloproofError(f"{path}: holds image {image}, which the set does not; name another file")
-        found[image] = rows
+        found[image] = detections
     return found
-
-
-def _records(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError:
-        raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None

@@ -17,46 +17,61 @@ from yoloproof.errors import YoloproofError
 
 
 @dataclass(frozen=True)
+class CocoBox:
+    """An annotated box, by COCO's ids. bbox -- x, y, width, height in image px; crowd -- it stands for many objects: found
+    or not, it does not count"""
+
+    image: int
+    category: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
 class CocoSet:
     """Annotated images.
 
     files -- the images, in the annotations' order; ids -- their COCO ids, one for one
     categories -- COCO category ids in the order of the detector's class indices; names -- theirs
-    truth -- the annotations, as a COCO document holds them
+    boxes -- the annotations
     """
 
     files: tuple[Path, ...]
     ids: tuple[int, ...]
     categories: tuple[int, ...]
     names: tuple[str, ...]
-    truth: Mapping[str, Any]
+    boxes: tuple[CocoBox, ...]
+
+    def annotations(self) -> list[dict[str, object]]:
+        """The boxes as a COCO document's list `annotations`."""
+        return [
+            {
+                "id": number,
+                "image_id": box.image,
+                "category_id": box.category,
+                "bbox": list(box.bbox),
+                "area": box.area,
+                "iscrowd": int(box.crowd),
+                "ignore": int(box.crowd),
+            }
+            for number, box in enumerate(self.boxes, 1)
+        ]
 
 
-@dataclass(frozen=True)
-class Accuracy:
+@dataclass(frozen=True, kw_only=True)
+class CocoFigures:
     """COCO figures in 0…1; None where the set holds no such box. `per_class`: AP by class name."""
 
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    small: float | None
-    medium: float | None
-    large: float | None
+    AP: float | None
+    AP50: float | None
+    AP75: float | None
+    APsmall: float | None
+    APmedium: float | None
+    APlarge: float | None
     per_class: Mapping[str, float | None]
     images: int
     detections: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the result file: AP, AP50, AP75, APsmall, APmedium, APlarge, per_class, images, detections."""
-        named = {"AP": self.ap, "AP50": self.ap50, "AP75": self.ap75}
-        sized = {"APsmall": self.small, "APmedium": self.medium, "APlarge": self.large}
-        return {
-            **named,
-            **sized,
-            "per_class": dict(self.per_class),
-            "images": self.images,
-            "detections": self.detections,
-        }
 
 
 def coco_set(images: Path, annotations: Path) -> CocoSet:
@@ -71,7 +86,7 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
         files = tuple(_located(images, record["file_name"], annotations) for record in records)
         ids = tuple(int(record["id"]) for record in records)
         categories = {int(c["id"]): str(c.get("name", c["id"])) for c in document["categories"]}
-        truth = [_annotation(a, number) for number, a in enumerate(document["annotations"], 1)]
+        boxes = tuple(_box(given) for given in document["annotations"])
     except (KeyError, TypeError, ValueError) as error:
         raise YoloproofError(
             f"{annotations}: an entry lacks or garbles {error}; is it COCO's instances format?"
@@ -81,13 +96,11 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
     if len(set(ids)) != len(ids):
         raise YoloproofError(f"{annotations}: an image id occurs twice")
     known = set(ids)
-    for annotation in truth:
-        if annotation["image_id"] not in known or annotation["category_id"] not in categories:
-            raise YoloproofError(
-                f"{annotations}: annotation {annotation['id']} is of an image or category not in the file"
-            )
+    for number, box in enumerate(boxes, 1):
+        if box.image not in known or box.category not in categories:
+            raise YoloproofError(f"{annotations}: annotation {number} is of an image or category not in the file")
     order = tuple(sorted(categories))
-    return CocoSet(files, ids, order, tuple(categories[i] for i in order), _truth(records, truth, categories))
+    return CocoSet(files, ids, order, tuple(categories[i] for i in order), boxes)
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -116,29 +129,15 @@ def _located(folder: Path, name: str, annotations: Path) -> Path:
     )
 
 
-def _annotation(given: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _box(given: Mapping[str, Any]) -> CocoBox:
     x, y, width, height = (float(value) for value in given["bbox"])
-    return {
-        "id": number,
-        "image_id": int(given["image_id"]),
-        "category_id": int(given["category_id"]),
-        "bbox": [x, y, width, height],
-        "area": float(given.get("area", width * height)),
-        "iscrowd": int(given.get("iscrowd", 0)),
-        "ignore": int(given.get("iscrowd", 0)),
-    }
-
-
-def _truth(
-    records: Sequence[Mapping[str, Any]], annotations: list[dict[str, Any]], names: Mapping[int, str]
-) -> dict[str, Any]:
-    return {
-        "images": [
-            {"id": int(r["id"]), "width": int(r.get("width", 0)), "height": int(r.get("height", 0))} for r in records
-        ],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": name} for i, name in sorted(names.items())],
-    }
+    return CocoBox(
+        image=int(given["image_id"]),
+        category=int(given["category_id"]),
+        bbox=(x, y, width, height),
+        area=float(given.get("area", width * height)),
+        crowd=bool(int(given.get("iscrowd", 0))),
+    )
 
 
 def set_of_folder(folder: Path, names: Sequence[str]) -> CocoSet:
@@ -179,16 +178,11 @@ def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
         raise YoloproofError(
             f"{folder}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
         )
-    records: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    boxes = []
     for number, (file, label) in enumerate(zip(files, labels, strict=True), 1):
-        width, height = _upright_size(file)
-        records.append({"id": number, "width": width, "height": height})
-        for index, box in _label_boxes(label, width, height, len(names)):
-            given = {"image_id": number, "category_id": index, "bbox": box}
-            annotations.append(_annotation(given, len(annotations) + 1))
-    truth = _truth(records, annotations, dict(enumerate(names)))
-    return CocoSet(files, tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), truth)
+        for index, bbox in _label_boxes(label, *_upright_size(file), len(names)):
+            boxes.append(CocoBox(number, index, bbox, area=bbox[2] * bbox[3]))
+    return CocoSet(files, tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), tuple(boxes))
 
 
 def _label_file(image: Path, folder: Path, pictures: Path) -> Path:
@@ -209,7 +203,9 @@ def _upright_size(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def _label_boxes(path: Path, width: int, height: int, classes: int) -> list[tuple[int, list[float]]]:
+def _label_boxes(
+    path: Path, width: int, height: int, classes: int
+) -> list[tuple[int, tuple[float, float, float, float]]]:
     if not path.is_file():
         return []
     boxes = []
@@ -231,7 +227,7 @@ def _label_boxes(path: Path, width: int, height: int, classes: int) -> list[tupl
         else:
             x, y = min(shares[::2]), min(shares[1::2])
             w, h = max(shares[::2]) - x, max(shares[1::2]) - y
-        boxes.append((int(index), [x * width, y * height, w * width, h * height]))
+        boxes.append((int(index), (x * width, y * height, w * width, h * height)))
     return boxes
 
 
@@ -260,7 +256,7 @@ def _plain(name: str) -> str:
 
 def evaluate(
     data: CocoSet, detections: Mapping[int, NDArray[np.float32]], categories: Sequence[int | None] | None = None
-) -> Accuracy:
+) -> CocoFigures:
     """COCO accuracy of detections [n, 6] in image pixels, by image id; only those images count.
 
     categories -- the category id of each class index (default: the set's, in order); classes the set lacks do not count.
@@ -274,9 +270,12 @@ def evaluate(
     wanted = set(ids)
     truth = COCO(
         {
-            "images": [record for record in data.truth["images"] if record["id"] in wanted],
-            "annotations": [a for a in data.truth["annotations"] if a["image_id"] in wanted],
-            "categories": list(data.truth["categories"]),
+            "images": [{"id": image} for image in ids],
+            "annotations": [annotation for annotation in data.annotations() if annotation["image_id"] in wanted],
+            "categories": [
+                {"id": category, "name": name}
+                for category, name in sorted(zip(data.categories, data.names, strict=True))
+            ],
         }
     )
     found = [row for i in ids for row in _results(by_class, i, detections[i])]
@@ -284,18 +283,27 @@ def evaluate(
     evaluation.evaluate()
     evaluation.accumulate()
     precision = np.asarray(evaluation.eval["precision"])  # [IoU, recall, class, area, most detections]
-    every, first, sixth = precision[..., 0, -1], precision[0, ..., 0, -1], precision[5, ..., 0, -1]
+    every = precision[..., 0, -1]
     small, medium, large = (_mean(precision[..., area, -1]) for area in (1, 2, 3))
-    per_class = {name: _mean(every[..., k]) for k, name in enumerate(data.names)}
-    return Accuracy(_mean(every), _mean(first), _mean(sixth), small, medium, large, per_class, len(ids), len(found))
+    return CocoFigures(
+        AP=_mean(every),
+        AP50=_mean(every[0]),
+        AP75=_mean(every[5]),
+        APsmall=small,
+        APmedium=medium,
+        APlarge=large,
+        per_class={name: _mean(every[..., k]) for k, name in enumerate(data.names)},
+        images=len(ids),
+        detections=len(found),
+    )
 
 
 def _silent(*_: object) -> None:
     pass
 
 
-def _results(categories: Sequence[int | None], image: int, detections: NDArray[np.float32]) -> list[dict[str, Any]]:
-    rows = []
+def _results(categories: Sequence[int | None], image: int, detections: NDArray[np.float32]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
     for x1, y1, x2, y2, score, index in detections.astype(np.float64).tolist():
         if not 0 <= index < len(categories):
             raise YoloproofError(

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from yoloproof.detection.images import read_image
 from yoloproof.detection.letterbox import Letterbox, boxes_to_image, letterbox
 from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
+from yoloproof.records import StageTimes
 
 Item = TypeVar("Item")
 READERS = min(4, os.cpu_count() or 1)  # threads that decode and letterbox; both leave Python's lock alone
@@ -169,12 +171,13 @@ def end_to_end(
     clock: Callable[[], float],
     imgsz: tuple[int, int] = (640, 640),
     rule: Suppression | None = None,
-) -> dict[str, list[float]]:
+) -> StageTimes:
     """Seconds of each stage for each batch of image files, nothing overlapped.
 
     preprocess_s -- letterbox from decoded pixels to the device's memory (the last step is the session's `load`)
     inference_s -- the network; nms_s -- fetching the output, suppression, boxes in image pixels; total_s -- all three
     Reading and decoding files is not part of it. The pictures are read before, a first batch is run untimed.
+    Raises YoloproofError for no images, or one that cannot be read.
     """
     rule = rule or Suppression()
     size = batch_of(session)
@@ -182,13 +185,11 @@ def end_to_end(
     if not images:
         raise YoloproofError("no images given")
     batches = [[images[(start + i) % len(images)] for i in range(size)] for start in range(0, len(images), size)]
-    stages: dict[str, list[float]] = {"preprocess_s": [], "inference_s": [], "nms_s": [], "total_s": []}
     _staged(session, batches[0], clock, imgsz, rule)
-    for batch in batches:
-        marks = _staged(session, batch, clock, imgsz, rule)
-        for name, start, end in (("preprocess_s", 0, 1), ("inference_s", 1, 2), ("nms_s", 2, 3), ("total_s", 0, 3)):
-            stages[name].append(marks[end] - marks[start])
-    return stages
+    marks = [_staged(session, batch, clock, imgsz, rule) for batch in batches]
+    stages = {"preprocess_s": (0, 1), "inference_s": (1, 2), "nms_s": (2, 3), "total_s": (0, 3)}
+    samples = {name: tuple(mark[end] - mark[start] for mark in marks) for name, (start, end) in stages.items()}
+    return StageTimes(**{name: median(values) for name, values in samples.items()}, samples=samples)
 
 
 def _staged(

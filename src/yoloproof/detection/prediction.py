@@ -17,8 +17,8 @@ from PIL import Image
 from yoloproof.detection.draw import draw
 from yoloproof.detection.images import find_images, read_image
 from yoloproof.detection.pipeline import Detector, Found, Suppression, detect
-from yoloproof.detection.records import CSV_HEADER, counted, csv_rows, json_records, yolo_lines
 from yoloproof.detection.video import Frame, frame_rate, frames, is_live, is_video
+from yoloproof.detection.writing import CSV_HEADER, counted, csv_rows, json_records, yolo_lines
 from yoloproof.errors import YoloproofError
 
 # A side longer than this is more than JPEG can hold.

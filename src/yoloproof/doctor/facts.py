@@ -15,14 +15,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from yoloproof.doctor.knowledge import Capability
 from yoloproof.errors import YoloproofError
 
 
 @dataclass(frozen=True)
-class Gpu:
+class GpuFacts:
     """One GPU. `here` is False for a GPU only named (`--gpu t4`): nothing about it was measured.
 
     capability -- CUDA compute capability, (7, 5) for a T4
@@ -52,7 +51,7 @@ class Facts:
     memory_bytes: int | None
     disk_free_bytes: int | None
     packages: Mapping[str, str] = field(default_factory=dict)
-    gpu: Gpu | None = None
+    gpu: GpuFacts | None = None
     gpu_problem: str | None = None
     driver: str | None = None
     torch_cuda: str | None = None
@@ -60,24 +59,24 @@ class Facts:
     providers: tuple[str, ...] | None = None
     host: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The record as plain JSON types."""
         return asdict(self) | {"packages": dict(self.packages)}
 
 
 _GIB = 1024**3
 
-GPUS: dict[str, Gpu] = {
-    "t4": Gpu("Tesla T4", (7, 5), 16 * _GIB, here=False),
-    "rtx2080": Gpu("GeForce RTX 2080", (7, 5), 8 * _GIB, here=False),
-    "v100": Gpu("Tesla V100", (7, 0), 16 * _GIB, here=False),
-    "a10": Gpu("NVIDIA A10", (8, 6), 24 * _GIB, here=False),
-    "l4": Gpu("NVIDIA L4", (8, 9), 24 * _GIB, here=False),
-    "a100": Gpu("NVIDIA A100", (8, 0), 40 * _GIB, here=False),
-    "h100": Gpu("NVIDIA H100", (9, 0), 80 * _GIB, here=False),
-    "rtx4090": Gpu("GeForce RTX 4090", (8, 9), 24 * _GIB, here=False),
-    "rtx5090": Gpu("GeForce RTX 5090", (12, 0), 32 * _GIB, here=False),
-    "orin": Gpu("Jetson AGX Orin", (8, 7), 32 * _GIB, here=False),
+GPUS: dict[str, GpuFacts] = {
+    "t4": GpuFacts("Tesla T4", (7, 5), 16 * _GIB, here=False),
+    "rtx2080": GpuFacts("GeForce RTX 2080", (7, 5), 8 * _GIB, here=False),
+    "v100": GpuFacts("Tesla V100", (7, 0), 16 * _GIB, here=False),
+    "a10": GpuFacts("NVIDIA A10", (8, 6), 24 * _GIB, here=False),
+    "l4": GpuFacts("NVIDIA L4", (8, 9), 24 * _GIB, here=False),
+    "a100": GpuFacts("NVIDIA A100", (8, 0), 40 * _GIB, here=False),
+    "h100": GpuFacts("NVIDIA H100", (9, 0), 80 * _GIB, here=False),
+    "rtx4090": GpuFacts("GeForce RTX 4090", (8, 9), 24 * _GIB, here=False),
+    "rtx5090": GpuFacts("GeForce RTX 5090", (12, 0), 32 * _GIB, here=False),
+    "orin": GpuFacts("Jetson AGX Orin", (8, 7), 32 * _GIB, here=False),
 }
 """GPUs that can be named. Capabilities: developer.nvidia.com/cuda-gpus, read 2026-11-23; memory: the vendor's data
 sheets, the smallest version sold."""
@@ -146,7 +145,7 @@ def _memory_bytes() -> int | None:
     return int(psutil.virtual_memory().total)
 
 
-def _gpu_from_nvml() -> tuple[Gpu | None, str | None, str | None]:
+def _gpu_from_nvml() -> tuple[GpuFacts | None, str | None, str | None]:
     """The first GPU that NVML shows, the driver's version, and else why there is none."""
     try:
         import pynvml
@@ -163,7 +162,7 @@ def _gpu_from_nvml() -> tuple[Gpu | None, str | None, str | None]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-        return Gpu(str(pynvml.nvmlDeviceGetName(handle)), (int(major), int(minor)), memory), driver, None
+        return GpuFacts(str(pynvml.nvmlDeviceGetName(handle)), (int(major), int(minor)), memory), driver, None
     except pynvml.NVMLError as error:
         return None, None, f"NVML: {error}"
     finally:

@@ -41,7 +41,7 @@ CAPABILITIES: dict[Capability, str] = {
 
 
 @dataclass(frozen=True)
-class Source:
+class Citation:
     """Where a statement comes from and the day it was read; `url` is empty for "measured by us"."""
 
     title: str
@@ -53,108 +53,108 @@ _READ = "2026-11-23"
 _READ_AGAIN = "2026-11-24"
 _NVIDIA = "https://docs.nvidia.com"
 
-SOURCES: dict[str, Source] = {
-    "flash1": Source(
+SOURCES: dict[str, Citation] = {
+    "flash1": Citation(
         "flash-attn 1.0.x README (as quoted by projects that vendor it): Turing, Ampere, Ada, Hopper",
         "https://github.com/Dao-AILab/flash-attention/tree/v1.0.9",
         _READ,
     ),
-    "flash2": Source(
+    "flash2": Citation(
         "flash-attn 2.8.3.post2 source package: setup.py builds sm_80…120; flash_api.cpp refuses what is older",
         "https://github.com/Dao-AILab/flash-attention/blob/v2.8.3/setup.py",
         _READ,
     ),
-    "flash3": Source(
+    "flash3": Citation(
         "flash-attention README: FlashAttention-3 is for H100/H800",
         "https://github.com/Dao-AILab/flash-attention#flashattention-3-beta-release",
         _READ,
     ),
-    "lost": Source(
+    "lost": Citation(
         "users' reports: attention missing from graphs traced through flash-attn (yolov13 #56, yolov12 #84, #90, #138)",
         "https://github.com/iMoonLab/yolov13/issues/56",
         _READ,
     ),
-    "torch-matrix": Source(
+    "torch-matrix": Citation(
         "PyTorch RELEASE.md, CUDA support matrix, the same from 2.11 to 2.14 (cu126 5.0–9.0; cu128, last in 2.11, "
         "7.5–12.0; cu130 and cu132 7.5–12.0+PTX); 2.15 is to drop cu126 (pytorch #190385)",
         "https://github.com/pytorch/pytorch/blob/main/RELEASE.md",
         _READ,
     ),
-    "sdpa": Source(
+    "sdpa": Citation(
         "PyTorch 2.13's own test: flash SDPA from SM80, memory-efficient on every CUDA GPU "
         "(torch/testing/_internal/common_cuda.py)",
         "https://github.com/pytorch/pytorch/blob/main/torch/testing/_internal/common_cuda.py",
         _READ,
     ),
-    "torch-archs": Source(
+    "torch-archs": Citation(
         "what torch 2.11.0 and 2.13.0 for CUDA 13.0 say they were built for, measured by us: sm_75, 80, 86, 90, 100, 120",
         "",
         _READ_AGAIN,
     ),
-    "trt-prereq": Source(
+    "trt-prereq": Citation(
         "TensorRT 11.4.0 prerequisites: Turing or later; driver r535+ for CUDA 12 wheels, r580+ for CUDA 13",
         f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/installing-tensorrt/prerequisites.html",
         _READ,
     ),
-    "trt-volta": Source(
+    "trt-volta": Citation(
         "TensorRT 10.4.0 release notes: Volta is removed in 10.5",
         f"{_NVIDIA}/deeplearning/tensorrt/latest/getting-started/release-notes-10/10.4.0.html",
         _READ,
     ),
-    "trt-jetson": Source(
+    "trt-jetson": Citation(
         "TensorRT 11.4.1 on Jetson: JetPack 7.2.2 or later, from the SBSA build; JetPack 6 stays on 10.x",
         f"{_NVIDIA}/deeplearning/tensorrt/11.4.1/api/migration/tensorrt-10x-to-11x-jetson.html",
         _READ_AGAIN,
     ),
-    "trt-migrate": Source(
+    "trt-migrate": Citation(
         "Migrating from TensorRT 10.x to 11.x: BuilderFlag.FP16 removed, networks are strongly typed",
         f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/api/migration/tensorrt-10x-to-11x.html",
         _READ,
     ),
-    "trt-attention": Source(
+    "trt-attention": Citation(
         "TensorRT: fused attention (FP16/BF16, head size 16…256, capability 7.5 and newer; IAttention from 10.14)",
         f"{_NVIDIA}/deeplearning/tensorrt/latest/inference-library/transformers-fused-attention.html",
         _READ,
     ),
-    "rtx-matrix": Source(
+    "rtx-matrix": Citation(
         "TensorRT-RTX support matrix: 7.5, 8.6, 8.9, 12.0, 12.1; no FP32 matrix products on 7.5",
         f"{_NVIDIA}/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html",
         _READ,
     ),
-    "rtx-enum": Source("tensorrt_rtx 1.7.1 `ComputeCapability`, measured by us", "", _READ),
-    "rtx-hopper": Source("an engine refused to load on an H100, measured by us", "", _READ),
-    "rtx-turing": Source(
+    "rtx-enum": Citation("tensorrt_rtx 1.7.1 `ComputeCapability`, measured by us", "", _READ),
+    "rtx-hopper": Citation("an engine refused to load on an H100, measured by us", "", _READ),
+    "rtx-turing": Citation(
         "Torch-TensorRT #4643: on Turing FP32 matrix products give no context, or zeros with dynamic shapes",
         "https://github.com/pytorch/TensorRT/pull/4643",
         _READ,
     ),
-    "cuda-driver": Source(
+    "cuda-driver": Citation(
         "CUDA minor version compatibility: CUDA 12.x driver >= 525, 13.x >= 580",
         f"{_NVIDIA}/deploy/cuda-compatibility/minor-version-compatibility.html",
         _READ,
     ),
-    "ort-pypi": Source(
+    "ort-pypi": Citation(
         "metadata of the PyPI wheels: onnxruntime-gpu <= 1.26 asks for cuDNN for CUDA 12, >= 1.27 for CUDA 13",
         "",
         _READ,
     ),
-    "ort-archs": Source(
+    "ort-archs": Citation(
         "onnxruntime #28762, #23671: GPUs the Linux wheels up to 1.26 are built for",
         "https://github.com/microsoft/onnxruntime/issues/28762",
         _READ,
     ),
-    "ort-archs-13": Source(
+    "ort-archs-13": Citation(
         "onnxruntime #31992: GPUs the Linux wheels for CUDA 13 are built for; the same stand in the CUDA library of "
         "1.31.1, measured by us: sm_75, 80, 86, 89, 90a, 120a",
         "https://github.com/microsoft/onnxruntime/pull/31992",
         _READ_AGAIN,
     ),
-    "triton": Source(
+    "triton": Citation(
         "triton-lang/triton #5066: capability below 8.0 left the supported list after 3.2, parts still run",
         "https://github.com/triton-lang/triton/pull/5066",
         _READ,
     ),
-    "cuda-guide": Source(
+    "cuda-guide": Citation(
         "CUDA C++ programming guide: number formats per compute capability",
         f"{_NVIDIA}/cuda/cuda-c-programming-guide/index.html",
         _READ,
@@ -163,7 +163,7 @@ SOURCES: dict[str, Source] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class SupportRow:
     """`subject` on GPUs of `capabilities`: support, versions (empty: no bound known), note, key of its source."""
 
     subject: str
@@ -179,32 +179,36 @@ _FROM_AMPERE = (A100, AMPERE, ORIN, ADA, HOPPER, B200, BLACKWELL, SPARK)
 _FROM_TURING = (TURING, *_FROM_AMPERE)
 _DESKTOP_FROM_TURING = (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL, SPARK)
 
-ROWS: tuple[Row, ...] = (
+ROWS: tuple[SupportRow, ...] = (
     # attention back ends of PyTorch
-    Row("flash-attn 1.x", (TURING,), "yes", "flash1", "1.0.0", "1.0.9", "an export through it loses the attention"),
-    Row("flash-attn 1.x", (A100, AMPERE, ADA, HOPPER), "yes", "flash1", "1.0.0", "1.0.9", "the same trap"),
-    Row("flash-attn 1.x", (VOLTA,), "no", "flash1"),
-    Row("flash-attn 1.x", (ORIN, B200, BLACKWELL, SPARK), "unknown", "flash1"),
-    Row(
+    SupportRow(
+        "flash-attn 1.x", (TURING,), "yes", "flash1", "1.0.0", "1.0.9", "an export through it loses the attention"
+    ),
+    SupportRow("flash-attn 1.x", (A100, AMPERE, ADA, HOPPER), "yes", "flash1", "1.0.0", "1.0.9", "the same trap"),
+    SupportRow("flash-attn 1.x", (VOLTA,), "no", "flash1"),
+    SupportRow("flash-attn 1.x", (ORIN, B200, BLACKWELL, SPARK), "unknown", "flash1"),
+    SupportRow(
         "flash-attn 2.x",
         (VOLTA, TURING),
         "no",
         "flash2",
         note="refuses to run below 8.0; not needed",
     ),
-    Row("flash-attn 2.x", (A100, AMPERE, ORIN, ADA, HOPPER), "yes", "flash2", "2.0.0", "", "has sm_80 and sm_90 code"),
-    Row("flash-attn 2.x", (B200, BLACKWELL), "yes", "flash2", "2.8.0", "", "needs CUDA 12.8 or newer to build"),
-    Row("flash-attn 2.x", (SPARK,), "unknown", "flash2"),
-    Row("flash-attn 3", (VOLTA, TURING, A100, AMPERE, ORIN, ADA, B200, BLACKWELL, SPARK), "no", "flash3"),
-    Row("flash-attn 3", (HOPPER,), "yes", "flash3"),
-    Row("PyTorch SDPA, flash", (VOLTA, TURING), "no", "sdpa"),
-    Row("PyTorch SDPA, flash", _FROM_AMPERE, "yes", "sdpa", "2.0"),
-    Row("PyTorch SDPA, memory-efficient", (VOLTA, *_FROM_TURING), "yes", "sdpa", "2.0"),
+    SupportRow(
+        "flash-attn 2.x", (A100, AMPERE, ORIN, ADA, HOPPER), "yes", "flash2", "2.0.0", "", "has sm_80 and sm_90 code"
+    ),
+    SupportRow("flash-attn 2.x", (B200, BLACKWELL), "yes", "flash2", "2.8.0", "", "needs CUDA 12.8 or newer to build"),
+    SupportRow("flash-attn 2.x", (SPARK,), "unknown", "flash2"),
+    SupportRow("flash-attn 3", (VOLTA, TURING, A100, AMPERE, ORIN, ADA, B200, BLACKWELL, SPARK), "no", "flash3"),
+    SupportRow("flash-attn 3", (HOPPER,), "yes", "flash3"),
+    SupportRow("PyTorch SDPA, flash", (VOLTA, TURING), "no", "sdpa"),
+    SupportRow("PyTorch SDPA, flash", _FROM_AMPERE, "yes", "sdpa", "2.0"),
+    SupportRow("PyTorch SDPA, memory-efficient", (VOLTA, *_FROM_TURING), "yes", "sdpa", "2.0"),
     # runtimes
-    Row("PyTorch, CUDA 12.6 wheel", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "torch-matrix", "2.6"),
-    Row("PyTorch, CUDA 12.6 wheel", (B200, BLACKWELL, SPARK), "no", "torch-matrix"),
-    Row("PyTorch, CUDA 12.6 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
-    Row(
+    SupportRow("PyTorch, CUDA 12.6 wheel", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "torch-matrix", "2.6"),
+    SupportRow("PyTorch, CUDA 12.6 wheel", (B200, BLACKWELL, SPARK), "no", "torch-matrix"),
+    SupportRow("PyTorch, CUDA 12.6 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
+    SupportRow(
         "PyTorch, CUDA 12.8 wheel",
         (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL),
         "yes",
@@ -212,13 +216,15 @@ ROWS: tuple[Row, ...] = (
         "2.7",
         "2.11",
     ),
-    Row("PyTorch, CUDA 12.8 wheel", (VOLTA,), "no", "torch-matrix", note="dropped in 2.11"),
-    Row("PyTorch, CUDA 12.8 wheel", (ORIN, SPARK), "unknown", "torch-matrix"),
-    Row("PyTorch, CUDA 13 wheel", (VOLTA,), "no", "torch-matrix"),
-    Row("PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-archs", "2.9"),
-    Row("PyTorch, CUDA 13 wheel", (SPARK,), "yes", "torch-matrix", "2.9", "", "through 12.0 and PTX"),
-    Row("PyTorch, CUDA 13 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
-    Row(
+    SupportRow("PyTorch, CUDA 12.8 wheel", (VOLTA,), "no", "torch-matrix", note="dropped in 2.11"),
+    SupportRow("PyTorch, CUDA 12.8 wheel", (ORIN, SPARK), "unknown", "torch-matrix"),
+    SupportRow("PyTorch, CUDA 13 wheel", (VOLTA,), "no", "torch-matrix"),
+    SupportRow(
+        "PyTorch, CUDA 13 wheel", (TURING, A100, AMPERE, ADA, HOPPER, B200, BLACKWELL), "yes", "torch-archs", "2.9"
+    ),
+    SupportRow("PyTorch, CUDA 13 wheel", (SPARK,), "yes", "torch-matrix", "2.9", "", "through 12.0 and PTX"),
+    SupportRow("PyTorch, CUDA 13 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
+    SupportRow(
         "torch.compile (Triton)",
         (VOLTA, TURING),
         "unknown",
@@ -227,31 +233,33 @@ ROWS: tuple[Row, ...] = (
         "",
         "officially up to Triton 3.2",
     ),
-    Row("torch.compile (Triton)", _FROM_AMPERE, "yes", "triton"),
-    Row("TensorRT", (VOLTA,), "yes", "trt-volta", "", "10.4", "FP16 through the builder flag only"),
-    Row("TensorRT", _DESKTOP_FROM_TURING, "yes", "trt-prereq", "", "", "10.x and 11.x"),
-    Row("TensorRT", (ORIN,), "yes", "trt-jetson", "", "", "JetPack 6: its own 10.x; JetPack 7.2.2: 11.4.1"),
-    Row("TensorRT, fused attention", (VOLTA,), "no", "trt-attention"),
-    Row("TensorRT, fused attention", _FROM_TURING, "yes", "trt-attention", "10.14", "", "FP16/BF16, q scaled first"),
-    Row("TensorRT-RTX", (TURING,), "yes", "rtx-matrix", "1.0", "", "float16 only: no FP32 matmul; ask for SM75"),
-    Row("TensorRT-RTX", (A100,), "yes", "rtx-enum", "1.0", "", "in the enum, not in the support matrix"),
-    Row("TensorRT-RTX", (AMPERE, ADA, BLACKWELL), "yes", "rtx-matrix", "1.0"),
-    Row("TensorRT-RTX", (SPARK,), "yes", "rtx-matrix", "1.5"),
-    Row("TensorRT-RTX", (HOPPER,), "no", "rtx-hopper"),
-    Row("TensorRT-RTX", (VOLTA, ORIN, B200), "no", "rtx-enum"),
-    Row(
+    SupportRow("torch.compile (Triton)", _FROM_AMPERE, "yes", "triton"),
+    SupportRow("TensorRT", (VOLTA,), "yes", "trt-volta", "", "10.4", "FP16 through the builder flag only"),
+    SupportRow("TensorRT", _DESKTOP_FROM_TURING, "yes", "trt-prereq", "", "", "10.x and 11.x"),
+    SupportRow("TensorRT", (ORIN,), "yes", "trt-jetson", "", "", "JetPack 6: its own 10.x; JetPack 7.2.2: 11.4.1"),
+    SupportRow("TensorRT, fused attention", (VOLTA,), "no", "trt-attention"),
+    SupportRow(
+        "TensorRT, fused attention", _FROM_TURING, "yes", "trt-attention", "10.14", "", "FP16/BF16, q scaled first"
+    ),
+    SupportRow("TensorRT-RTX", (TURING,), "yes", "rtx-matrix", "1.0", "", "float16 only: no FP32 matmul; ask for SM75"),
+    SupportRow("TensorRT-RTX", (A100,), "yes", "rtx-enum", "1.0", "", "in the enum, not in the support matrix"),
+    SupportRow("TensorRT-RTX", (AMPERE, ADA, BLACKWELL), "yes", "rtx-matrix", "1.0"),
+    SupportRow("TensorRT-RTX", (SPARK,), "yes", "rtx-matrix", "1.5"),
+    SupportRow("TensorRT-RTX", (HOPPER,), "no", "rtx-hopper"),
+    SupportRow("TensorRT-RTX", (VOLTA, ORIN, B200), "no", "rtx-enum"),
+    SupportRow(
         "ONNX Runtime, CUDA 12", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "ort-archs", "1.19", "1.26", "Linux"
     ),
-    Row("ONNX Runtime, CUDA 12", (ORIN, B200, BLACKWELL, SPARK), "unknown", "ort-archs"),
-    Row("ONNX Runtime, CUDA 13", (VOLTA,), "no", "ort-archs-13", note="CUDA 13 builds nothing for Volta"),
-    Row("ONNX Runtime, CUDA 13", (TURING, A100, AMPERE, ADA, HOPPER, BLACKWELL), "yes", "ort-archs-13", "1.27"),
-    Row("ONNX Runtime, CUDA 13", (ORIN, B200, SPARK), "unknown", "ort-archs-13"),
+    SupportRow("ONNX Runtime, CUDA 12", (ORIN, B200, BLACKWELL, SPARK), "unknown", "ort-archs"),
+    SupportRow("ONNX Runtime, CUDA 13", (VOLTA,), "no", "ort-archs-13", note="CUDA 13 builds nothing for Volta"),
+    SupportRow("ONNX Runtime, CUDA 13", (TURING, A100, AMPERE, ADA, HOPPER, BLACKWELL), "yes", "ort-archs-13", "1.27"),
+    SupportRow("ONNX Runtime, CUDA 13", (ORIN, B200, SPARK), "unknown", "ort-archs-13"),
     # number formats in the tensor cores
-    Row("float16", (VOLTA, *_FROM_TURING), "yes", "cuda-guide"),
-    Row("bfloat16", (VOLTA, TURING), "no", "cuda-guide"),
-    Row("bfloat16", _FROM_AMPERE, "yes", "cuda-guide"),
-    Row("TF32", (VOLTA, TURING), "no", "cuda-guide"),
-    Row("TF32", _FROM_AMPERE, "yes", "cuda-guide"),
+    SupportRow("float16", (VOLTA, *_FROM_TURING), "yes", "cuda-guide"),
+    SupportRow("bfloat16", (VOLTA, TURING), "no", "cuda-guide"),
+    SupportRow("bfloat16", _FROM_AMPERE, "yes", "cuda-guide"),
+    SupportRow("TF32", (VOLTA, TURING), "no", "cuda-guide"),
+    SupportRow("TF32", _FROM_AMPERE, "yes", "cuda-guide"),
 )
 
 SUBJECTS: tuple[str, ...] = tuple(dict.fromkeys(row.subject for row in ROWS))
@@ -263,7 +271,7 @@ MINIMUM_DRIVER_TENSORRT: dict[int, int] = {12: 535, 13: 580}
 """The same for TensorRT's wheels (source "trt-prereq")."""
 
 
-def row_for(subject: str, capability: Capability) -> Row:
+def row_for(subject: str, capability: Capability) -> SupportRow:
     """The row of `subject` for a GPU of `capability`; a capability in no row is an "unknown" row, never a guess.
 
     Raises YoloproofError for a subject that the table does not have.
@@ -274,7 +282,9 @@ def row_for(subject: str, capability: Capability) -> Row:
     for row in rows:
         if capability in row.capabilities:
             return row
-    return Row(subject, (capability,), "unknown", rows[0].source, note="this compute capability is not in the table")
+    return SupportRow(
+        subject, (capability,), "unknown", rows[0].source, note="this compute capability is not in the table"
+    )
 
 
 def knowledge_markdown() -> str:

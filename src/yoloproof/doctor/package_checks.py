@@ -346,7 +346,7 @@ def check_openvino(facts: Facts) -> list[Finding]:
     """OpenVINO, for the CPU."""
     installed = facts.packages.get("openvino")
     if installed is None:
-        why = "optional: about twice as fast as ONNX Runtime on the CPU where we measured"
+        why = "optional: a second runtime for the CPU; which of the two is faster depends on the CPU"
         return [Finding("openvino-missing", "OpenVINO", "missing", why, f"pip install openvino=={PINS['openvino']}")]
     why = "left to itself it runs bfloat16 on CPUs with AMX; yoloproof sets and records the precision"
     return [Finding("openvino", f"OpenVINO {installed}", "works", why)]

@@ -25,7 +25,7 @@ from yoloproof.doctor.knowledge import (
 )
 from yoloproof.errors import YoloproofError
 
-Engine = Literal["10", "11", "rtx", "none"]
+EngineLibrary = Literal["10", "11", "rtx", "none"]
 
 PINS: dict[str, str] = {
     "numpy": "2.4.6",
@@ -50,6 +50,7 @@ PINS: dict[str, str] = {
     "rich": "15.0.0",
     "nvidia-ml-py": "13.615.71",
     "packaging": "26.3",
+    "pydantic": "2.14.3",
     "psutil": "7.2.2",
     "scipy": "1.17.1",
     "jinja2": "3.1.6",
@@ -71,6 +72,7 @@ BASE: tuple[str, ...] = (
     "rich",
     "nvidia-ml-py",
     "packaging",
+    "pydantic",
     "psutil",
     "scipy",
     "jinja2",
@@ -86,7 +88,7 @@ class Environment:
     family: str
     capability: Capability | None
     cuda: int
-    engine: Engine
+    engine: EngineLibrary
 
     @property
     def name(self) -> str:
@@ -137,7 +139,7 @@ def _driver_branch(facts: Facts) -> int:
         return 0
 
 
-def environment_for(facts: Facts, cuda: int | None = None, engine: Engine | None = None) -> Environment:
+def environment_for(facts: Facts, cuda: int | None = None, engine: EngineLibrary | None = None) -> Environment:
     """The environment that fits `facts`; `cuda` (12 or 13) and `engine` override the choice.
 
     Raises YoloproofError for a combination that cannot work, saying which would.
@@ -177,7 +179,7 @@ def _family(capability: Capability) -> str:
     return "ampere-ada" if capability < HOPPER else "blackwell"
 
 
-def engine_pins(capability: Capability, cuda: int, engine: Engine) -> str:
+def engine_pins(capability: Capability, cuda: int, engine: EngineLibrary) -> str:
     """The pin of an engine library ("tensorrt-cu12==10.16.1.11"), "" where PyPI has none for this GPU."""
     if engine == "none" or capability == ORIN:
         return ""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from yoloproof.estimate.estimation import Estimate, estimate, estimate_line, known_figures
-from yoloproof.estimate.forensics import ModelForensics, TableVerdict, forensics, verdict
-from yoloproof.estimate.gpus import GPUS, Gpu, gpu_from_name, gpu_with_ceilings
+from yoloproof.estimate.estimation import Estimate, estimate, estimate_line
+from yoloproof.estimate.forensics import ModelForensics, forensics
+from yoloproof.estimate.gpus import GPUS, GpuRates, gpu_from_name, gpu_with_ceilings
 
 __all__ = [
     "GPUS",
     "Estimate",
-    "Gpu",
+    "GpuRates",
     "ModelForensics",
-    "TableVerdict",
     "estimate",
     "estimate_line",
     "forensics",
     "gpu_from_name",
     "gpu_with_ceilings",
-    "known_figures",
-    "verdict",
 ]

@@ -1,47 +1,18 @@
 """Seconds of a kernel: its arithmetic, its bytes and a floor, with a few physical constants.
 
-Each constant has a prior from data sheets or from what such kernels are known to do. `Form` spells the choices that
-no data sheet settles; every combination is tried, and the choice is part of what is held out (see `calibration`).
+`Formula` spells out the choices that no data sheet settles. The constants, and how plausible each formula is, come from
+published latencies (`posterior`; fitted by research/t4.py, where the priors stand).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.estimate.gpus import Gpu
+from yoloproof.estimate.gpus import GpuRates
 from yoloproof.estimate.kernels import KINDS, KernelTable
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Log-normal prior of a constant: its median and the standard deviation of its logarithm."""
-
-    median: float
-    spread: float
-    meaning: str
-
-
-PRIORS: dict[str, Prior] = {
-    "tensor": Prior(0.45, 0.30, "share of the tensor-core peak that a large, full convolution reaches"),
-    "memory": Prior(0.75, 0.15, "share of the data sheet's memory bandwidth that is reached"),
-    "cache": Prior(3.0, 0.30, "bandwidth of the level-2 cache over the memory's"),
-    "floor_s": Prior(3.5e-6, 0.40, "seconds that a kernel takes whatever it does: launch, ramp up, drain"),
-    "depthwise": Prior(0.25, 0.50, "share of the FP16 peak outside the tensor cores that depthwise kernels reach"),
-    "tile": Prior(24.0, 0.50, "tile size (harmonic) at which a product's tile loses half to feeding the tensor cores"),
-}
-"""Calibrated."""
-
-ATTENTION_PRIORS: dict[str, Prior] = {
-    "attention": Prior(0.4, 0.5, "speed of a fused attention kernel over that of a large convolution"),
-    "score": Prior(1.0, 0.35, "cost of passes over the score matrix over what float16 bytes say (float32: 2)"),
-    "reformat": Prior(1.0, 0.7, "cost of the transpositions around an attention over one read and write each way"),
-}
-"""Never calibrated: no network whose attention is in no doubt has enough of it. They widen the interval."""
 
 TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (128, 64), (64, 64), (128, 32), (64, 32))
 REFERENCE_TILE = 64.0  # harmonic size of 128 × 128: `tensor` is the share reached with it
@@ -51,7 +22,33 @@ SELECTION_S = 20e-6  # one top-k over 8,400 anchors; assumed, three of them in Y
 
 
 @dataclass(frozen=True)
-class Form:
+class Constants:
+    """What the cost hangs on.
+
+    tensor -- share of the tensor-core peak that a large, full convolution reaches
+    memory -- share of the data sheet's memory bandwidth that is reached
+    cache -- bandwidth of the level-2 cache over the memory's
+    floor_s -- seconds that a kernel takes whatever it does: launch, ramp up, drain
+    depthwise -- share of the FP16 peak outside the tensor cores that depthwise kernels reach
+    tile -- tile size (harmonic) at which a product's tile loses half to feeding the tensor cores
+    attention -- speed of a fused attention kernel over that of a large convolution
+    score -- cost of passes over the score matrix over what float16 bytes say (float32: 2)
+    reformat -- cost of the transpositions around an attention over one read and write each way
+    """
+
+    tensor: float
+    memory: float
+    cache: float
+    floor_s: float
+    depthwise: float
+    tile: float
+    attention: float
+    score: float
+    reformat: float
+
+
+@dataclass(frozen=True)
+class Formula:
     """One way to write the cost down.
 
     grid -- a product's tiles over the multiprocessors: "free", "smooth" (never less than one tile's time), "half" (and
@@ -71,24 +68,12 @@ class Form:
     concat: str = "free"
 
 
-FORMS: tuple[Form, ...] = tuple(
-    Form(*choice)
-    for choice in product(
-        ("free", "smooth", "half", "waves"), (False, True), ("max", "sum", "norm"), ("add", "max"),
-        ("fused", "separate"), ("free", "copy"),
-    )
-)  # fmt: skip
-
-
-def prior_medians() -> dict[str, float]:
-    """Every constant at its prior's median."""
-    return {name: prior.median for name, prior in {**PRIORS, **ATTENTION_PRIORS}.items()}
-
-
-def arithmetic_seconds(table: KernelTable, constants: Mapping[str, float], form: Form, gpu: Gpu) -> NDArray[np.float64]:
+def arithmetic_seconds(
+    table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates
+) -> NDArray[np.float64]:
     """Seconds of each kernel's arithmetic alone."""
     seconds = np.zeros(len(table.kind))
-    peak = gpu.tensor_flops_s * constants["tensor"] / (MATRIX_SHARE if gpu.measured_tensor else 1.0)
+    peak = gpu.tensor_flops_s * constants.tensor / (MATRIX_SHARE if gpu.measured_tensor else 1.0)
     gemm = table.kind == KINDS.index("gemm")
     m, n, groups = table.m[gemm], table.n[gemm], table.groups[gemm]
     depth = np.ceil(table.k[gemm] / 32) * 32
@@ -96,57 +81,57 @@ def arithmetic_seconds(table: KernelTable, constants: Mapping[str, float], form:
     for rows, columns in TILES:
         tiles = np.ceil(m / rows) * np.ceil(n / columns) * groups
         size = rows * columns / (rows + columns)
-        share = size / (size + constants["tile"]) * (REFERENCE_TILE + constants["tile"]) / REFERENCE_TILE
+        share = size / (size + constants.tile) * (REFERENCE_TILE + constants.tile) / REFERENCE_TILE
         one_tile = 2 * rows * columns * depth / (peak / gpu.multiprocessors * share)
         waves = tiles / gpu.multiprocessors
-        if form.grid == "smooth":
+        if formula.grid == "smooth":
             waves = np.maximum(1, waves)
-        elif form.grid == "half":
+        elif formula.grid == "half":
             waves = np.maximum(1, waves + 0.5)
-        elif form.grid == "waves":
+        elif formula.grid == "waves":
             waves = np.ceil(waves)
         best = np.minimum(best, waves * one_tile)
     seconds[gemm] = best
     flops = 2 * table.m * table.n * table.k * table.groups
     depthwise = table.kind == KINDS.index("depthwise")
-    seconds[depthwise] = flops[depthwise] / (gpu.half_flops_s * constants["depthwise"])
+    seconds[depthwise] = flops[depthwise] / (gpu.half_flops_s * constants.depthwise)
     attention = table.kind == KINDS.index("attention")
-    seconds[attention] = flops[attention] / (peak * constants["attention"])
+    seconds[attention] = flops[attention] / (peak * constants.attention)
     return seconds
 
 
-def memory_seconds(table: KernelTable, constants: Mapping[str, float], form: Form, gpu: Gpu) -> NDArray[np.float64]:
+def memory_seconds(table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates) -> NDArray[np.float64]:
     """Seconds to move each kernel's bytes."""
-    rate = gpu.memory_bytes_s * (1.0 if gpu.measured_memory else constants["memory"])
-    if not form.cache:
+    rate = gpu.memory_bytes_s * (1.0 if gpu.measured_memory else constants.memory)
+    if not formula.cache:
         return (table.activations + table.weights) / rate
     held = np.clip(CACHE_USABLE * gpu.cache_bytes / np.maximum(table.activations, 1), 0, 1)
-    return (table.weights + table.activations * (1 - held + held / constants["cache"])) / rate
+    return (table.weights + table.activations * (1 - held + held / constants.cache)) / rate
 
 
-def kernel_seconds(table: KernelTable, constants: Mapping[str, float], form: Form, gpu: Gpu) -> NDArray[np.float64]:
-    """Seconds of each kernel of `table` on `gpu`; zero for one that the form fuses away."""
-    arithmetic = arithmetic_seconds(table, constants, form, gpu)
-    memory = memory_seconds(table, constants, form, gpu)
-    if form.combine == "max":
+def kernel_seconds(table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates) -> NDArray[np.float64]:
+    """Seconds of each kernel of `table` on `gpu`; zero for one that the formula fuses away."""
+    arithmetic = arithmetic_seconds(table, constants, formula, gpu)
+    memory = memory_seconds(table, constants, formula, gpu)
+    if formula.combine == "max":
         seconds = np.maximum(arithmetic, memory)
-    elif form.combine == "sum":
+    elif formula.combine == "sum":
         seconds = arithmetic + memory
     else:
         seconds = np.hypot(arithmetic, memory)
-    floor = constants["floor_s"]
-    seconds = seconds + floor if form.floor == "add" else np.maximum(seconds, floor)
-    seconds[table.kind == KINDS.index("score")] *= constants["score"]
-    seconds[table.kind == KINDS.index("reformat")] *= constants["reformat"]
+    floor = constants.floor_s
+    seconds = seconds + floor if formula.floor == "add" else np.maximum(seconds, floor)
+    seconds[table.kind == KINDS.index("score")] *= constants.score
+    seconds[table.kind == KINDS.index("reformat")] *= constants.reformat
     seconds[table.kind == KINDS.index("selection")] += SELECTION_S
-    if form.activation == "fused":
+    if formula.activation == "fused":
         seconds[table.kind == KINDS.index("activation")] = 0
-    if form.concat == "free":
+    if formula.concat == "free":
         seconds[table.kind == KINDS.index("concat")] = 0
     return seconds
 
 
-def network_seconds(table: KernelTable, constants: Mapping[str, float], form: Form, gpu: Gpu) -> NDArray[np.float64]:
+def network_seconds(table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates) -> NDArray[np.float64]:
     """Seconds of the kernels of each network in `table`, one figure a network."""
-    sums: NDArray[np.float64] = np.add.reduceat(kernel_seconds(table, constants, form, gpu), table.starts)
+    sums: NDArray[np.float64] = np.add.reduceat(kernel_seconds(table, constants, formula, gpu), table.starts)
     return sums

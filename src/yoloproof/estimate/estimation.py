@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from yoloproof.errors import YoloproofError
-from yoloproof.estimate.calibration import Observation, observations
 from yoloproof.estimate.cost import arithmetic_seconds, kernel_seconds, memory_seconds
-from yoloproof.estimate.gpus import Gpu, gpu_from_name
+from yoloproof.estimate.gpus import GpuRates, gpu_from_name
 from yoloproof.estimate.kernels import Kernel, table_from_kernels
-from yoloproof.estimate.posterior import Posterior, committed_posterior, interval, latency_samples, point_latency_s
+from yoloproof.estimate.posterior import Fit, committed_posterior, interval, latency_samples, point_latency_s
 from yoloproof.estimate.shapes import attentions_of, kernels_from_shapes, layer_shapes
+
+if TYPE_CHECKING:
+    from yoloproof.network.wiring import Network
 
 AS_IN_GRAPH = "as in the graph"
 NO_ATTENTION = "no attention"
@@ -40,7 +42,7 @@ class Estimate:
     """
 
     model: str
-    gpu: Gpu
+    gpu: GpuRates
     attention: str
     batch: int
     imgsz: tuple[int, ...]
@@ -54,21 +56,20 @@ class Estimate:
     unmodelled: tuple[str, ...] = ()
 
 
-def model_name(model: Any) -> str:
-    """A name of `layer_shapes`, the path of an .onnx file, or a network's variant → that name or path as text.
+def model_name(model: str | Path | Network) -> str:
+    """A name of `layer_shapes`, the path of an .onnx file, or a network → its name or path as text.
 
     Raises YoloproofError for anything else.
     """
-    variant = getattr(model, "variant", None)
-    name = str(getattr(variant, "name", model))
-    if name in layer_shapes() or Path(name).suffix == ".onnx":
+    name = str(model) if isinstance(model, str | Path) else model.variant.name
+    if name in layer_shapes() or _is_graph(name):
         return name
     raise YoloproofError(f"cannot estimate '{name}': give an .onnx file or one of {', '.join(layer_shapes())}")
 
 
 def estimate(
-    model: Any, gpu: str | Gpu = "t4", attention: str | None = None, batch: int = 1, imgsz: int = 640,
-    posterior: Posterior | None = None,
+    model: str | Path | Network, gpu: str | GpuRates = "t4", attention: str | None = None, batch: int = 1,
+    imgsz: int = 640,
 ) -> Estimate:  # fmt: skip
     """The latency of one run of `model` (name, .onnx path or network) on `gpu` with TensorRT in float16.
 
@@ -78,34 +79,34 @@ def estimate(
     Raises YoloproofError for an unknown model, GPU or attention, an attention for a network or file that leaves no
     choice, and an ONNX file that cannot be read.
     """
-    known = posterior or committed_posterior()
-    row = gpu_from_name(gpu) if isinstance(gpu, str) else gpu
+    rates = gpu_from_name(gpu) if isinstance(gpu, str) else gpu
     name = model_name(model)
     if not 1 <= batch <= MOST_IMAGES:
         raise YoloproofError(f"batch {batch}: give 1 to {MOST_IMAGES} images")
-    network = (
-        _from_graph(name, attention, batch, imgsz) if _is_graph(name) else _from_name(name, attention, batch, imgsz)
-    )
-    table = table_from_kernels([network.kernels])
-    calibrated = row.calibrated and (network.batch, network.imgsz) == CALIBRATED_AT
-    samples = latency_samples(known, table, row)[:, 0]
+    read = _from_graph if _is_graph(name) else _from_name
+    asked = read(name, attention, batch, imgsz)
+    table = table_from_kernels([asked.kernels])
+    posterior = committed_posterior()
+    fit = posterior.point
+    calibrated = rates.calibrated and (asked.batch, asked.imgsz) == CALIBRATED_AT
+    samples = latency_samples(posterior, table, rates)[:, 0]
     if not calibrated:
         samples = samples * np.exp(np.random.default_rng(1).normal(0, UNCALIBRATED_SPREAD, samples.shape))
-    seconds = float(point_latency_s(known, table, row)[0])
-    levers = _levers(network.kernels, seconds, known, row)
+    seconds = float(point_latency_s(fit, table, rates)[0])
+    levers = _levers(asked.kernels, seconds, fit, rates)
     if not _is_graph(name):
-        levers |= _levers_by_name(name, network, seconds, known, row)
+        levers |= _levers_by_name(name, asked, seconds, fit, rates)
     return Estimate(
-        name, row, network.attention, network.batch, network.imgsz, seconds, interval(samples, LEVEL), calibrated,
-        int(np.count_nonzero(kernel_seconds(table, known.point.constants, known.point.form, row))),
-        _parts(network.kernels, known, row), _blocks(network.kernels, known, row),
+        name, rates, asked.attention, asked.batch, asked.imgsz, seconds, interval(samples, LEVEL), calibrated,
+        int(np.count_nonzero(kernel_seconds(table, fit.constants, fit.formula, rates))),
+        _parts(asked.kernels, fit, rates), _blocks(asked.kernels, fit, rates),
         {what: saved for what, saved in sorted(levers.items(), key=lambda item: -item[1]) if saved > 0},
-        network.unmodelled,
+        asked.unmodelled,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Network:
+class _Asked:
     """What there is to cost, as `Estimate` describes it."""
 
     kernels: list[Kernel]
@@ -119,15 +120,15 @@ def _is_graph(name: str) -> bool:
     return Path(name).suffix == ".onnx"
 
 
-def _from_name(name: str, attention: str | None, batch: int, imgsz: int) -> _Network:
+def _from_name(name: str, attention: str | None, batch: int, imgsz: int) -> _Asked:
     choice = attentions_of(name)
     if not choice and attention is not None:
         raise YoloproofError(f"{name} has no attention: leave '{attention}' out")
     kernels = kernels_from_shapes(name, attention or "fused", batch, imgsz)
-    return _Network(kernels, (attention or "fused") if choice else NO_ATTENTION, batch, (imgsz, imgsz))
+    return _Asked(kernels, (attention or "fused") if choice else NO_ATTENTION, batch, (imgsz, imgsz))
 
 
-def _from_graph(name: str, attention: str | None, batch: int, imgsz: int) -> _Network:
+def _from_graph(name: str, attention: str | None, batch: int, imgsz: int) -> _Asked:
     from yoloproof.estimate.graph import kernels_from_onnx  # onnx loads slowly and names do not need it
 
     if attention is not None:
@@ -139,10 +140,10 @@ def _from_graph(name: str, attention: str | None, batch: int, imgsz: int) -> _Ne
         raise YoloproofError(
             f"{name}: its input is fixed at {shape}; leave batch and size out, or export with --dynamic"
         )
-    return _Network(graph.kernels, AS_IN_GRAPH, its_batch, its_sides, graph.unmodelled)
+    return _Asked(graph.kernels, AS_IN_GRAPH, its_batch, its_sides, graph.unmodelled)
 
 
-def estimate_line(model: Any, gpu: str = "t4") -> str:
+def estimate_line(model: str | Path | Network, gpu: str = "t4") -> str:
     """One line for a report or a machine without this GPU, marked as an estimate. Raises as `estimate` does."""
     found = estimate(model, gpu)
     low, high = found.interval_s
@@ -155,30 +156,24 @@ def estimate_line(model: Any, gpu: str = "t4") -> str:
     )
 
 
-def known_figures(model: Any) -> tuple[Observation, ...]:
-    """What has been published or measured by users of this model on a T4; empty for an ONNX file."""
-    name = model_name(model)
-    return tuple(row for row in observations() if row.model == name)
-
-
-def _blocks(kernels: list[Kernel], posterior: Posterior, gpu: Gpu) -> dict[str, float]:
-    _, factor = posterior.point.typical_table()
-    seconds = kernel_seconds(table_from_kernels([kernels]), posterior.point.constants, posterior.point.form, gpu)
+def _blocks(kernels: list[Kernel], fit: Fit, gpu: GpuRates) -> dict[str, float]:
+    _, factor = fit.typical_table()
+    seconds = kernel_seconds(table_from_kernels([kernels]), fit.constants, fit.formula, gpu)
     blocks: dict[str, float] = {}
     for kernel, value in zip(kernels, seconds, strict=True):
         blocks[kernel.block] = blocks.get(kernel.block, 0.0) + factor * float(value)
     return blocks
 
 
-def _parts(kernels: list[Kernel], posterior: Posterior, gpu: Gpu) -> dict[str, float]:
+def _parts(kernels: list[Kernel], fit: Fit, gpu: GpuRates) -> dict[str, float]:
     """Outside, floors, arithmetic, bytes; what is left (overlap, scaled attention passes) goes to bytes."""
-    offset, factor = posterior.point.typical_table()
-    constants, form, table = posterior.point.constants, posterior.point.form, table_from_kernels([kernels])
-    seconds = kernel_seconds(table, constants, form, gpu)
+    offset, factor = fit.typical_table()
+    table = table_from_kernels([kernels])
+    seconds = kernel_seconds(table, fit.constants, fit.formula, gpu)
     lives = seconds > 0
-    memory = memory_seconds(table, constants, form, gpu)[lives]
-    arithmetic = arithmetic_seconds(table, constants, form, gpu)[lives]
-    floor = np.minimum(constants["floor_s"], seconds[lives])
+    memory = memory_seconds(table, fit.constants, fit.formula, gpu)[lives]
+    arithmetic = arithmetic_seconds(table, fit.constants, fit.formula, gpu)[lives]
+    floor = np.minimum(fit.constants.floor_s, seconds[lives])
     share = arithmetic / np.maximum(arithmetic + memory, 1e-30)
     rest = seconds[lives] - floor
     return {
@@ -189,17 +184,15 @@ def _parts(kernels: list[Kernel], posterior: Posterior, gpu: Gpu) -> dict[str, f
     }
 
 
-def _levers(kernels: list[Kernel], seconds: float, posterior: Posterior, gpu: Gpu) -> dict[str, float]:
+def _levers(kernels: list[Kernel], seconds: float, fit: Fit, gpu: GpuRates) -> dict[str, float]:
     """Seconds saved by changes that leave the detector the same."""
-    point = posterior.point
-    fused_form = replace(posterior, point=replace(point, form=replace(point.form, activation="fused")))
-    half = {**point.constants, "floor_s": point.constants["floor_s"] / 2}
-    half_floor = replace(posterior, point=replace(point, constants=half))
+    fused = replace(fit, formula=replace(fit.formula, activation="fused"))
+    half_floor = replace(fit, constants=replace(fit.constants, floor_s=fit.constants.floor_s / 2))
     untransposed = [kernel for kernel in kernels if kernel.kind != "reformat"]
     changes = {
-        "activations fused into their convolutions": (fused_form, kernels),
+        "activations fused into their convolutions": (fused, kernels),
         "half the floor of every kernel": (half_floor, kernels),
-        "no transpositions around attention": (posterior, untransposed or kernels),
+        "no transpositions around attention": (fit, untransposed or kernels),
     }
     return {
         what: seconds - float(point_latency_s(changed, table_from_kernels([left]), gpu)[0])
@@ -207,16 +200,15 @@ def _levers(kernels: list[Kernel], seconds: float, posterior: Posterior, gpu: Gp
     }
 
 
-def _levers_by_name(name: str, network: _Network, seconds: float, posterior: Posterior, gpu: Gpu) -> dict[str, float]:
+def _levers_by_name(name: str, asked: _Asked, seconds: float, fit: Fit, gpu: GpuRates) -> dict[str, float]:
     """Seconds saved for each run of today's batch by other attention, batch or size (which the words say)."""
-    attention = "fused" if network.attention == NO_ATTENTION else network.attention
+    attention = "fused" if asked.attention == NO_ATTENTION else asked.attention
 
     def latency(attention: str, batch: int, imgsz: int) -> float:
-        return float(
-            point_latency_s(posterior, table_from_kernels([kernels_from_shapes(name, attention, batch, imgsz)]), gpu)[0]
-        )
+        table = table_from_kernels([kernels_from_shapes(name, attention, batch, imgsz)])
+        return float(point_latency_s(fit, table, gpu)[0])
 
-    batch, side = network.batch, network.imgsz[0]
+    batch, side = asked.batch, asked.imgsz[0]
     smaller = max(side // 32 * 4 // 5, 1) * 32
     levers = {
         f"a batch of {8 * batch} (an eighth of its run)": seconds - latency(attention, 8 * batch, side) / 8,

@@ -1,4 +1,4 @@
-"""How probable a published latency is under each way the attention may have been run.
+"""How probable a published latency is under each attention that it may have been run with.
 
 The likelihoods speak of engines as this model sees them. They do not say what anybody did.
 """
@@ -11,46 +11,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.estimate.calibration import NOISE, Observation, observations
-from yoloproof.estimate.cost import network_seconds
 from yoloproof.estimate.gpus import GPUS
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import (
-    NEW_TABLE_SPREAD,
+    FACTOR_SPREAD,
+    NOISE,
+    OFFSET_SPREAD,
+    Observation,
     Posterior,
     committed_posterior,
     interval,
     latency_samples,
+    observations,
     point_latency_s,
 )
 from yoloproof.estimate.shapes import ATTENTIONS, kernels_from_shapes
 
 
-@dataclass(frozen=True)
-class TableVerdict:
-    """One table of figures against the four attentions.
-
-    log_likelihood -- of all its figures together, by attention
-    probability -- the same, normalised, all four held equally probable beforehand
-    """
-
-    table: str
-    figures: tuple[Observation, ...]
-    log_likelihood: dict[str, float]
-    probability: dict[str, float]
-
-
-def samples_of_table(
-    posterior: Posterior, figures: Sequence[Observation], attention: str, seed: int = 0
-) -> NDArray[np.float64]:
+def samples_of_table(posterior: Posterior, figures: Sequence[Observation], attention: str) -> NDArray[np.float64]:
     """Log latencies [draws, figures] with a drawn offset, a typical factor and no noise."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     table = table_from_kernels([kernels_from_shapes(row.model, attention) for row in figures])
     rows = []
     for one in posterior.draws:
         offset, factor = one.typical_table()
-        offset *= float(np.exp(rng.normal(0, NEW_TABLE_SPREAD["offset_s"])))
-        rows.append(np.log(offset + factor * network_seconds(table, one.constants, one.form, GPUS["t4"])))
+        offset *= float(np.exp(rng.normal(0, OFFSET_SPREAD)))
+        rows.append(np.log(offset + factor * one.kernel_s(table, GPUS["t4"])))
     return np.stack(rows)
 
 
@@ -74,27 +60,10 @@ def probabilities(log_likelihoods: dict[str, float]) -> dict[str, float]:
     return dict(zip(log_likelihoods, (weights / weights.sum()).tolist(), strict=True))
 
 
-def verdict(
-    table: str, posterior: Posterior | None = None, factor_spread: float = NEW_TABLE_SPREAD["factor"]
-) -> TableVerdict:
-    """The figures of one table under each attention."""
-    return verdicts(table, posterior or committed_posterior(), (factor_spread,))[factor_spread]
-
-
-def verdicts(table: str, posterior: Posterior, factor_spreads: Sequence[float]) -> dict[float, TableVerdict]:
-    """`verdict` for several spreads of the factor between tables, from the same draws."""
-    figures = tuple(row for row in observations() if row.table == table)
-    samples = {attention: samples_of_table(posterior, figures, attention) for attention in ATTENTIONS}
-    found = {}
-    for spread in factor_spreads:
-        logs = {attention: log_likelihood(samples[attention], figures, spread) for attention in ATTENTIONS}
-        found[spread] = TableVerdict(table, figures, logs, probabilities(logs))
-    return found
-
-
 @dataclass(frozen=True)
 class ModelForensics:
-    """One model: the estimate and its 90 % interval by attention, and every figure known with its likelihoods."""
+    """One model: the estimate and its 90 % interval by attention, every figure known, and by figure's role how probable
+    each attention is from that figure alone, all four held equally probable beforehand."""
 
     model: str
     estimates_s: dict[str, tuple[float, float, float]]
@@ -103,19 +72,18 @@ class ModelForensics:
 
 
 def forensics(model: str, posterior: Posterior | None = None) -> ModelForensics:
-    """Estimates under the four attentions beside the figures reported and measured; `probability` is by figure's role
-    and attention, each figure taken alone."""
+    """Estimates under the four attentions beside the figures reported and measured; `posterior`: the committed one."""
     known = posterior or committed_posterior()
     estimates = {}
     for attention in ATTENTIONS:
         table = table_from_kernels([kernels_from_shapes(model, attention)])
         low, high = interval(latency_samples(known, table, GPUS["t4"])[:, 0], 0.9)
-        estimates[attention] = (float(point_latency_s(known, table)[0]), low, high)
+        estimates[attention] = (float(point_latency_s(known.point, table)[0]), low, high)
     figures = tuple(row for row in observations() if row.model == model)
-    spread, alone = NEW_TABLE_SPREAD["factor"], {}
     samples = {attention: samples_of_table(known, figures[:1], attention) for attention in ATTENTIONS if figures}
+    alone = {}
     for row in figures:
         if row.role != "calibrate":
-            logs = {attention: log_likelihood(samples[attention], [row], spread) for attention in ATTENTIONS}
+            logs = {attention: log_likelihood(samples[attention], [row], FACTOR_SPREAD) for attention in ATTENTIONS}
             alone[row.role] = probabilities(logs)
     return ModelForensics(model, estimates, figures, alone)

@@ -9,7 +9,7 @@ from yoloproof.errors import YoloproofError
 
 
 @dataclass(frozen=True)
-class Gpu:
+class GpuRates:
     """One GPU as the model sees it; rates in FLOP/s and bytes/s, dense (no sparsity).
 
     tensor_flops_s -- FP16 tensor-core peak; half_flops_s -- FP16 peak outside the tensor cores (depthwise convolutions)
@@ -33,22 +33,24 @@ class Gpu:
 
 MIB = 1024.0**2
 
-GPUS: dict[str, Gpu] = {
+GPUS: dict[str, GpuRates] = {
     row.name: row
     for row in (
-        Gpu("t4", "Tesla T4", 40, 65e12, 16.2e12, 320e9, 4 * MIB, "NVIDIA T4 data sheet", calibrated=True),
-        Gpu("rtx2080", "GeForce RTX 2080", 46, 84.8e12, 21.2e12, 448e9, 4 * MIB, "NVIDIA Turing whitepaper"),
-        Gpu("rtx2080ti", "GeForce RTX 2080 Ti", 68, 113.8e12, 28.5e12, 616e9, 5.5 * MIB, "NVIDIA Turing whitepaper"),
-        Gpu("a10", "A10", 72, 125e12, 31.2e12, 600e9, 6 * MIB, "NVIDIA A10 data sheet"),
-        Gpu("a100", "A100 40 GB", 108, 312e12, 78e12, 1555e9, 40 * MIB, "NVIDIA A100 data sheet"),
-        Gpu("l4", "L4", 58, 121e12, 30.3e12, 300e9, 48 * MIB, "NVIDIA L4 data sheet"),
-        Gpu("h100", "H100 80 GB", 132, 989e12, 133.8e12, 3350e9, 50 * MIB, "NVIDIA H100 SXM data sheet"),
-        Gpu("h200", "H200", 132, 989e12, 133.8e12, 4800e9, 50 * MIB, "NVIDIA H200 data sheet"),
+        GpuRates("t4", "Tesla T4", 40, 65e12, 16.2e12, 320e9, 4 * MIB, "NVIDIA T4 data sheet", calibrated=True),
+        GpuRates("rtx2080", "GeForce RTX 2080", 46, 84.8e12, 21.2e12, 448e9, 4 * MIB, "NVIDIA Turing whitepaper"),
+        GpuRates(
+            "rtx2080ti", "GeForce RTX 2080 Ti", 68, 113.8e12, 28.5e12, 616e9, 5.5 * MIB, "NVIDIA Turing whitepaper"
+        ),
+        GpuRates("a10", "A10", 72, 125e12, 31.2e12, 600e9, 6 * MIB, "NVIDIA A10 data sheet"),
+        GpuRates("a100", "A100 40 GB", 108, 312e12, 78e12, 1555e9, 40 * MIB, "NVIDIA A100 data sheet"),
+        GpuRates("l4", "L4", 58, 121e12, 30.3e12, 300e9, 48 * MIB, "NVIDIA L4 data sheet"),
+        GpuRates("h100", "H100 80 GB", 132, 989e12, 133.8e12, 3350e9, 50 * MIB, "NVIDIA H100 SXM data sheet"),
+        GpuRates("h200", "H200", 132, 989e12, 133.8e12, 4800e9, 50 * MIB, "NVIDIA H200 data sheet"),
     )
 }
 
 
-def gpu_from_name(name: str) -> Gpu:
+def gpu_from_name(name: str) -> GpuRates:
     """The row of that name; raises YoloproofError that lists the names there are."""
     key = name.lower().replace("-", "").replace(" ", "")
     if key not in GPUS:
@@ -56,16 +58,9 @@ def gpu_from_name(name: str) -> Gpu:
     return GPUS[key]
 
 
-def gpu_from_device(device: str) -> Gpu:
-    """The row of a device as its driver names it ("NVIDIA H100 80GB HBM3"); raises YoloproofError if there is none."""
-    words = device.lower().replace(" ", "").replace("-", "")
-    found = [row for key, row in GPUS.items() if key in words]
-    if not found:
-        raise YoloproofError(f"no data sheet of '{device}': there are {', '.join(row.title for row in GPUS.values())}")
-    return max(found, key=lambda row: len(row.name))  # "rtx2080ti" rather than "rtx2080"
-
-
-def gpu_with_ceilings(gpu: Gpu, tensor_flops_s: float | None = None, memory_bytes_s: float | None = None) -> Gpu:
+def gpu_with_ceilings(
+    gpu: GpuRates, tensor_flops_s: float | None = None, memory_bytes_s: float | None = None
+) -> GpuRates:
     """`gpu` with measured ceilings in place of its data sheet's; no longer counted as calibrated if any is given.
 
     tensor_flops_s -- of a large float16 matrix product; memory_bytes_s -- of a large copy, read and written

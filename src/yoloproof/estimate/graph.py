@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
 
+from onnx import NodeProto
+
+from yoloproof.artifact.attention_pattern import GraphAttention, attentions
+from yoloproof.artifact.graph import Graph
 from yoloproof.errors import YoloproofError
-from yoloproof.estimate.attention_pattern import AttentionMatch, matches
 from yoloproof.estimate.kernels import (
     HALF,
     Kernel,
@@ -20,6 +22,7 @@ from yoloproof.estimate.kernels import (
     product_kernel,
 )
 from yoloproof.estimate.onnx_shapes import Shape, model_with_shapes
+from yoloproof.estimate.shapes import ATTENTIONS
 
 VIEWS = frozenset([
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Constant", "ConstantOfShape", "Shape", "Split",
@@ -43,21 +46,27 @@ SELECTION = frozenset(("TopK", "NonMaxSuppression", "EfficientNMS_TRT", "Batched
 EPILOGUE = frozenset(("Add", "Relu", "Clip"))
 """What TensorRT computes where the convolution writes its result; SiLU and the like are not among it before Ampere."""
 SCOPE = re.compile(r"'([^']*)'")
+LAYOUT = frozenset(("Transpose", "Reshape", "Split", "Slice", "Squeeze", "Unsqueeze", "Identity", "Cast"))
+SCALES = frozenset(("Mul", "Div"))
 PRODUCTS = frozenset(("Conv", "ConvTranspose", "MatMul", "Gemm", "Attention"))
 
 
-@dataclass
-class Graph:
-    """An ONNX graph with what the fusions ask for: producers, consumers, shapes and what is constant."""
+class ShapedGraph(Graph):
+    """An ONNX graph with the shape of every tensor, at one batch and size.
 
-    path: str
-    nodes: list[Any]
-    shapes: dict[str, Shape]
-    constants: set[str]
-    producer: dict[str, Any] = field(default_factory=dict)
-    consumers: dict[str, list[Any]] = field(default_factory=dict)
-    outputs: set[str] = field(default_factory=set)
-    input_shape: Shape = ()
+    input_shape -- of the first input, () where the graph does not say
+    """
+
+    def __init__(self, path: Path, batch: int, imgsz: int) -> None:
+        """Read and infer; a dynamic image input becomes [batch, 3, imgsz, imgsz].
+
+        Raises YoloproofError for a file that is no ONNX model or whose shapes cannot be inferred.
+        """
+        model, self.shapes = model_with_shapes(path, batch, imgsz)
+        super().__init__(model)
+        self.path = path
+        first = next((value.name for value in model.graph.input if value.name in self.inputs), "")
+        self.input_shape: Shape = self.shapes.get(first, ())
 
     def shape(self, tensor: str) -> Shape:
         """Shape of a tensor; raises YoloproofError if inference did not find it."""
@@ -67,38 +76,8 @@ class Graph:
             )
         return self.shapes[tensor]
 
-    def live(self, node: Any) -> list[str]:
-        """Inputs that are no constants."""
-        return [name for name in node.input if name and name not in self.constants]
 
-    def only_consumer(self, tensor: str) -> Any | None:
-        """The node that alone reads `tensor`, if there is one."""
-        readers = self.consumers.get(tensor, [])
-        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
-
-
-def graph_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> Graph:
-    """Read and infer; a dynamic image input becomes [batch, 3, imgsz, imgsz].
-
-    Raises YoloproofError for a file that is no ONNX model or whose shapes cannot be inferred.
-    """
-    model, shapes = model_with_shapes(Path(path), batch, imgsz)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in constants]
-    graph = Graph(
-        str(path), list(model.graph.node), shapes, constants, outputs={value.name for value in model.graph.output},
-        input_shape=shapes.get(inputs[0], ()) if inputs else (),
-    )  # fmt: skip
-    for node in graph.nodes:
-        if all(not name or name in constants for name in node.input) or node.op_type in ("Shape", "Size"):
-            constants.update(node.output)
-        graph.producer.update(dict.fromkeys(node.output, node))
-        for name in node.input:
-            graph.consumers.setdefault(name, []).append(node)
-    return graph
-
-
-def block_from_node(node: Any) -> str:
+def block_from_node(node: NodeProto) -> str:
     """ "model.6.attn/MatMul" or "/model.6/attn/MatMul" → "model.6"; without a path in its name, the module that
     PyTorch's exporter noted down; otherwise the operator."""
     first, _, rest = str(node.name).strip("/").partition("/")
@@ -124,45 +103,41 @@ class GraphKernels:
 def kernels_from_onnx(path: Path, batch: int = 1, imgsz: int = 640) -> GraphKernels:
     """The kernels of an ONNX model in float16, whatever precision the file has.
 
-    Attention is taken as the graph has it: an `Attention` operator is one fused kernel, MatMul → Softmax → MatMul is
-    "explicit", the spelled-out softmax "published". Raises YoloproofError as `graph_from_onnx` does.
+    Self-attention is taken as the graph spells it: "fused", "explicit" or "published", as `attention_kernels` has them.
+    Any other attention is counted operator by operator. Raises YoloproofError as `ShapedGraph` does.
     """
-    graph = graph_from_onnx(path, batch, imgsz)
-    found = matches(graph)
-    absorbed = {id(node) for match in found for node in match.nodes}
+    graph = ShapedGraph(path, batch, imgsz)
+    attention_at, absorbed = _attentions(graph)
     groups = _pointwise_groups(graph, absorbed)
     leader = {id(group[-1]): group for group in groups}
     member = {id(node) for group in groups for node in group}
-    start = {id(match.nodes[-1]): match for match in found}
-    extra: dict[str, float] = {}  # bytes of residuals that a convolution reads in its epilogue
+    residuals: dict[str, float] = {}  # kernel → bytes that a convolution reads in its epilogue
     kernels: list[Kernel] = []
     unmodelled: set[str] = set()
     for node in graph.nodes:
-        if id(node) in start:
-            kernels += _attention(start[id(node)], block_from_node(start[id(node)].nodes[0]))
-        elif id(node) in absorbed or all(name in graph.constants for name in node.output):
+        if id(node) in attention_at:
+            kernels += attention_at[id(node)]
+        elif id(node) in absorbed or all(name in graph.fixed for name in node.output):
             continue
         elif id(node) in leader:
-            kernels += _pointwise(graph, leader[id(node)], extra)
+            kernels += _pointwise(graph, leader[id(node)], residuals)
         elif id(node) in member or node.op_type in VIEWS or _joined_in_place(graph, node) or _folds(graph, node):
             continue
         else:
             if node.op_type not in MEMORY | SELECTION | PRODUCTS | {"Concat", "Transpose"}:
                 unmodelled.add(node.op_type)
-            kernels += _node(graph, node)
-    with_residuals = [
-        replace(kernel, bytes_activations=kernel.bytes_activations + extra.get(kernel.name, 0.0)) for kernel in kernels
-    ]
-    if not with_residuals:
+            kernels.append(_kernel(graph, node))
+    if not kernels:
         raise YoloproofError(f"{path}: no operator that costs time; is this a detector?")
-    return GraphKernels(with_residuals, tuple(sorted(unmodelled)), graph.input_shape)
+    whole = [replace(k, bytes_activations=k.bytes_activations + residuals.get(k.name, 0.0)) for k in kernels]
+    return GraphKernels(whole, tuple(sorted(unmodelled)), graph.input_shape)
 
 
-def _elements(graph: Graph, names: Iterable[str]) -> int:
+def _elements(graph: ShapedGraph, names: Iterable[str]) -> int:
     return sum(prod(graph.shape(name)) for name in names)
 
 
-def _joined_in_place(graph: Graph, node: Any) -> bool:
+def _joined_in_place(graph: ShapedGraph, node: NodeProto) -> bool:
     """A concatenation inside one block, whose producers write side by side; between blocks it may have to copy."""
     if node.op_type != "Concat":
         return False
@@ -170,28 +145,71 @@ def _joined_in_place(graph: Graph, node: Any) -> bool:
     return all(block_from_node(other) == block_from_node(node) for other in before)
 
 
-def _folds(graph: Graph, node: Any) -> bool:
+def _folds(graph: ShapedGraph, node: NodeProto) -> bool:
     """A batch norm behind a convolution becomes part of its weights."""
     before = graph.producer.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-    return before is not None and before.op_type == "Conv" and graph.only_consumer(node.input[0]) is node
+    return before is not None and before.op_type == "Conv" and graph.only_reader(node.input[0]) is node
 
 
-def _attention(match: AttentionMatch, block: str) -> list[Kernel]:
-    name = match.nodes[0].name or match.nodes[0].output[0]
-    return attention_kernels(name, block, match.runs, match.tokens, match.dim_qk, match.dim_v, match.attention)
+def _attentions(graph: ShapedGraph) -> tuple[dict[int, list[Kernel]], set[int]]:
+    """The kernels of each self-attention by id of its last node, and the ids of all nodes that they stand for: the
+    transpositions and reshapes (and q's scaling) that bring q, k, v in and the result out included."""
+    order = {id(node): index for index, node in enumerate(graph.nodes)}
+    kernels: dict[int, list[Kernel]] = {}
+    absorbed: set[int] = set()
+    for found in attentions(graph):
+        sizes = _attention_sizes(graph, found)
+        if sizes is None or found.spelling not in ATTENTIONS:
+            continue
+        around = {id(node): node for node in (*found.nodes, *_layout(graph, found))}
+        first, *_, last = sorted(around, key=order.__getitem__)
+        name, block = around[first].name or around[first].output[0], block_from_node(around[first])
+        kernels[last] = attention_kernels(name, block, *sizes, found.spelling)
+        absorbed |= around.keys()
+    return kernels, absorbed
 
 
-def _pointwise_groups(graph: Graph, absorbed: set[int]) -> list[list[Any]]:
+def _attention_sizes(graph: ShapedGraph, found: GraphAttention) -> tuple[int, int, int, int] | None:
+    """Independent runs, tokens, dimension of q and k, dimension of v; None for attention to other tokens."""
+    if found.spelling == "fused":
+        q, v = graph.shape(found.q), graph.shape(found.v)
+        if len(q) == 4:
+            return q[0] * q[1], q[2], q[3], v[3]
+        heads = next((a.i for a in found.weights.attribute if a.name in ("q_num_heads", "num_heads")), 1)
+        return q[0] * heads, q[1], q[2] // heads, v[2] // heads
+    scores, out, q = graph.shape(found.core[0].output[0]), graph.shape(found.output), graph.shape(found.q)
+    if len(scores) < 3 or scores[-1] != scores[-2]:
+        return None
+    tokens, runs = scores[-1], prod(scores[:-2])
+    return runs, tokens, q[-1] if q[-1] != tokens else q[-2], prod(out) // (runs * tokens)
+
+
+def _layout(graph: ShapedGraph, found: GraphAttention) -> list[NodeProto]:
+    """The nodes around an attention that only move or scale what enters or leaves it."""
+    nodes: list[NodeProto] = []
+    for name in (found.q, found.k, found.v):
+        node = None if name in graph.fixed else graph.producer.get(name)
+        while node is not None and node.op_type in LAYOUT | SCALES and len(graph.live(node)) == 1:
+            nodes.append(node)
+            node = graph.producer.get(graph.live(node)[0])
+    node = graph.only_reader(found.output)
+    while node is not None and node.op_type in LAYOUT:
+        nodes.append(node)
+        node = graph.only_reader(node.output[0])
+    return nodes
+
+
+def _pointwise_groups(graph: ShapedGraph, absorbed: set[int]) -> list[list[NodeProto]]:
     """Chains of pointwise nodes that become one kernel: each but the last is read by the next one alone."""
-    group_of: dict[int, list[Any]] = {}
-    groups: list[list[Any]] = []
+    group_of: dict[int, list[NodeProto]] = {}
+    groups: list[list[NodeProto]] = []
     for node in graph.nodes:  # in topological order
         if node.op_type not in POINTWISE or id(node) in absorbed or not graph.live(node):
             continue
         group = [node]
         for name in graph.live(node):
             before = graph.producer.get(name)
-            if before is not None and id(before) in group_of and graph.only_consumer(name) is not None:
+            if before is not None and id(before) in group_of and graph.only_reader(name) is not None:
                 joined = group_of[id(before)]
                 if joined is not group:
                     groups = [other for other in groups if other is not joined]
@@ -202,25 +220,25 @@ def _pointwise_groups(graph: Graph, absorbed: set[int]) -> list[list[Any]]:
     return groups
 
 
-def _pointwise(graph: Graph, group: Sequence[Any], extra: dict[str, float]) -> list[Kernel]:
+def _pointwise(graph: ShapedGraph, group: Sequence[NodeProto], residuals: dict[str, float]) -> list[Kernel]:
     """The kernel of one group; a residual and a ReLU join the convolution before them: the residual costs its bytes."""
     inside = {name for node in group for name in node.output}
     outside = list(dict.fromkeys(name for node in group for name in graph.live(node) if name not in inside))
     last = group[-1]
     name, block = last.name or last.output[0], block_from_node(last)
-    own = (name for name in outside if all(reader in group for reader in graph.consumers[name]))
+    own = (name for name in outside if all(reader in group for reader in graph.readers[name]))
     before = ((name, _convolution_before(graph, name)) for name in own)
     joined, convolution = next(((name, node) for name, node in before if node is not None), ("", None))
     if convolution is not None and all(node.op_type in EPILOGUE for node in group):
-        residuals = [name for name in outside if name != joined]
         key = convolution.name or convolution.output[0]
-        extra[key] = extra.get(key, 0.0) + HALF * _elements(graph, residuals)
+        read = HALF * _elements(graph, (name for name in outside if name != joined))
+        residuals[key] = residuals.get(key, 0.0) + read
         return []
     moved = _elements(graph, outside) + prod(graph.shape(last.output[0]))
     return [memory_kernel(name, block, moved, "activation" if convolution is not None else "memory")]
 
 
-def _convolution_before(graph: Graph, tensor: str) -> Any | None:
+def _convolution_before(graph: ShapedGraph, tensor: str) -> NodeProto | None:
     """The convolution that writes `tensor`, a batch norm folded into it included."""
     node = graph.producer.get(tensor)
     if node is not None and _folds(graph, node):
@@ -228,7 +246,7 @@ def _convolution_before(graph: Graph, tensor: str) -> Any | None:
     return node if node is not None and node.op_type == "Conv" else None
 
 
-def _node(graph: Graph, node: Any) -> list[Kernel]:
+def _kernel(graph: ShapedGraph, node: NodeProto) -> Kernel:
     """The kernel of one node that is neither a view nor pointwise nor part of an attention."""
     name, block, op = node.name or node.output[0], block_from_node(node), node.op_type
     out = graph.shape(node.output[0])
@@ -237,19 +255,16 @@ def _node(graph: Graph, node: Any) -> list[Kernel]:
         x, weight = graph.shape(node.input[0]), graph.shape(node.input[1])
         pixels_in, pixels_out = x[0] * prod(x[2:]), out[0] * prod(out[2:])
         if op == "ConvTranspose":  # as many products as the input has pixels
-            taps = weight[1] * prod(weight[2:])
-            return [replace(product_kernel(name, block, pixels_in, x[1], taps, weights=True))]
-        side = prod(weight[2:]) ** 0.5
-        body = convolution_kernels(name, block, round(side), groups, x[1], out[1], pixels_in, pixels_out, False)[0]
-        return [body]
+            return product_kernel(name, block, pixels_in, x[1], weight[1] * prod(weight[2:]), weights=True)
+        side = round(prod(weight[2:]) ** 0.5)
+        return convolution_kernels(name, block, side, groups, x[1], out[1], pixels_in, pixels_out, False)[0]
     if op in ("MatMul", "Gemm"):
-        first, weights = graph.shape(node.input[0]), node.input[1] in graph.constants
+        first, weights = graph.shape(node.input[0]), node.input[1] in graph.fixed
         transposed = op == "Gemm" and any(a.name == "transA" and a.i for a in node.attribute)
         depth = first[0] if transposed else first[-1]
         if weights or len(out) < 3:
-            rows = prod(out[:-1])
-            return [product_kernel(name, block, rows, depth, out[-1], weights=weights)]
-        return [product_kernel(name, block, out[-2], depth, out[-1], prod(out[:-2]))]
+            return product_kernel(name, block, prod(out[:-1]), depth, out[-1], weights=weights)
+        return product_kernel(name, block, out[-2], depth, out[-1], prod(out[:-2]))
     moved = _elements(graph, graph.live(node)) + _elements(graph, (o for o in node.output if o in graph.shapes))
     kind = {"Concat": "concat", "Transpose": "reformat"}.get(op, "selection" if op in SELECTION else "memory")
-    return [memory_kernel(name, block, moved, kind)]
+    return memory_kernel(name, block, moved, kind)

@@ -6,7 +6,7 @@ Every reader (layer shapes, ONNX graphs) builds its list from the constructors h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -106,7 +106,7 @@ def attention_kernels(
     # What a softmax moves, in score matrices read and written, one entry a kernel.
     passes = {"explicit": {"softmax": 2}, "published": {"scale": 2, "max": 1, "exp": 2, "sum": 1, "divide": 2}}
     softmax = [memory_kernel(f"{name}.{part}", block, n * score, "score") for part, n in passes[attention].items()]
-    first = replace(product_kernel(f"{name}.qk", block, tokens, dim_qk, tokens, runs))
+    first = product_kernel(f"{name}.qk", block, tokens, dim_qk, tokens, runs)
     second = product_kernel(f"{name}.v", block, tokens, tokens, dim_v, runs)
     return [reformats[0], first, *softmax, second, reformats[1]]
 

@@ -1,10 +1,11 @@
-"""The calibrated model as committed: the fit, its bootstrap draws and what holding out showed; and how it predicts."""
+"""The calibrated model as committed, the figures it was calibrated on, and how it predicts. research/t4.py fits it."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,113 +13,128 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.estimate.calibration import (
-    BELIEFS,
-    NOISE,
-    Beliefs,
-    Fit,
-    Observation,
-    draw_fits,
-    families,
-    fit,
-    predict,
-    without,
-)
-from yoloproof.estimate.cost import FORMS, Form, network_seconds
-from yoloproof.estimate.gpus import GPUS, Gpu
+from yoloproof.estimate.cost import Constants, Formula, network_seconds
+from yoloproof.estimate.gpus import GPUS, GpuRates
 from yoloproof.estimate.kernels import KernelTable
-from yoloproof.estimate.shapes import family_from_model
 
-NEW_TABLE_SPREAD = {"offset_s": 0.5, "factor": 0.10}
-"""How far another table's offset and factor (logs) may lie from the typical; the three seen: 0.50 and 0.09."""
-LEVELS = (0.5, 0.9)
+NOISE = 0.07  # standard deviation of log latency: two tables of one author list the same YOLO11 networks 3–12 % apart
+# How far the logs of another table's offset and factor may lie from the typical; the three seen: 0.50 and 0.09.
+OFFSET_SPREAD, FACTOR_SPREAD = 0.5, 0.10
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What the model, fitted without a family, said of one of its figures; `low`, `high` by level of confidence."""
+class Observation:
+    """One published latency: model, seconds, the table it stands in, its role (calibrate, reported, measured)."""
 
-    observation: Observation
-    form: Form
-    predicted_s: float
-    intervals_s: dict[float, tuple[float, float]]
+    model: str
+    seconds: float
+    table: str
+    role: str
+    protocol: str
+    source: str
 
-    @property
-    def error(self) -> float:
-        """Predicted over published, less one."""
-        return self.predicted_s / self.observation.seconds - 1
+
+@cache
+def observations(role: str | None = None) -> tuple[Observation, ...]:
+    """The committed published figures, all or those of one role."""
+    rows = csv.DictReader(_committed("published_t4.csv").splitlines())
+    found = (
+        Observation(r["model"], float(r["latency_ms"]) / 1e3, r["table"], r["role"], r["protocol"], r["source"])
+        for r in rows
+    )
+    return tuple(row for row in found if role in (None, row.role))
+
+
+def _committed(name: str) -> str:
+    return (files("yoloproof.estimate") / "data" / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of the model.
+
+    tables -- table of figures → its offset (seconds of a run outside the kernels) and its factor (clocks, drivers and
+    versions against the mean table); the prior's count as one more table
+    misfit -- half the sum of squares, priors included
+    effective_parameters -- how many parameters the figures, rather than the priors, decided
+    """
+
+    formula: Formula
+    constants: Constants
+    tables: dict[str, tuple[float, float]]
+    misfit: float
+    effective_parameters: float = 0.0
+
+    def typical_table(self) -> tuple[float, float]:
+        """Offset and factor for a table that has no figures in the fit: geometric means."""
+        logs = np.log(np.array(list(self.tables.values())))
+        offset, factor = np.exp(logs.mean(axis=0))
+        return float(offset), float(factor)
+
+    def kernel_s(self, table: KernelTable, gpu: GpuRates) -> NDArray[np.float64]:
+        """Seconds of the kernels of each network in `table`."""
+        return network_seconds(table, self.constants, self.formula, gpu)
+
+    def latency_s(self, kernel_s: float | NDArray[np.float64], table: str | None = None) -> NDArray[np.float64]:
+        """Latency as `table` would list it (None or unknown: a typical one) from the seconds of the kernels."""
+        offset, factor = self.tables[table] if table in self.tables else self.typical_table()
+        return np.asarray(offset + factor * np.asarray(kernel_s), dtype=np.float64)
+
+    def with_drawn_tables(self, tables: Iterable[str], rng: np.random.Generator) -> Fit:
+        """The fit with an offset and a factor drawn for each of `tables` that it lacks."""
+        offset, factor = self.typical_table()
+        drawn = {
+            table: (
+                offset * float(np.exp(rng.normal(0, OFFSET_SPREAD))),
+                factor * float(np.exp(rng.normal(0, FACTOR_SPREAD))),
+            )
+            for table in tables
+        }
+        return replace(self, tables={**drawn, **self.tables})
+
+
+@dataclass(frozen=True)
+class HeldOutErrors:
+    """What holding out showed: number of figures, mean and worst absolute error and the intervals' coverage, as
+    fractions."""
+
+    figures: float
+    mean_error: float
+    worst_error: float
+    coverage_50: float
+    coverage_90: float
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """The fit of the default form, bootstrap draws over models, families and forms, and the held-out summary."""
+    """The fit of the default formula, bootstrap draws over models, families and formulas, and the held-out errors."""
 
     point: Fit
     draws: tuple[Fit, ...]
-    held_out: dict[str, float]
+    held_out: HeldOutErrors
 
 
-def misfits(data: Sequence[Observation]) -> dict[Form, float]:
-    """Every form's misfit on `data`, best first."""
-    found = {form: fit(data, form).misfit for form in FORMS}
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+def posterior_from_json(text: str) -> Posterior:
+    """The posterior as research/t4.py writes it."""
+
+    def fit_from(row: dict[str, Any]) -> Fit:
+        tables = {name: (float(offset), float(factor)) for name, (offset, factor) in row["tables"].items()}
+        formula, constants = Formula(**row["formula"]), Constants(**row["constants"])
+        return Fit(formula, constants, tables, row["misfit"], row["effective_parameters"])
+
+    data = json.loads(text)
+    draws = tuple(fit_from(row) for row in data["draws"])
+    return Posterior(fit_from(data["point"]), draws, HeldOutErrors(**data["held_out"]))
 
 
-def held_out(
-    data: Sequence[Observation], draws: int, seed: int = 0, group_of: Callable[[str], str] = family_from_model
-) -> list[HeldOut]:
-    """Each group of models (a family; each model alone with `group_of=str`) predicted by a model that saw none of its
-    figures, in any table.
-
-    The form is chosen inside each fold, by its misfit on what is left (nested selection). A table that the held-out
-    group alone stands in is predicted as a typical one.
-    """
-    rng = np.random.default_rng(seed)
-    found = []
-    for group in sorted({group_of(row.model) for row in data}):
-        rest, held = without(data, group, group_of)
-        ranking = misfits(rest)
-        best = next(iter(ranking))
-        predicted = predict(fit(rest, best), held)
-        samples = np.stack(
-            [_with_noise(predict_like(one, held, rng), rng) for one in draw_fits(rest, ranking, draws, rng)]
-        )
-        for index, row in enumerate(held):
-            intervals = {level: interval(samples[:, index], level) for level in LEVELS}
-            found.append(HeldOut(row, best, float(predicted[index]), intervals))
-    return found
+@cache
+def committed_posterior() -> Posterior:
+    """The posterior that is committed with the package."""
+    return posterior_from_json(_committed("posterior_t4.json"))
 
 
-def held_out_errors(data: Sequence[Observation], form: Form, beliefs: Beliefs = BELIEFS) -> NDArray[np.float64]:
-    """Relative errors held out by family, in the order of `data`, for one form under other beliefs; no intervals."""
-    errors = np.zeros(len(data))
-    for family in families(data):
-        rest, held = without(data, family)
-        at = [index for index, row in enumerate(data) if family_from_model(row.model) == family]
-        predicted = predict(fit(rest, form, beliefs=beliefs), held)
-        errors[at] = predicted / np.array([row.seconds for row in held]) - 1
-    return errors
-
-
-def predict_like(fitted: Fit, data: Sequence[Observation], rng: np.random.Generator) -> NDArray[np.float64]:
-    """`predict`, with the offset and factor of a table that `fitted` has not seen drawn instead of typical."""
-    return predict(with_drawn_tables(fitted, sorted({row.table for row in data}), rng), data)
-
-
-def with_drawn_tables(fitted: Fit, tables: Sequence[str], rng: np.random.Generator) -> Fit:
-    """`fitted` with an offset and a factor drawn for each of `tables` that it lacks."""
-    offset, factor = fitted.typical_table()
-    drawn = {
-        table: (
-            offset * float(np.exp(rng.normal(0, NEW_TABLE_SPREAD["offset_s"]))),
-            factor * float(np.exp(rng.normal(0, NEW_TABLE_SPREAD["factor"]))),
-        )
-        for table in tables
-    }
-    return replace(fitted, tables={**drawn, **fitted.tables})
-
-
-def _with_noise(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def with_noise(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Latencies as one table might list them: `NOISE` on each."""
     return np.asarray(seconds * np.exp(rng.normal(0, NOISE, seconds.shape)), dtype=np.float64)
 
 
@@ -128,64 +144,13 @@ def interval(samples: NDArray[np.float64], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def latency_samples(posterior: Posterior, table: KernelTable, gpu: Gpu, seed: int = 0) -> NDArray[np.float64]:
+def latency_samples(posterior: Posterior, table: KernelTable, gpu: GpuRates) -> NDArray[np.float64]:
     """Latencies [draws, networks] as another table of figures might list them: constants, protocol and noise drawn."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for one in posterior.draws:
-        drawn = with_drawn_tables(one, ["new"], rng)
-        rows.append(drawn.latency_s(network_seconds(table, one.constants, one.form, gpu), "new"))
-    return _with_noise(np.stack(rows), rng)
+    rng = np.random.default_rng(0)
+    rows = [one.with_drawn_tables(["new"], rng).latency_s(one.kernel_s(table, gpu), "new") for one in posterior.draws]
+    return with_noise(np.stack(rows), rng)
 
 
-def point_latency_s(posterior: Posterior, table: KernelTable, gpu: Gpu = GPUS["t4"]) -> NDArray[np.float64]:
+def point_latency_s(fit: Fit, table: KernelTable, gpu: GpuRates = GPUS["t4"]) -> NDArray[np.float64]:
     """The most probable latency of each network of `table`, as a typical table would list it."""
-    kernel_s = network_seconds(table, posterior.point.constants, posterior.point.form, gpu)
-    return posterior.point.latency_s(kernel_s)
-
-
-def posterior_to_json(posterior: Posterior) -> str:
-    """The posterior as text; figures to six digits, which is far below what they mean."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, float):
-            return float(f"{value:.6g}")
-        if isinstance(value, Mapping):
-            return {key: rounded(part) for key, part in value.items()}
-        return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
-
-    return json.dumps(rounded(asdict(posterior)), separators=(",", ":")) + "\n"
-
-
-def posterior_from_json(text: str) -> Posterior:
-    """What `posterior_to_json` wrote."""
-
-    def fit_from(row: dict[str, Any]) -> Fit:
-        tables = {name: (float(pair[0]), float(pair[1])) for name, pair in row["tables"].items()}
-        return Fit(Form(**row["form"]), row["constants"], tables, row["misfit"], row["effective_parameters"])
-
-    data = json.loads(text)
-    return Posterior(fit_from(data["point"]), tuple(fit_from(row) for row in data["draws"]), data["held_out"])
-
-
-@cache
-def committed_posterior() -> Posterior:
-    """The posterior that `benchmarks/estimate.py` made and that is committed with the package."""
-    return posterior_from_json((files("yoloproof.estimate") / "data" / "posterior_t4.json").read_text(encoding="utf-8"))
-
-
-def summary(rows: Sequence[HeldOut]) -> dict[str, float]:
-    """Mean and worst absolute error and the intervals' coverage, as fractions."""
-    errors = np.array([abs(row.error) for row in rows])
-    covered = {
-        level: float(
-            np.mean([low <= row.observation.seconds <= high for row in rows for low, high in [row.intervals_s[level]]])
-        )
-        for level in LEVELS
-    }
-    return {
-        "figures": float(len(rows)),
-        "mean_error": float(errors.mean()),
-        "worst_error": float(errors.max()),
-        **{f"coverage_{round(100 * level)}": value for level, value in covered.items()},
-    }
+    return fit.latency_s(fit.kernel_s(table, gpu))

@@ -74,7 +74,7 @@ def kernels_from_shapes(model: str, attention: str = "explicit", batch: int = 1,
 
 
 def attentions_of(model: str) -> tuple[str, ...]:
-    """The ways to run a model's attention: all, or () where it has none. Raises YoloproofError for an unknown model."""
+    """How a model's attention can be run: ATTENTIONS, or () where it has none. Raises YoloproofError for an unknown model."""
     kernels_from_shapes(model)
     has_any = any(layer[0] == "attention" for layer in layer_shapes()[model])
     return ATTENTIONS if has_any else ()

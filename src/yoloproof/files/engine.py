@@ -13,10 +13,10 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.names import Runtime
 
 SCHEMA = 1
 REBUILD = "build it again with `yoloproof export MODEL --format engine`"
@@ -29,14 +29,16 @@ class EngineIdentity:
     onnx_sha256, checkpoint_sha256 -- what it was made from (None where the ONNX file does not name its checkpoint)
     compute_capabilities -- where it runs; gpu -- the GPU's name, where it was built for the one present
     inputs, outputs -- (name, shape with -1 where dynamic, dtype) of each
-    options -- the builder's options; audit -- `Audit.record()`; onnx_metadata -- what the ONNX file says of itself
+    precision -- that of most layers, NumPy's name; attention -- as the ONNX file states it, else as its graph shows it
+    options -- the builder's options; audit -- what became of the attention (`yoloproof.artifact.engine_audit`)
+    onnx_metadata -- what the ONNX file says of itself
     """
 
     engine_sha256: str
     engine_bytes: int
     onnx_sha256: str
     checkpoint_sha256: str | None
-    runtime: str
+    runtime: Runtime
     version: str
     target: str
     compute_capabilities: tuple[str, ...]
@@ -44,23 +46,46 @@ class EngineIdentity:
     platform: str
     precision: str
     attention: str
-    options: Mapping[str, Any]
-    audit: Mapping[str, Any]
+    options: Mapping[str, object]
+    audit: Mapping[str, object]
     onnx_metadata: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[tuple[str, tuple[int, ...], str], ...] = ()
     outputs: tuple[tuple[str, tuple[int, ...], str], ...] = ()
     build_s: float | None = None
 
+    @property
+    def version_compatible(self) -> bool:
+        """Whether later versions of TensorRT may load it too."""
+        return bool(self.options.get("version_compatible"))
+
+    @property
+    def hardware_compatible(self) -> str | None:
+        """ "ampere+" or "same" where it runs on other GPUs than the one it was built on."""
+        level = self.options.get("hardware_compatible")
+        return None if level is None else str(level)
+
+    @property
+    def largest_batch(self) -> int | None:
+        """Of its optimisation profile; None where the batch is fixed."""
+        shapes = self.options.get("shapes")
+        batches = [largest[0] for _, _, largest in shapes.values()] if isinstance(shapes, Mapping) else []
+        return min(batches, default=None)
+
+
+def host_platform() -> str:
+    """Operating system and processor: "linux-x86_64"."""
+    return f"{platform.system()}-{platform.machine()}".lower()
+
 
 @dataclass(frozen=True)
-class Machine:
+class EngineHost:
     """What an engine is asked to run on: the library's version, the GPU's compute capability and name."""
 
-    runtime: str
+    runtime: Runtime
     version: str
     compute_capability: str
     gpu: str
-    platform: str = f"{platform.system()}-{platform.machine()}".lower()
+    platform: str = field(default_factory=host_platform)
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -80,7 +105,7 @@ def write_identity(engine: Path, identity: EngineIdentity) -> None:
     sidecar_path(engine).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _seal(record: Mapping[str, Any]) -> str:
+def _seal(record: Mapping[str, object]) -> str:
     """SHA-256 of a record as JSON, without its own seal."""
     plain = {key: value for key, value in record.items() if key != "seal"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
@@ -131,27 +156,28 @@ def _identity_from_json(sidecar: Path) -> EngineIdentity:
             raise YoloproofError(f"{sidecar} was edited after the build; {REBUILD}")
         for side in ("inputs", "outputs"):
             record[side] = tuple((name, tuple(shape), dtype) for name, shape, dtype in record[side])
+        record["runtime"] = Runtime(record["runtime"])
         return EngineIdentity(**record | {"compute_capabilities": tuple(record["compute_capabilities"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise YoloproofError(f"{sidecar} is no engine's sidecar ({type(error).__name__}: {error}); {REBUILD}") from None
 
 
 def check_engine(
-    engine: Path, machine: Machine, *, onnx_sha256: str | None = None, checkpoint_sha256: str | None = None
+    engine: Path, host: EngineHost, *, onnx_sha256: str | None = None, checkpoint_sha256: str | None = None
 ) -> EngineIdentity:
     """The engine's identity if this machine may load it, and, where hashes are given, if it was made from those files.
 
     Raises YoloproofError with the reason and the remedy otherwise.
     """
     identity = read_identity(engine)
-    reason = _refusal(identity, machine, onnx_sha256, checkpoint_sha256)
+    reason = _refusal(identity, host, onnx_sha256, checkpoint_sha256)
     if reason is not None:
         raise YoloproofError(f"{engine}: {reason}")
     return identity
 
 
 def _refusal(
-    identity: EngineIdentity, machine: Machine, onnx_sha256: str | None, checkpoint_sha256: str | None
+    identity: EngineIdentity, host: EngineHost, onnx_sha256: str | None, checkpoint_sha256: str | None
 ) -> str | None:
     if onnx_sha256 is not None and onnx_sha256 != identity.onnx_sha256:
         made_from = identity.onnx_sha256[:12]
@@ -159,23 +185,23 @@ def _refusal(
     if checkpoint_sha256 is not None and checkpoint_sha256 != identity.checkpoint_sha256:
         made_from = (identity.checkpoint_sha256 or "unknown")[:12]
         return f"stale: made from another checkpoint (sha256 {made_from}, not {checkpoint_sha256[:12]}); {REBUILD}"
-    if identity.runtime != machine.runtime:
-        return f"{machine.runtime} cannot load a {identity.runtime} engine; open it with --runtime {identity.runtime}"
-    if not _version_fits(identity, machine.version):
+    if identity.runtime != host.runtime:
+        return f"{host.runtime} cannot load a {identity.runtime} engine; open it with --runtime {identity.runtime}"
+    if not _version_fits(identity, host.version):
         return (
-            f"built by {identity.runtime} {identity.version}, which {machine.version} here cannot load; "
+            f"built by {identity.runtime} {identity.version}, which {host.version} here cannot load; "
             f"{REBUILD} or install {identity.version}"
         )
-    if identity.platform != machine.platform and identity.runtime == "tensorrt":
-        return f"built on {identity.platform}, not for {machine.platform}: TensorRT engines do not travel; {REBUILD}"
-    return _gpu_refusal(identity, machine)
+    if identity.platform != host.platform and identity.runtime == Runtime.TENSORRT:
+        return f"built on {identity.platform}, not for {host.platform}: TensorRT engines do not travel; {REBUILD}"
+    return _gpu_refusal(identity, host)
 
 
 def _version_fits(identity: EngineIdentity, version: str) -> bool:
     """The very version; a version-compatible TensorRT engine also loads in later ones (TensorRT 10.16, 11.1 docs)."""
     if identity.version == version:
         return True
-    if identity.runtime != "tensorrt" or not identity.options.get("version_compatible"):
+    if identity.runtime != Runtime.TENSORRT or not identity.version_compatible:
         return False
     return _numbers(version) >= _numbers(identity.version)
 
@@ -184,16 +210,16 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def _gpu_refusal(identity: EngineIdentity, machine: Machine) -> str | None:
-    here = f"{machine.gpu} (compute capability {machine.compute_capability})"
-    compatible = identity.options.get("hardware_compatible")
-    if compatible == "ampere+" and _numbers(machine.compute_capability) >= (8, 0):
+def _gpu_refusal(identity: EngineIdentity, host: EngineHost) -> str | None:
+    here = f"{host.gpu} (compute capability {host.compute_capability})"
+    compatible = identity.hardware_compatible
+    if compatible == "ampere+" and _numbers(host.compute_capability) >= (8, 0):
         return None
-    if machine.compute_capability not in identity.compute_capabilities:
-        target = f"sm{machine.compute_capability.replace('.', '')}"
+    if host.compute_capability not in identity.compute_capabilities:
+        target = f"sm{host.compute_capability.replace('.', '')}"
         built_for = ", ".join(identity.compute_capabilities)
         return f"built for compute capability {built_for}, not for {here}; {REBUILD} --target {target}"
-    if identity.runtime == "tensorrt" and compatible is None and identity.gpu != machine.gpu:
+    if identity.runtime == Runtime.TENSORRT and compatible is None and identity.gpu != host.gpu:
         return (
             f"its kernels were chosen on {identity.gpu}, not on {here}; {REBUILD} here, or with hardware compatibility"
         )

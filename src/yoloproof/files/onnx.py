@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class OnnxFile:
     ir_version: int
     precision: str
     producer: str
-    metadata: dict[str, str]
+    metadata: Mapping[str, str]
     input_shape: tuple[int, ...] = ()
 
 

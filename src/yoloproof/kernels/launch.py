@@ -1,16 +1,15 @@
-"""Launching: kernels, what is recorded of them so that they can be compiled ahead (compiling.py), work side by side."""
+"""Launching kernels, on streams of their own where they may overlap; and recording which compilations launches would take."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,29 +24,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Compilation:
-    """One specialisation of a kernel: its name, its arguments (a type's name for a tensor, an integer), constants."""
+    """One specialisation of a kernel: its module and name, its arguments (a type's name for a tensor, an integer), constants."""
 
+    module: str
     kernel: str
     arguments: tuple[str | int, ...]
-    constants: tuple[tuple[str, Any], ...]
+    constants: tuple[tuple[str, int | bool], ...]
 
 
 class Recorder(Protocol):
-    """Takes what would be launched, while a network runs on meta tensors."""
+    """Takes what a network would launch, while it runs on meta tensors."""
 
-    def launched(self, kernel: Any, grid: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, Any]) -> None:
+    def launched(
+        self, kernel: Any, grid: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, int | bool]
+    ) -> None:
         """A launch; constants without EARLY."""
 
-    def chosen(self, module: Any, sources: list[Tensor], add: Tensor | None, half: bool) -> Tensor:
-        """The result of a module with several ways, which the recorder runs itself."""
+    def chosen(self, operation: Any, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
+        """The result of an `autotune.Tunable`, whose configurations the recorder runs itself."""
 
 
 _RECORD: ContextVar[set[Compilation] | None] = ContextVar("record", default=None)
 RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, options: Options, **constants: Any) -> None:
-    """Start a kernel; inside `recorded`, only note which compilation it would take, with a RECORDER hand it to that."""
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, options: Options, **constants: int | bool) -> None:
+    """Start a kernel; inside `recorded`, only note which compilation it would take; with a RECORDER, hand it to that."""
     recorder = RECORDER.get()
     if recorder is not None:
         recorder.launched(kernel, grid, arguments, constants)
@@ -59,17 +61,21 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, options: Options
     kernel[grid](*arguments, **_constants(options, constants))
 
 
-def compilation(kernel: Any, arguments: Sequence[Any], options: Options, constants: dict[str, Any]) -> Compilation:
+def compilation(
+    kernel: Any, arguments: Sequence[Any], options: Options, constants: dict[str, int | bool]
+) -> Compilation:
     """Which specialisation of `kernel` a launch with these arguments takes."""
     free = {p.name for p in kernel.params if p.do_not_specialize}
     plain = [
         str(a.dtype).removeprefix("torch.") if isinstance(a, Tensor) else _class(a, name in free)
         for a, name in zip(arguments, kernel.arg_names, strict=False)
     ]
-    return Compilation(kernel.__name__, tuple(plain), tuple(sorted(_constants(options, constants).items())))
+    return Compilation(
+        kernel.__module__, kernel.__name__, tuple(plain), tuple(sorted(_constants(options, constants).items()))
+    )
 
 
-def _constants(options: Options, constants: dict[str, Any]) -> dict[str, Any]:
+def _constants(options: Options, constants: dict[str, int | bool]) -> dict[str, int | bool]:
     early = {"launch_pdl": True} if options.early_start else {}
     return {**constants, "EARLY": options.early_start, **early}
 
@@ -92,15 +98,6 @@ def recorded() -> Iterator[set[Compilation]]:
 
 def recording() -> bool:
     return _RECORD.get() is not None
-
-
-def compilations(network: nn.Module, shape: Sequence[int]) -> set[Compilation]:
-    """Every kernel compilation that a GPU network may ask for at images [B, 3, H, W]; needs no GPU."""
-    network = copy.deepcopy(network).to(device="meta", dtype=torch.float16).to(memory_format=torch.channels_last)
-    images = torch.empty(tuple(shape), dtype=torch.float16, device="meta").to(memory_format=torch.channels_last)
-    with recorded() as found, torch.inference_mode():
-        network(images)
-    return found
 
 
 def together(options: Options, *calls: Callable[[], Any]) -> list[Any]:

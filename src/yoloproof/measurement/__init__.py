@@ -1,19 +1,16 @@
-"""Machine facts, clocks, protocols, samples, statistics, stability: `measure(subjects, protocol, images)`."""
+"""Machine facts, clocks, protocols, samples, statistics, stability: `benchmark(subjects, protocol, images)`."""
 
 from __future__ import annotations
 
-from yoloproof.measurement.measure import measure
-from yoloproof.measurement.protocol import PROTOCOLS, Protocol, quick
-from yoloproof.measurement.records import Measurement, ProcessSamples, Run, StabilityWarning, Subject
+from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
+from yoloproof.measurement.protocol import PROTOCOLS, in_seconds
+from yoloproof.measurement.subject import Subject
 
 __all__ = [
     "PROTOCOLS",
+    "Benchmark",
     "Measurement",
-    "ProcessSamples",
-    "Protocol",
-    "Run",
-    "StabilityWarning",
     "Subject",
-    "measure",
-    "quick",
+    "benchmark",
+    "in_seconds",
 ]

@@ -7,6 +7,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Protocol
 
+from yoloproof.records import Timer
+
 
 class Clock(Protocol):
     """Seconds that only go forward, and a way to wait."""
@@ -26,9 +28,8 @@ class WallClock:
         time.sleep(seconds)
 
 
-def timer_facts(clock: Clock, readings: int = 2000) -> dict[str, float]:
-    """{"cost_s": a reading's median cost, contained once in each sample; "step_s": the smallest step seen}."""
+def timer_of(clock: Clock, readings: int = 2000) -> Timer:
+    """The clock's smallest step that was seen, and a reading's median cost, which is contained once in each sample."""
     times = [clock.now() for _ in range(readings)]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    steps = [gap for gap in gaps if gap > 0]
-    return {"cost_s": median(gaps), "step_s": min(steps, default=0.0)}
+    return Timer(step_s=min((gap for gap in gaps if gap > 0), default=0.0), cost_s=median(gaps))

@@ -3,8 +3,8 @@
 Seen on two cores of an EPYC: the same network takes 45 ms or 73 ms, for seconds or minutes at a time, with no stolen time,
 no other program and an unchanged clock. In the same moments a product of two 512 x 512 matrices on both cores takes 1.35 or
 1.94 ms and one of 128 x 128 matrices 29 or 54 µs, while a large one, and copies, hashes and sines on each core alone, take
-what they always do: it is the way from one core to the other that is longer then, and a network goes it at every layer. So the
-gauge is a small and a middling product on all cores.
+what they always do: what takes longer then is the exchange between cores, which a network needs at every layer. So the gauge is
+a small and a middling product on all cores.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _products_s(matrix: NDArray[np.float32], times: int) -> list[float]:
 
 
 class HostWatch:
-    """Waits for the host to be itself, and tells a turn that it was not.
+    """Waits while the host is slowed, and tells whether a turn was.
 
     best_s -- the quickest reading so far, also of earlier processes; wait_s -- how long this process may still wait
     """

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import psutil
 
+from yoloproof.records import CpuTime
+
 
 def _cpu_seconds() -> tuple[float, float, float]:
     """Wall, own and whole-machine busy seconds. Guest time is in user time already; waiting for a disk is not work."""
@@ -18,13 +20,13 @@ def _cpu_seconds() -> tuple[float, float, float]:
     return time.perf_counter(), own.user + own.system, busy
 
 
-def cpu_meter() -> Callable[[], dict[str, float]]:
-    """Start counting; the returned function says {"wall_s", "own_s", "others_s"} of CPU time since."""
+def cpu_meter() -> Callable[[], CpuTime]:
+    """Start counting; the returned function says the CPU time since."""
     wall, own, busy = _cpu_seconds()
 
-    def read() -> dict[str, float]:
+    def read() -> CpuTime:
         wall_now, own_now, busy_now = _cpu_seconds()
         spent = own_now - own
-        return {"wall_s": wall_now - wall, "own_s": spent, "others_s": max(0.0, busy_now - busy - spent)}
+        return CpuTime(own_s=spent, others_s=max(0.0, busy_now - busy - spent), wall_s=wall_now - wall)
 
     return read

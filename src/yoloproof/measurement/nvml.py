@@ -1,7 +1,7 @@
 """What NVIDIA's management library says of a GPU: https://docs.nvidia.com/deploy/nvml-api/.
 
 Every function takes the library as an argument, so that a test can bring a stand-in; a value that a card or a driver
-does not report is missing from the answer, never guessed.
+does not report is None, never guessed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from yoloproof.records import Gpu, GpuReading
 
 # Bits of nvmlClocksEventReasons (formerly ThrottleReasons); those of THROTTLING hold the clock below the one asked for.
 REASONS = {
@@ -54,36 +56,39 @@ def handle_of(library: Any, device: str, environment: Mapping[str, str] = os.env
         return None
 
 
-def gpu_facts(library: Any, handle: Any) -> dict[str, Any]:
-    """What stays: name, uuid, compute capability, memory, driver, limits and settings; and who else is on the card."""
+def gpu_facts(library: Any, handle: Any) -> Gpu:
+    """What stays: name, uuid, compute capability, memory, driver, limits and settings; who else is on the card; and, as
+    `now`, what moves."""
 
     def ask(name: str, *arguments: Any) -> Any:
         return _asked(library, name, handle, *arguments)
 
     capability = ask("nvmlDeviceGetCudaComputeCapability")
     memory = ask("nvmlDeviceGetMemoryInfo")
+    pci = ask("nvmlDeviceGetPciInfo")
     processes = ask("nvmlDeviceGetComputeRunningProcesses")
-    facts = {
-        "name": _text(ask("nvmlDeviceGetName")),
-        "uuid": _text(ask("nvmlDeviceGetUUID")),
-        "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
-        "memory_bytes": None if memory is None else int(memory.total),
-        "memory_used_bytes": None if memory is None else int(memory.used),
-        "driver": _text(_asked(library, "nvmlSystemGetDriverVersion")),
-        "cuda_driver": _cuda_version(_asked(library, "nvmlSystemGetCudaDriverVersion")),
-        "power_limit_w": _scaled(ask("nvmlDeviceGetEnforcedPowerLimit"), 1e-3),
-        "max_sm_clock_hz": _scaled(ask("nvmlDeviceGetMaxClockInfo", 1), 1e6),
-        "max_memory_clock_hz": _scaled(ask("nvmlDeviceGetMaxClockInfo", 2), 1e6),
-        "application_sm_clock_hz": _scaled(ask("nvmlDeviceGetApplicationsClock", 1), 1e6),
-        "persistence": _flag(ask("nvmlDeviceGetPersistenceMode")),
-        "mig": _flag((ask("nvmlDeviceGetMigMode") or (None,))[0]),
-        "ecc": _flag((ask("nvmlDeviceGetEccMode") or (None,))[0]),
-        "other_processes": None if processes is None else _others([p.pid for p in processes]),
-    }
-    return {key: value for key, value in facts.items() if value is not None}
+    return Gpu(
+        name=_text(ask("nvmlDeviceGetName")),
+        uuid=_text(ask("nvmlDeviceGetUUID")),
+        pci_bus_id=None if pci is None else _text(pci.busId),
+        compute_capability=None if capability is None else f"{capability[0]}.{capability[1]}",
+        memory_bytes=None if memory is None else int(memory.total),
+        memory_used_bytes=None if memory is None else int(memory.used),
+        driver=_text(_asked(library, "nvmlSystemGetDriverVersion")),
+        cuda_driver=_cuda_version(_asked(library, "nvmlSystemGetCudaDriverVersion")),
+        power_limit_w=_scaled(ask("nvmlDeviceGetEnforcedPowerLimit"), 1e-3),
+        max_sm_clock_hz=_scaled(ask("nvmlDeviceGetMaxClockInfo", 1), 1e6),
+        max_memory_clock_hz=_scaled(ask("nvmlDeviceGetMaxClockInfo", 2), 1e6),
+        application_sm_clock_hz=_scaled(ask("nvmlDeviceGetApplicationsClock", 1), 1e6),
+        persistence=_flag(ask("nvmlDeviceGetPersistenceMode")),
+        mig=_flag((ask("nvmlDeviceGetMigMode") or (None,))[0]),
+        ecc=_flag((ask("nvmlDeviceGetEccMode") or (None,))[0]),
+        other_processes=None if processes is None else _others([p.pid for p in processes]),
+        now=gpu_reading(library, handle),
+    )
 
 
-def gpu_reading(library: Any, handle: Any) -> dict[str, Any]:
+def gpu_reading(library: Any, handle: Any) -> GpuReading:
     """What moves: temperature, clocks, power, utilisation, throttle reasons by name."""
 
     def ask(name: str, *arguments: Any) -> Any:
@@ -93,15 +98,14 @@ def gpu_reading(library: Any, handle: Any) -> dict[str, Any]:
     if bits is None:
         bits = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
     utilization = ask("nvmlDeviceGetUtilizationRates")
-    reading = {
-        "temperature_c": _scaled(ask("nvmlDeviceGetTemperature", 0), 1.0),
-        "sm_clock_hz": _scaled(ask("nvmlDeviceGetClockInfo", 1), 1e6),
-        "memory_clock_hz": _scaled(ask("nvmlDeviceGetClockInfo", 2), 1e6),
-        "power_w": _scaled(ask("nvmlDeviceGetPowerUsage"), 1e-3),
-        "utilization": None if utilization is None else utilization.gpu / 100,
-        "throttle_reasons": None if bits is None else [name for bit, name in REASONS.items() if bits & bit],
-    }
-    return {key: value for key, value in reading.items() if value is not None}
+    return GpuReading(
+        temperature_c=_scaled(ask("nvmlDeviceGetTemperature", 0), 1.0),
+        sm_clock_hz=_scaled(ask("nvmlDeviceGetClockInfo", 1), 1e6),
+        memory_clock_hz=_scaled(ask("nvmlDeviceGetClockInfo", 2), 1e6),
+        power_w=_scaled(ask("nvmlDeviceGetPowerUsage"), 1e-3),
+        utilization=None if utilization is None else utilization.gpu / 100,
+        throttle_reasons=None if bits is None else tuple(name for bit, name in REASONS.items() if bits & bit),
+    )
 
 
 def _others(pids: Sequence[int], fds: Path = Path("/proc/self/fd")) -> int:
@@ -132,11 +136,11 @@ def _asked(library: Any, name: str, *arguments: Any) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
 
 
 def _scaled(value: Any, factor: float) -> float | None:
-    return None if value is None else value * factor
+    return None if value is None else float(value * factor)
 
 
 def _flag(value: Any) -> bool | None:

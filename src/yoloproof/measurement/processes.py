@@ -11,21 +11,28 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import get_args
+
+from pydantic import TypeAdapter
 
 from yoloproof.errors import YoloproofError
-from yoloproof.measurement.worker import Job
+from yoloproof.measurement.events import Ended, Event
+from yoloproof.measurement.worker import WorkerJob
 
-Take = Callable[[dict[str, Any]], None]
+Take = Callable[[Event], None]
 # Runs a job to its end and hands over its events as they come; WorkerDied where it ended without having finished.
-Executor = Callable[[Job, Take], None]
+Executor = Callable[[WorkerJob, Take], None]
+
+
+# Built at import: it takes the CPU, which a worker that has started needs for itself.
+_READERS = {kind.__name__: TypeAdapter(kind) for kind in get_args(Event)}
 
 
 class WorkerDied(Exception):
     """A worker process ended in the middle: how, and the last line it wrote."""
 
 
-def run_worker(job: Job, take: Take) -> None:
+def run_worker(job: WorkerJob, take: Take) -> None:
     """Run `job` in a fresh Python process, started as a module and not through `multiprocessing`: a user's script
     need not guard its main part. The process has its own session, so a Ctrl-C reaches us alone and we end it."""
     with tempfile.TemporaryDirectory(prefix="yoloproof-job-") as folder:
@@ -57,7 +64,7 @@ def no_room(folder: str, error: OSError) -> YoloproofError:
     )
 
 
-def _pickled(job: Job) -> bytes:
+def _pickled(job: WorkerJob) -> bytes:
     try:
         pickled = pickle.dumps(job)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -80,10 +87,9 @@ def _read(worker: subprocess.Popen[bytes], take: Take) -> bool:
         for line in worker.stdout:
             if not line.endswith(b"\n"):
                 break
-            event = json.loads(line)
-            finished = finished or event["event"] == "end"
-            if event["event"] != "end":
-                take(event)
+            event = event_from_line(line)
+            finished = finished or isinstance(event, Ended)
+            take(event)
     except BaseException:
         worker.kill()
         raise
@@ -91,6 +97,13 @@ def _read(worker: subprocess.Popen[bytes], take: Take) -> bool:
         worker.stdout.close()
         worker.wait()
     return finished
+
+
+def event_from_line(line: str | bytes) -> Event:
+    """The event that a worker wrote as a line of JSON (events.py); ValueError or KeyError for what is none."""
+    record = json.loads(line)
+    event: Event = _READERS[record.pop("event")].validate_python(record)
+    return event
 
 
 def _environment() -> dict[str, str]:

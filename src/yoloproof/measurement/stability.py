@@ -12,8 +12,7 @@ from scipy.stats import gaussian_kde, kendalltau
 
 from yoloproof.measurement.gauge import SLOWED
 from yoloproof.measurement.nvml import THROTTLING
-from yoloproof.measurement.protocol import Protocol
-from yoloproof.measurement.records import ProcessSamples, StabilityWarning
+from yoloproof.records import Machine, Process, Protocol, Reading, RunWarning, Summary
 
 # Changes of latency below this share of the median are nobody's concern.
 NOTABLE = 0.03
@@ -33,16 +32,16 @@ Samples = np.ndarray[Any, Any]
 
 
 def subject_warnings(
-    processes: Sequence[ProcessSamples],
-    summary: dict[str, Any] | None,
+    processes: Sequence[Process],
+    summary: Summary | None,
     protocol: Protocol,
     error: str | None,
     *,
     zero_input: bool = False,
     cores: float = 1.0,
-    set_aside: Sequence[ProcessSamples] = (),
+    set_aside: Sequence[Process] = (),
     best_s: float | None = None,
-) -> list[StabilityWarning]:
+) -> list[RunWarning]:
     """What one subject's samples say against its figure.
 
     cores -- how many this process may use
@@ -57,38 +56,40 @@ def subject_warnings(
     return found
 
 
-def _cut_short(
-    processes: Sequence[ProcessSamples], protocol: Protocol, error: str | None
-) -> Iterator[StabilityWarning]:
+def _cut_short(processes: Sequence[Process], protocol: Protocol, error: str | None) -> Iterator[RunWarning]:
     complete = sum(p.complete for p in processes)
     if error is not None:
-        yield StabilityWarning(
-            "failed", f"{complete} of {protocol.processes} processes came to the end: {error}", "mend it and time again"
+        yield RunWarning(
+            "failed",
+            f"{complete} of {protocol.processes} processes came to the end: {error}",
+            "fix it and measure again",
         )
     elif complete < protocol.processes:
-        yield StabilityWarning(
-            "partial", f"{complete} of {protocol.processes} processes came to the end", "time again without stopping it"
+        yield RunWarning(
+            "partial",
+            f"{complete} of {protocol.processes} processes came to the end",
+            "measure again without stopping it",
         )
 
 
-def _about_the_protocol(summary: dict[str, Any], protocol: Protocol, zero_input: bool) -> Iterator[StabilityWarning]:
+def _about_the_protocol(summary: Summary, protocol: Protocol, zero_input: bool) -> Iterator[RunWarning]:
     if protocol.quick:
-        yield StabilityWarning("quick", "a quick run: few inferences, short warm-up", "leave --quick out for a result")
-    if summary["interval_s"] is None:
-        yield StabilityWarning(
+        yield RunWarning("quick", "a quick run: few inferences, short warm-up", "leave --quick out for a result")
+    if summary.interval_s is None:
+        yield RunWarning(
             "too_few_processes",
-            f"{summary['processes']} processes carry no 95 % interval",
+            f"{summary.processes} processes carry no 95 % interval",
             "five is the least; `latency` runs six",
         )
     if zero_input:
-        yield StabilityWarning(
+        yield RunWarning(
             "zero_input",
             "every input was an all-zero image, on which a GPU draws less power and clocks higher",
             "time real images (`--protocol latency`)",
         )
     if protocol.statistic == "clipped_mean":
-        clipped = summary["clipped_runs"] / summary["samples"]
-        yield StabilityWarning(
+        clipped = (summary.clipped_runs or 0) / summary.samples
+        yield RunWarning(
             "published_protocol",
             f"one process, and {clipped:.0%} of the runs clipped away as outliers: the spread says nothing of how well "
             "the figure repeats",
@@ -96,36 +97,39 @@ def _about_the_protocol(summary: dict[str, Any], protocol: Protocol, zero_input:
         )
 
 
-def _about_the_timer(processes: Sequence[ProcessSamples], summary: dict[str, Any]) -> Iterator[StabilityWarning]:
-    coarse = max((max(p.timer.values(), default=0.0) for p in processes), default=0.0)
-    if coarse > TIMER_SHARE * summary["median_s"]:
-        yield StabilityWarning(
+def _about_the_timer(processes: Sequence[Process], summary: Summary) -> Iterator[RunWarning]:
+    coarse = _coarsest(processes)
+    if coarse > TIMER_SHARE * summary.median_s:
+        yield RunWarning(
             "timer_too_coarse",
-            f"the timer's step or cost is {coarse * 1e6:.1f} µs, {coarse / summary['median_s']:.0%} of the median",
+            f"the timer's step or cost is {coarse * 1e6:.1f} µs, {coarse / summary.median_s:.0%} of the median",
             "time a larger batch",
         )
 
 
-def _about_the_clocks(
-    processes: Sequence[ProcessSamples], summary: dict[str, Any], protocol: Protocol
-) -> Iterator[StabilityWarning]:
-    """Wall clock against the device's own, over `execute` alone: both ways of disagreeing."""
-    device = summary["device_median_s"]
+def _coarsest(processes: Sequence[Process]) -> float:
+    """The largest step or cost of the processes' timers."""
+    return max((max(p.timer.step_s, p.timer.cost_s) for p in processes if p.timer is not None), default=0.0)
+
+
+def _about_the_clocks(processes: Sequence[Process], summary: Summary, protocol: Protocol) -> Iterator[RunWarning]:
+    """Wall clock against the device's own, over `execute` alone."""
+    device = summary.device_median_s
     if device is None:
         return
-    wall = summary["median_s"]
+    wall = summary.median_s
     if protocol.timed == "infer":
-        wall -= (summary["load_median_s"] or 0.0) + (summary["fetch_median_s"] or 0.0)
-    coarse = max((max(p.timer.values(), default=0.0) for p in processes), default=0.0)
+        wall -= (summary.load_median_s or 0.0) + (summary.fetch_median_s or 0.0)
+    coarse = _coarsest(processes)
     if wall - device > max(0.1 * device, 2 * coarse):
-        yield StabilityWarning(
+        yield RunWarning(
             "host_bound",
             f"the wall clock says {wall / device:.2f} times the device's own clock: the rest is "
             "the host launching work and waiting for it",
             "use a CUDA graph or a faster CPU; compare device times with device times only",
         )
     elif device - wall > max(NOTABLE * device, 2 * coarse):
-        yield StabilityWarning(
+        yield RunWarning(
             "clocks_disagree",
             f"the device's own clock says {device / wall:.2f} times the wall clock, which was read before the device "
             "was done",
@@ -133,7 +137,7 @@ def _about_the_clocks(
         )
 
 
-def _about_the_samples(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+def _about_the_samples(processes: Sequence[Process]) -> Iterator[RunWarning]:
     columns = [np.array(p.samples_s) for p in processes if len(p.samples_s) >= ENOUGH]
     yield from _in_most(
         columns, slow_start, "slow_start", "the first tenth of the samples is slower by", "warm up longer"
@@ -147,14 +151,14 @@ def _about_the_samples(processes: Sequence[ProcessSamples]) -> Iterator[Stabilit
     )  # fmt: skip
 
 
-def _about_the_processes(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+def _about_the_processes(processes: Sequence[Process]) -> Iterator[RunWarning]:
     """What the processes' medians say of one another: one trend over the whole run, or no one level."""
     medians = np.array([np.median(p.samples_s) for p in processes if p.complete])
     if len(medians) < 2:
         return
     trend = float(medians[-1] / medians[0]) - 1
     if abs(trend) >= NOTABLE and len(medians) >= 5 and kendalltau(np.arange(len(medians)), medians).pvalue < 0.02:
-        yield StabilityWarning(
+        yield RunWarning(
             "drift",
             f"from process to process the median moves in one direction, by {abs(trend):.1%} in all",
             "use `--protocol sustained`, or cool the machine",
@@ -164,23 +168,23 @@ def _about_the_processes(processes: Sequence[ProcessSamples]) -> Iterator[Stabil
     within = np.median([np.median(np.abs(c - np.median(c))) for c in columns]) if columns else 0.0
     spread = float(np.ptp(medians) / np.median(medians))
     if spread > 2 * NOTABLE and spread * float(np.median(medians)) > 3 * within:
-        yield StabilityWarning(
+        yield RunWarning(
             "processes_differ",
             f"the processes' medians lie {spread:.1%} apart, more than the samples inside one",
-            "quiet the machine, pin the threads to cores, and time again",
+            "quiet the machine, pin the threads to cores, and measure again",
         )
 
 
 def _in_most(
     columns: Sequence[Samples], change: Callable[[Samples], float | None], code: str, evidence: str, advice: str
-) -> Iterator[StabilityWarning]:
+) -> Iterator[RunWarning]:
     """One warning where more than half of the processes show the same; a single one is chance."""
     shown = [share for share in map(change, columns) if share is not None]
     if columns and len(shown) > len(columns) / 2:
         size = abs(float(np.median(shown)))
         factor = 1 + size if code == "drift" else None
         found = f"{evidence} {size:.1%} in {len(shown)} of {len(columns)} processes"
-        yield StabilityWarning(code, found, advice, factor)
+        yield RunWarning(code, found, advice, factor)
 
 
 def slow_start(samples: Samples) -> float | None:
@@ -227,13 +231,13 @@ def bimodal(samples: Samples) -> float | None:
     return apart if separate and apart >= NOTABLE else None
 
 
-def _about_the_neighbours(processes: Sequence[ProcessSamples], cores: float) -> Iterator[StabilityWarning]:
+def _about_the_neighbours(processes: Sequence[Process], cores: float) -> Iterator[RunWarning]:
     """Others with a share s of the cores leave us 1 - s of them: another run, with all, may be so much faster."""
-    wall = sum(p.cpu.get("wall_s", 0.0) for p in processes)
-    others = sum(p.cpu.get("others_s", 0.0) for p in processes)
+    wall = sum(p.cpu.wall_s for p in processes)
+    others = sum(p.cpu.others_s for p in processes)
     if wall and others / wall > NEIGHBOUR_CORES:
         left = 1 - others / wall / cores
-        yield StabilityWarning(
+        yield RunWarning(
             "noisy_neighbour",
             f"other programs kept {others / wall:.1f} of {cores:g} cores busy while this was timed",
             "stop them, or compare only what was timed side by side in one run",
@@ -242,8 +246,8 @@ def _about_the_neighbours(processes: Sequence[ProcessSamples], cores: float) -> 
 
 
 def _about_the_host(
-    processes: Sequence[ProcessSamples], set_aside: Sequence[ProcessSamples], best_s: float | None
-) -> Iterator[StabilityWarning]:
+    processes: Sequence[Process], set_aside: Sequence[Process], best_s: float | None
+) -> Iterator[RunWarning]:
     """A host that others slowed: what was set aside for it, or by what factor it may have moved the figure."""
     if best_s is None:
         return
@@ -251,7 +255,7 @@ def _about_the_host(
     slowed = [reading / best_s for reading in readings if reading > SLOWED * best_s]
     advice = "quiet the host, or rent a whole one; compare only what was timed side by side in one run"
     if len(slowed) > len(readings) / 4:
-        yield StabilityWarning(
+        yield RunWarning(
             "host_slowed",
             f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} "
             "turns, and waiting did not help: others slow this host",
@@ -260,19 +264,19 @@ def _about_the_host(
         )
     elif set_aside or any(p.set_aside_s for p in processes):
         again = sum(len(p.set_aside_s) for p in [*processes, *set_aside])
-        yield StabilityWarning(
+        yield RunWarning(
             "host_slowed",
             f"others slow this host at times: {again} samples of turns around which fixed matrix products were slow, and "
-            f"{len(set_aside)} whole processes, are set aside and were taken again",
+            f"{len(set_aside)} whole processes, are set aside and were repeated",
             "the figure is that of the host left alone",
             1.0,
         )
 
 
-def _about_settling(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWarning]:
+def _about_settling(processes: Sequence[Process]) -> Iterator[RunWarning]:
     restless = sum(p.settled is False for p in processes)
     if restless:
-        yield StabilityWarning(
+        yield RunWarning(
             "not_settled",
             f"in {restless} of {len(processes)} processes temperature, clocks or latency still moved when the waiting "
             "ended",
@@ -280,37 +284,51 @@ def _about_settling(processes: Sequence[ProcessSamples]) -> Iterator[StabilityWa
         )
 
 
-def machine_warnings(machine: dict[str, Any]) -> list[StabilityWarning]:
-    """What the machine's record (see `records.Run`) says against every figure of the run."""
+def machine_warnings(machine: Machine) -> list[RunWarning]:
+    """What the machine's record says against every figure of the run."""
     return [*_cpu_warnings(machine), *_gpu_warnings(machine)]
 
 
-def _cpu_warnings(facts: dict[str, Any]) -> Iterator[StabilityWarning]:
-    governor = facts["cpu"]["governor"]
+def _cpu_warnings(machine: Machine) -> Iterator[RunWarning]:
+    governor = machine.cpu.governor
     if governor not in (None, "performance"):
-        yield StabilityWarning(
+        yield RunWarning(
             "governor", f"the CPU's frequency governor is {governor}", "sudo cpupower frequency-set -g performance"
         )
-    counts = facts["cpu"].get("throttle_count"), (facts.get("after") or {}).get("cpu_throttle_count")
-    if None not in counts and counts[1] > counts[0]:
-        yield StabilityWarning(
-            "throttled", f"cores slowed for their heat {counts[1] - counts[0]} times during the run", "cool the machine"
+    before = machine.cpu.throttle_count
+    after = None if machine.after is None else machine.after.cpu_throttle_count
+    if before is not None and after is not None and after > before:
+        yield RunWarning(
+            "throttled", f"cores slowed for their heat {after - before} times during the run", "cool the machine"
         )
-    if facts["gpu"] is None:
-        clocks = _under_load(facts["during"], "cpu_clock_hz", "cpu_busy_share", CPU_BUSY)
+    if machine.gpu is None:
+        clocks = [r.cpu_clock_hz for r in machine.during if r.cpu_clock_hz and (r.cpu_busy_share or 0) > CPU_BUSY]
         advice = "fix it: sudo cpupower frequency-set -g performance, and switch boost off"
         yield from _moved(clocks, "CPU", CPU_CLOCK_SHARE, advice)
-    if facts["battery"] is not None and facts["battery"]["plugged"] is False:
-        yield StabilityWarning("battery", "the machine runs on its battery", "plug it in")
+    if machine.battery is not None and machine.battery.plugged is False:
+        yield RunWarning("battery", "the machine runs on its battery", "plug it in")
 
 
-def _gpu_warnings(machine: dict[str, Any]) -> Iterator[StabilityWarning]:
-    during = machine["during"]
-    clocks = _under_load(during, "sm_clock_hz", "utilization", GPU_BUSY)
-    reasons = [reason for reading in during for reason in reading.get("throttle_reasons", ())]
+def _gpu_warnings(machine: Machine) -> Iterator[RunWarning]:
+    during = machine.during
+    clocks = [r.sm_clock_hz for r in during if r.sm_clock_hz and (r.utilization or 0) > GPU_BUSY]
+    yield from _throttling(during, clocks)
+    yield from _moved(clocks, "GPU", CLOCK_SHARE, "lock it: sudo nvidia-smi --lock-gpu-clocks=FREQ")
+    cards = {"before": machine.gpu, "after": None if machine.after is None else machine.after.gpu}
+    seen = [f"{card.other_processes} {when}" for when, card in cards.items() if card and card.other_processes]
+    if seen:
+        yield RunWarning(
+            "gpu_processes",
+            f"other processes held the card: {' and '.join(seen)} the run",
+            "end them, or take another card with CUDA_VISIBLE_DEVICES",
+        )
+
+
+def _throttling(during: Sequence[Reading], clocks: Sequence[float]) -> Iterator[RunWarning]:
+    """One warning for each reason that held the clock down; clocks -- those seen under load."""
     for reason in THROTTLING:
-        if reason in reasons:
-            count = sum(reason in reading.get("throttle_reasons", ()) for reading in during)
+        count = sum(reason in (reading.throttle_reasons or ()) for reading in during)
+        if count:
             advice = (
                 "the power cap holds the clock down: use `--protocol paced`, or quote this as a sustained figure"
                 if reason == "sw_power_cap"
@@ -318,29 +336,14 @@ def _gpu_warnings(machine: dict[str, Any]) -> Iterator[StabilityWarning]:
             )
             # A heat or power limit shows as a lower clock, so the clock's range under load says what it did.
             factor = max(clocks) / min(clocks) if clocks else None
-            yield StabilityWarning("throttled", f"{reason} in {count} of {len(during)} readings", advice, factor)
-    yield from _moved(clocks, "GPU", CLOCK_SHARE, "lock it: sudo nvidia-smi --lock-gpu-clocks=FREQ")
-    records = {"before": machine["gpu"], "after": (machine.get("after") or {}).get("gpu")}
-    counts = {when: (record or {}).get("other_processes") for when, record in records.items()}
-    seen = [f"{count} {when}" for when, count in counts.items() if count]
-    if seen:
-        yield StabilityWarning(
-            "gpu_processes",
-            f"other processes held the card: {' and '.join(seen)} the run",
-            "end them, or take another card with CUDA_VISIBLE_DEVICES",
-        )
+            yield RunWarning("throttled", f"{reason} in {count} of {len(during)} readings", advice, factor)
 
 
-def _under_load(during: Sequence[dict[str, Any]], clock: str, load: str, least: float) -> list[float]:
-    """The clock in the readings taken while the device worked."""
-    return [r[clock] for r in during if (r.get(load) or 0) > least and r.get(clock)]
-
-
-def _moved(clocks: Sequence[float], device: str, share: float, advice: str) -> Iterator[StabilityWarning]:
+def _moved(clocks: Sequence[float], device: str, share: float, advice: str) -> Iterator[RunWarning]:
     """A clock that moved by more than `share`."""
     if clocks and max(clocks) - min(clocks) > share * max(clocks):
         jumps = sum(abs(b - a) > share * max(clocks) for a, b in pairwise(clocks))
-        yield StabilityWarning(
+        yield RunWarning(
             "clocks_moved",
             f"the {device}'s clock moved between {min(clocks) / 1e6:.0f} and {max(clocks) / 1e6:.0f} MHz under load "
             f"({jumps} jumps)",

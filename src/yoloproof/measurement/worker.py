@@ -2,13 +2,12 @@
 
 `timed_process` is the whole of it and knows neither processes nor pipes: it takes a clock and an `open_session` and
 hands events to `emit`, so that a test drives it with fakes. `python -m yoloproof.measurement.worker JOB` runs it on a
-pickled job and writes the events as lines of JSON; `measure` reads them.
+pickled job and writes the events as lines of JSON (events.py).
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import pickle
 import random
@@ -17,30 +16,43 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.measurement.clock import Clock, WallClock, timer_facts
+from yoloproof.measurement.clock import Clock, WallClock, timer_of
+from yoloproof.measurement.events import (
+    Completed,
+    Ended,
+    Event,
+    Failed,
+    Opened,
+    Sampled,
+    Started,
+    TurnBegan,
+    WarmedUp,
+    Watched,
+    line_from_event,
+)
 from yoloproof.measurement.gauge import Gauge, HostWatch, matrix_gauge
 from yoloproof.measurement.load import cpu_meter
-from yoloproof.measurement.protocol import Protocol
-from yoloproof.measurement.records import Step, Subject
-from yoloproof.measurement.settling import Reading, Thermometer, settled
+from yoloproof.measurement.settling import Heat, Thermometer, WarmUpRun, settled
+from yoloproof.measurement.subject import Subject
+from yoloproof.records import Protocol
 from yoloproof.runtime.base import Session, SessionSpec
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Event], None]
 Opener = Callable[[SessionSpec], Session]
 # While waiting for a machine to settle: how often to look, and how much of the past (more than `settled` looks at).
 LOOK_EVERY_S = 1.0
-KEEP_READINGS_S = 25.0
+KEEP_RUNS_S = 25.0
 # How much of a long turn a Ctrl-C or a crash may cost: samples go out this often, between two inferences.
 REPORT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """What one process is to do: subjects by their index in the whole run, each with its images' file or array.
 
     best_s, wait_s -- for `HostWatch`: the quickest reading of earlier processes, and what is left of the run's waiting
@@ -51,10 +63,18 @@ class Job:
     subjects: dict[int, Subject]
     images: dict[int, Path | NDArray[np.float32]]
     protocol: Protocol
-    seed: int
     best_s: float | None = None
     wait_s: float = 0.0
     cores: float = 1.0
+
+
+class _Step(NamedTuple):
+    """Seconds of one inference's three steps, and the device's own account of `execute`."""
+
+    load: float
+    execute: float
+    fetch: float
+    device: float | None
 
 
 @dataclass
@@ -80,7 +100,7 @@ class _Runner:
 
 
 def timed_process(
-    job: Job,
+    job: WorkerJob,
     emit: Emit,
     *,
     clock: Clock,
@@ -90,11 +110,11 @@ def timed_process(
 ) -> None:
     """Run `job` to its end. A subject that raises is reported, closed and left out of the later turns.
 
-    gauge -- read between turns; a turn that the host was slowed in is taken again as long as `job.wait_s` lasts
+    gauge -- read between turns; a turn in which the host was slowed is repeated as long as `job.wait_s` lasts
     """
-    emit({"event": "start", "timer": timer_facts(clock)})
+    emit(Started(timer_of(clock)))
     watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s)
-    order = random.Random(f"{job.seed}/{job.process}")
+    order = random.Random(f"{job.protocol.seed}/{job.process}")
     runners = _opened(job, emit, clock, open_session)
     try:
         with _QuietCollector():
@@ -110,7 +130,7 @@ def timed_process(
             runner.session.close()
 
 
-def _opened(job: Job, emit: Emit, clock: Clock, open_session: Opener) -> list[_Runner]:
+def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener) -> list[_Runner]:
     runners: list[_Runner] = []
     indices = sorted(job.subjects)
     # Rotated, so that over the processes each subject once opens first and pays for loading the library.
@@ -119,7 +139,7 @@ def _opened(job: Job, emit: Emit, clock: Clock, open_session: Opener) -> list[_R
         subject = job.subjects[index]
         source = job.images[index]
         images = np.load(source) if isinstance(source, Path) else source
-        emit({"event": "turn", "subject": index, "step": "open"})
+        emit(TurnBegan(index, "open"))
         try:
             start = clock.now()
             session = open_session(subject.spec)
@@ -130,16 +150,7 @@ def _opened(job: Job, emit: Emit, clock: Clock, open_session: Opener) -> list[_R
         except Exception as error:
             emit(_failure(index, "open", error))
             continue
-        emit(
-            {
-                "event": "opened",
-                "subject": index,
-                "open_s": ready - start,
-                "first_inference_s": end - ready,
-                "opened_after": len(runners),
-                "facts": session.facts,
-            }
-        )
+        emit(Opened(index, ready - start, end - ready, len(runners), session.facts))
         runners.append(runner)
     return runners
 
@@ -153,27 +164,27 @@ def _alone(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, thermo
 
 def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, thermometer: Thermometer | None) -> None:
     """At least `warmup_runs` and `warmup_s`, and until the machine stands still where the protocol asks for it."""
-    emit({"event": "turn", "subject": runner.index, "step": "warm-up"})
+    emit(TurnBegan(runner.index, "warm-up"))
     start = clock.now()
-    steps: list[Step] = []
-    readings: deque[Reading] = deque()
-    heat: dict[str, float] = {}
+    steps: list[_Step] = []
+    runs: deque[WarmUpRun] = deque()
+    heat = Heat()
     looked_at = float("-inf")
     still: bool | None = None
     while True:
         spent = clock.now() - start
         # Looking takes longer than a fast inference: done after each, the device would idle and never get warm.
         if protocol.settle_max_s and spent - looked_at >= LOOK_EVERY_S:
-            while readings and readings[0].at_s < spent - KEEP_READINGS_S:
-                readings.popleft()
-            still, looked_at = settled(readings), spent
-            heat = thermometer() if thermometer else {}
+            while runs and runs[0].at_s < spent - KEEP_RUNS_S:
+                runs.popleft()
+            still, looked_at = settled(runs), spent
+            heat = thermometer() if thermometer else Heat()
         warm = len(steps) >= protocol.warmup_runs and spent >= protocol.warmup_s
         if warm and (still is not False or spent >= protocol.settle_max_s):
             break
         steps.append(_inference(runner, protocol, clock))
-        readings.append(Reading(spent, steps[-1].execute, heat))
-    emit({"event": "warmup", "subject": runner.index, "settled": still, **_columns(steps, protocol)})
+        runs.append(WarmUpRun(spent, steps[-1].execute, heat))
+    emit(WarmedUp(runner.index, _timed(steps, protocol), still))
 
 
 def _take_turns(
@@ -196,7 +207,7 @@ def _finished(runner: _Runner, protocol: Protocol) -> bool:
 def _watched_turn(
     runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Clock, watch: HostWatch | None
 ) -> None:
-    """A turn between two looks at the host's speed. One in which it was slowed is to be taken again while there is time."""
+    """A turn between two looks at the host's speed. One in which it was slowed is repeated while there is time."""
     if watch is None:
         _turn(runner, protocol, cold, emit, clock)
     else:
@@ -210,22 +221,21 @@ def _watched_turn(
         if again:
             watch.wait_s -= taken
             runner.done, runner.spent_s = done, spent
-        waited = {"gauge_s": reading, "best_s": watch.best_s, "again": again, "waited_s": left - watch.wait_s}
-        emit({"event": "watched", "subject": runner.index, **waited})
+        emit(Watched(runner.index, reading, watch.best_s, left - watch.wait_s, again))
     _completed(runner, protocol, emit)
 
 
 def _completed(runner: _Runner, protocol: Protocol, emit: Emit) -> None:
     if _finished(runner, protocol):
-        emit({"event": "complete", "subject": runner.index})
+        emit(Completed(runner.index))
 
 
 def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Clock) -> None:
     """Time the subject for `turn_s`, or to its end. After a switch, or a look at the host's speed, the first inference
     finds the caches full of something else (`cold`): it goes to the warm-ups."""
-    emit({"event": "turn", "subject": runner.index, "step": "sample"})
+    emit(TurnBegan(runner.index, "sample"))
     if cold:
-        emit({"event": "warmup", "subject": runner.index, **_columns([_inference(runner, protocol, clock)], protocol)})
+        emit(WarmedUp(runner.index, _timed([_inference(runner, protocol, clock)], protocol)))
     turn_end = clock.now() + protocol.turn_s if protocol.turn_s else float("inf")
     goes_on = False
     while not _finished(runner, protocol) and clock.now() < turn_end:
@@ -237,7 +247,7 @@ def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool
     """Samples up to the turn's end, the subject's end or `REPORT_EVERY_S`, and one event with them."""
     cpu = cpu_meter()
     start = clock.now()
-    steps: list[Step] = []
+    steps: list[_Step] = []
     try:
         while True:
             steps.append(_inference(runner, protocol, clock))
@@ -252,15 +262,18 @@ def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool
         runner.done += len(steps)
         runner.spent_s += spent
         if steps:
+            device = [step.device for step in steps if step.device is not None]
             emit(
-                {
-                    "event": "samples",
-                    "subject": runner.index,
-                    "goes_on": goes_on,
-                    "share": _share(runner, protocol),
-                    "cpu": cpu(),
-                    **_columns(steps, protocol),
-                }
+                Sampled(
+                    subject=runner.index,
+                    share=_share(runner, protocol),
+                    goes_on=goes_on,
+                    wall_s=_timed(steps, protocol),
+                    load_s=tuple(step.load for step in steps),
+                    fetch_s=tuple(step.fetch for step in steps),
+                    device_s=tuple(device) if len(device) == len(steps) else None,
+                    cpu=cpu(),
+                )
             )
 
 
@@ -268,7 +281,7 @@ def _share(runner: _Runner, protocol: Protocol) -> float:
     return min(1.0, runner.done / max(runner.runs, 1), runner.spent_s / protocol.seconds if protocol.seconds else 1.0)
 
 
-def _inference(runner: _Runner, protocol: Protocol, clock: Clock) -> Step:
+def _inference(runner: _Runner, protocol: Protocol, clock: Clock) -> _Step:
     """One inference in three timed steps; choosing the images and the pause stand outside them."""
     images = runner.next_images()
     if protocol.pause_s:
@@ -281,18 +294,14 @@ def _inference(runner: _Runner, protocol: Protocol, clock: Clock) -> Step:
     executed = clock.now()
     session.fetch()
     fetched = clock.now()
-    return Step(loaded - start, executed - loaded, fetched - executed, device)
+    return _Step(loaded - start, executed - loaded, fetched - executed, device)
 
 
-def _columns(steps: Sequence[Step], protocol: Protocol) -> dict[str, Any]:
-    whole = protocol.timed == "infer"
-    device = [step.device for step in steps if step.device is not None]
-    return {
-        "wall_s": [step.load + step.execute + step.fetch if whole else step.execute for step in steps],
-        "load_s": [step.load for step in steps],
-        "fetch_s": [step.fetch for step in steps],
-        "device_s": device if len(device) == len(steps) else None,
-    }
+def _timed(steps: Sequence[_Step], protocol: Protocol) -> tuple[float, ...]:
+    """What the protocol times of each inference."""
+    if protocol.timed == "infer":
+        return tuple(step.load + step.execute + step.fetch for step in steps)
+    return tuple(step.execute for step in steps)
 
 
 def _guarded(runners: list[_Runner], runner: _Runner, emit: Emit, act: Callable[[_Runner], None]) -> None:
@@ -305,9 +314,9 @@ def _guarded(runners: list[_Runner], runner: _Runner, emit: Emit, act: Callable[
         runner.session.close()
 
 
-def _failure(index: int, step: str, error: Exception) -> dict[str, Any]:
+def _failure(index: int, step: str, error: Exception) -> Failed:
     text = " ".join(str(error).split()) or "no message"
-    return {"event": "failed", "subject": index, "step": step, "error": f"{type(error).__name__}: {text}"}
+    return Failed(index, step, f"{type(error).__name__}: {text}")
 
 
 class _QuietCollector:
@@ -327,19 +336,19 @@ def main(job_file: str) -> None:
     """Run the pickled job; events go to what was standard output, whatever the libraries print goes to stderr."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    job: Job = pickle.loads(Path(job_file).read_bytes())
+    job: WorkerJob = pickle.loads(Path(job_file).read_bytes())
 
     from yoloproof.measurement.machine import thermometer_of
     from yoloproof.runtime import open_session
 
-    def emit(event: dict[str, Any]) -> None:
-        events.write(json.dumps(event, default=str) + "\n")
+    def emit(event: Event) -> None:
+        events.write(line_from_event(event) + "\n")
 
     devices = {subject.spec.device for subject in job.subjects.values()}
     thermometer = thermometer_of(max(devices)) if job.protocol.settle_max_s else None
     gauge = matrix_gauge(job.cores) if job.protocol.wait_max_s and devices == {"cpu"} else None
     timed_process(job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer, gauge=gauge)
-    emit({"event": "end"})
+    emit(Ended())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The networks: blocks, wiring, checkpoints, exact simplification."""
+"""The networks as published: blocks, wiring, checkpoints."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.attention import ATTENTIONS
+from yoloproof.names import Attention
 from yoloproof.network.variants import VARIANTS, Variant, variant_from_name
 from yoloproof.network.weights.checkpoint import (
     network_from_checkpoint,
@@ -14,10 +14,9 @@ from yoloproof.network.weights.checkpoint import (
     save_safetensors,
 )
 from yoloproof.network.weights.download import official_weights
-from yoloproof.network.wiring import Network, attention_paths, network_from_variant
+from yoloproof.network.wiring import Network, attention_paths, network_from_variant, network_with_attention
 
 __all__ = [
-    "ATTENTIONS",
     "VARIANTS",
     "Network",
     "Variant",
@@ -25,6 +24,7 @@ __all__ = [
     "load_network",
     "network_from_checkpoint",
     "network_from_variant",
+    "network_with_attention",
     "read_checkpoint",
     "save_safetensors",
     "variant_from_name",
@@ -33,7 +33,7 @@ __all__ = [
 
 def load_network(
     model: str | Path,
-    attention: str = "fused",
+    attention: str = Attention.FUSED,
     *,
     random_weights: bool = False,
     classes: int = 80,
@@ -47,9 +47,8 @@ def load_network(
     """
     name = str(model)
     if random_weights:
-        network = network_from_variant(variant_from_name(name), classes, attention)
+        network = Network(variant_from_name(name), classes, attention, source=f"random weights, seed {seed}")
         network.load_state_dict(random_tensors(network, seed), strict=True)
-        network.source = f"random weights, seed {seed}"
         return network
     if name in VARIANTS:
         return network_from_checkpoint(read_checkpoint(official_weights(VARIANTS[name], progress)), attention)

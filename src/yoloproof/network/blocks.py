@@ -6,21 +6,25 @@ Tensors are [B, C, H, W]. Every block keeps H and W unless its stride is 2.
 from __future__ import annotations
 
 from math import gcd
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """A module from tensors to one tensor (nn.Module leaves the type of a call open)."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *x: Tensor) -> Tensor: ...
 
 
 def batch_norm(c: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(c, eps=1e-3, momentum=0.03)
 
 
-def side_by_side(x: tuple[Tensor, ...]) -> Tensor:
-    """One tensor as it is; several along the channels."""
-    return x[0] if len(x) == 1 else torch.cat(x, 1)
-
-
-class Conv(nn.Module):
+class Conv(Block):
     """Convolution without bias → batch norm → SiLU (or nothing), padded to keep the size."""
 
     def __init__(self, c1: int, c2: int, k: int = 1, s: int = 1, groups: int = 1, act: bool = True) -> None:
@@ -29,8 +33,9 @@ class Conv(nn.Module):
         self.bn = batch_norm(c2)
         self.act = nn.SiLU() if act else nn.Identity()
 
-    def forward(self, *x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(side_by_side(x))))
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.bn(self.conv(x)))
+        return y
 
 
 class DWConv(Conv):
@@ -40,7 +45,7 @@ class DWConv(Conv):
         super().__init__(c1, c2, k, s, groups=gcd(c1, c2))
 
 
-class DSConv(nn.Module):
+class DSConv(Block):
     """Depthwise k×k → pointwise 1×1 → batch norm → SiLU; nothing stands between the two convolutions."""
 
     def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, dilation: int = 1) -> None:
@@ -51,10 +56,11 @@ class DSConv(nn.Module):
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.pw(self.dw(x))))
+        y: Tensor = self.act(self.bn(self.pw(self.dw(x))))
+        return y
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Block):
     """Two Convs; adds its input when `shortcut` and the channels agree."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, k: tuple[int, int] = (3, 3), e: float = 0.5) -> None:
@@ -69,7 +75,7 @@ class Bottleneck(nn.Module):
         return x + y if self.add else y
 
 
-class DSBottleneck(nn.Module):
+class DSBottleneck(Block):
     """Two DSConvs (3×3, then a larger kernel); adds its input when `shortcut` and the channels agree."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, e: float = 0.5, k1: int = 3, k2: int = 5) -> None:
@@ -84,7 +90,7 @@ class DSBottleneck(nn.Module):
         return x + y if self.add else y
 
 
-class C3(nn.Module):
+class C3(Block):
     """Two 1×1 entries, a chain of blocks `m` on the first, a 1×1 exit from both."""
 
     def __init__(self, c1: int, c2: int, blocks: list[nn.Module], e: float = 0.5) -> None:
@@ -96,7 +102,7 @@ class C3(nn.Module):
         self.m = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(self.m(self.cv1(x)), self.cv2(x))
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
 
 
 class C3k(C3):
@@ -117,7 +123,7 @@ class DSC3k(C3):
         super().__init__(c1, c2, [DSBottleneck(c, c, shortcut, e=1.0, k1=k1, k2=k2) for _ in range(n)], e)
 
 
-class C2f(nn.Module):
+class C2f(Block):
     """1×1 entry split in two halves, blocks `m` chained on the second, a 1×1 exit from everything."""
 
     def __init__(self, c1: int, c2: int, blocks: list[nn.Module], e: float = 0.5) -> None:
@@ -127,14 +133,13 @@ class C2f(nn.Module):
         self.cv2 = Conv((2 + len(blocks)) * self.c, c2)
         self.m = nn.ModuleList(blocks)
 
-    def forward(self, *x: Tensor) -> Tensor:
-        y = self.cv1(*x)  # both halves: side by side, or (simplified) apart
-        outputs = [y, y[:, self.c :]] if isinstance(y, Tensor) else list(y)
+    def forward(self, x: Tensor) -> Tensor:
+        halves = self.cv1(x)  # [B, 2c, H, W]
+        outputs, last = [halves], halves[:, self.c :]
         for block in self.m:
-            outputs.append(block(outputs[-1]))
-        if isinstance(y, Tensor):
-            del outputs[1]  # stands in y already
-        return self.cv2(*outputs)
+            last = block(last)
+            outputs.append(last)
+        return self.cv2(torch.cat(outputs, 1))
 
 
 class C3k2(C2f):

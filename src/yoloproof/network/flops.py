@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from yoloproof.network.wiring import Network
+from yoloproof.names import Attention
+from yoloproof.network.wiring import Network, network_with_attention
 
 
 def flops(network: Network, imgsz: tuple[int, int] = (640, 640)) -> int:
@@ -16,10 +15,8 @@ def flops(network: Network, imgsz: tuple[int, int] = (640, 640)) -> int:
     Counted on the network's shapes alone, nothing is computed. Counters that look at modules only (thop, behind the
     published figures) leave attention's products out.
     """
-    shapes = copy.deepcopy(network).to("meta")
-    for module in shapes.modules():
-        if hasattr(module, "attention") and module.attention != "stripped":
-            module.attention = "explicit"  # products that the counter knows
+    stripped = network.attention == Attention.STRIPPED
+    shapes = network_with_attention(network, Attention.STRIPPED if stripped else Attention.EXPLICIT).to("meta")
     with FlopCounterMode(display=False) as counter:
         shapes(torch.empty(1, 3, *imgsz, device="meta"))
     return int(counter.get_total_flops())

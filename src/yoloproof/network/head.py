@@ -6,19 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.network.blocks import Conv, DWConv
+from yoloproof.network.blocks import Block, Conv, DWConv
 
 STRIDES = (8, 16, 32)
 BINS = 16
 
 
-class DFL(nn.Module):
+class DFL(Block):
     """Expectation of a distribution over 16 bins (Generalized Focal Loss, arXiv 2006.04388): [B, 64, A] → [B, 4, A]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(BINS, 1, 1, bias=False)
-        self.conv.weight.data = torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1)
+        self.conv.weight = nn.Parameter(torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         bins = x.float().unflatten(1, (4, BINS)).transpose(1, 2).softmax(1)
@@ -37,6 +37,14 @@ def anchor_points(sizes: list[tuple[int, int]], device: torch.device) -> tuple[T
         centres.append(torch.stack((x.flatten(), y.flatten())))
         strides.append(torch.full((1, h * w), float(stride), device=device))
     return torch.cat(centres, 1)[None], torch.cat(strides, 1)[None]
+
+
+def pixels_from_distances(distances: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+    """Distances [B, 4, A] from the cells' centres to left, top, right and bottom, in cells → cx, cy, w, h in pixels."""
+    centres, strides = anchor_points(sizes, distances.device)
+    near, far = distances.chunk(2, 1)
+    near, far = centres - near, centres + far
+    return torch.cat(((near + far) / 2, far - near), 1) * strides
 
 
 class Detect(nn.Module):
@@ -61,9 +69,7 @@ class Detect(nn.Module):
         self.dfl = DFL()
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        boxes = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)
+        boxes = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv2, levels, strict=True)], 2)  # [B, 64, A]
         scores = torch.cat([branch(x).flatten(2) for branch, x in zip(self.cv3, levels, strict=True)], 2)
-        centres, strides = anchor_points([(x.shape[2], x.shape[3]) for x in levels], boxes.device)
-        near, far = self.dfl(boxes).chunk(2, 1)  # distances left/top and right/bottom, in cells
-        near, far = centres - near, centres + far
-        return torch.cat((torch.cat(((near + far) / 2, far - near), 1) * strides, scores.float().sigmoid()), 1)
+        boxes = pixels_from_distances(self.dfl(boxes), [(x.shape[2], x.shape[3]) for x in levels])
+        return torch.cat((boxes, scores.float().sigmoid()), 1)

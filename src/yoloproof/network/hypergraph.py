@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yoloproof.network.blocks import Conv, DSC3k
+from yoloproof.network.blocks import Block, Conv, DSC3k
 
 
-class AdaHyperedgeGen(nn.Module):
+class AdaHyperedgeGen(Block):
     """Participation of every token in every hyperedge: X [B, N, D] → A [B, N, E], a softmax over the tokens.
 
     Hyperedge prototypes are a learned base plus an offset from the tokens' mean and maximum.
@@ -25,17 +25,18 @@ class AdaHyperedgeGen(nn.Module):
     def prototypes(self, x: Tensor) -> Tensor:
         """X [B, N, D] → prototypes [B, E, D]."""
         context = torch.cat((x.float().mean(1), x.float().amax(1)), -1).to(x.dtype)  # [B, 2D]
-        return self.prototype_base + self.context_net(context).unflatten(-1, (self.hyperedges, -1))
+        offsets: Tensor = self.context_net(context).unflatten(-1, (self.hyperedges, -1))
+        return self.prototype_base + offsets
 
     def forward(self, x: Tensor) -> Tensor:
         d = x.shape[-1] // self.heads
-        tokens = self.pre_head_proj(x).unflatten(-1, (self.heads, d)).transpose(1, 2)  # [B, heads, N, d]
-        prototypes = self.prototypes(x).unflatten(-1, (self.heads, d)).permute(0, 2, 3, 1)  # [B, heads, d, E]
-        logits = (tokens @ prototypes / d**0.5).mean(1)  # [B, N, E]
+        tokens: Tensor = self.pre_head_proj(x).unflatten(-1, (self.heads, d)).transpose(1, 2)  # [B, heads, N, d]
+        prototypes: Tensor = self.prototypes(x).unflatten(-1, (self.heads, d)).permute(0, 2, 3, 1)  # [B, heads, d, E]
+        logits: Tensor = (tokens @ prototypes / d**0.5).mean(1)  # [B, N, E]
         return logits.float().softmax(1).to(x.dtype)
 
 
-class AdaHGConv(nn.Module):
+class AdaHGConv(Block):
     """Tokens → hyperedges → tokens, with a residual: X [B, N, D] → [B, N, D]."""
 
     def __init__(self, dim: int, hyperedges: int, heads: int) -> None:
@@ -47,10 +48,11 @@ class AdaHGConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         participation = self.edge_generator(x)
         edges = self.edge_proj(participation.transpose(1, 2) @ x)  # [B, E, D]
-        return self.node_proj(participation @ edges) + x
+        nodes: Tensor = self.node_proj(participation @ edges)
+        return nodes + x
 
 
-class AdaHGComputation(nn.Module):
+class AdaHGComputation(Block):
     """AdaHGConv on the pixels of [B, C, H, W]."""
 
     def __init__(self, dim: int, hyperedges: int, heads: int) -> None:
@@ -63,7 +65,7 @@ class AdaHGComputation(nn.Module):
         return self.hgnn(tokens).transpose(1, 2).reshape(b, c, h, w)
 
 
-class C3AH(nn.Module):
+class C3AH(Block):
     """C3 whose chain is one AdaHGComputation."""
 
     def __init__(self, c1: int, c2: int, hyperedges: int) -> None:
@@ -74,10 +76,10 @@ class C3AH(nn.Module):
         self.cv3 = Conv(2 * c2, c2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(self.m(self.cv1(x)), self.cv2(x))
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
 
 
-class FuseModule(nn.Module):
+class FuseModule(Block):
     """Three levels at the middle one's size, side by side, through one 1×1 Conv."""
 
     def __init__(self, c_in: int, widen: bool) -> None:
@@ -88,32 +90,28 @@ class FuseModule(nn.Module):
         return self.conv_out(torch.cat((F.avg_pool2d(fine, 2), middle, upsample(coarse)), 1))
 
 
-class HyperACE(nn.Module):
+class HyperACE(Block):
     """Correlation of three levels: two hypergraph branches, a low-order branch and a bypass on the fused level."""
 
     def __init__(self, c1: int, c2: int, n: int, hyperedges: int, widen: bool) -> None:
         super().__init__()
-        self.c = c = int(c2 * 0.5)
+        c = int(c2 * 0.5)
         self.fuse = FuseModule(c1, widen)
         self.cv1 = Conv(c1, 3 * c)
         self.m = nn.ModuleList(DSC3k(c, c, 2, k1=3, k2=7) for _ in range(n))
         self.branch1 = C3AH(c, c, hyperedges)
         self.branch2 = C3AH(c, c, hyperedges)
-        self.branches: nn.Module | None = None  # both in one, in a simplified network
         self.cv2 = Conv((4 + n) * c, c2)
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
-        y = self.cv1(self.fuse(fine, middle, coarse))
-        y0, y1, y2 = y.chunk(3, 1) if isinstance(y, Tensor) else y  # apart already in a simplified network
+        y0, y1, y2 = self.cv1(self.fuse(fine, middle, coarse)).chunk(3, 1)
         low = [y2]
         for block in self.m:
             low.append(block(low[-1]))
-        if self.branches is not None:
-            return self.cv2(y0, *low, self.branches(y1))
-        return self.cv2(y0, self.branch1(y1), *low, self.branch2(y1))
+        return self.cv2(torch.cat((y0, self.branch1(y1), *low, self.branch2(y1)), 1))
 
 
-class DownsampleConv(nn.Module):
+class DownsampleConv(Block):
     """2×2 average; then a 1×1 Conv that doubles the channels where `widen`."""
 
     def __init__(self, c: int, widen: bool) -> None:
@@ -121,10 +119,11 @@ class DownsampleConv(nn.Module):
         self.channel_adjust = Conv(c, 2 * c) if widen else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.channel_adjust(F.avg_pool2d(x, 2))
+        y: Tensor = self.channel_adjust(F.avg_pool2d(x, 2))
+        return y
 
 
-class FullPAD_Tunnel(nn.Module):
+class FullPAD_Tunnel(Block):
     """x0 + gate·x1 with one learned scalar."""
 
     def __init__(self) -> None:

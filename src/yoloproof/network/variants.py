@@ -9,8 +9,27 @@ from yoloproof.errors import YoloproofError
 
 
 @dataclass(frozen=True)
+class Family:
+    """One published architecture. head -- number of its Detect layer; release -- where its official weights lie."""
+
+    name: str
+    head: int
+    release: str
+
+
+# YOLOv13: arXiv 2506.17733; YOLOv12 "turbo": arXiv 2502.12524
+FAMILIES: dict[str, Family] = {
+    row.name: row
+    for row in (
+        Family("yolov13", 32, "https://github.com/iMoonLab/yolov13/releases/download/yolov13/"),
+        Family("yolov12", 21, "https://github.com/sunsmarterjie/yolov12/releases/download/turbo/"),
+    )
+}
+
+
+@dataclass(frozen=True)
 class Variant:
-    """One scale of one family (YOLOv13: arXiv 2506.17733; YOLOv12 "turbo": arXiv 2502.12524).
+    """One scale of one family.
 
     depth, width, max_channels -- the scale's multipliers and the cap on a stage's channels before scaling
     nested -- blocks that are plain in the small scales hold nested C3k / DSC3k blocks

@@ -1,56 +1,57 @@
 """Graph audit: without running anything, is the network all there and is its attention whole?
 
 What the users' disaster looked like in the file: an attention's output recorded as a constant, the q and k weights
-without a way to the output. Each check here would have named it.
+without a path to the output. Each check here would have named it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from yoloproof.artifact.attention_pattern import GraphAttention, attentions
+from yoloproof.artifact.graph import Graph, every_node
+from yoloproof.names import Precision
 from yoloproof.network.wiring import Network, attention_paths
-from yoloproof.proof.graph import Graph, every_node
-from yoloproof.proof.verdict import Check
+from yoloproof.proof.stated import Stated
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
+from yoloproof.records import Check
+from yoloproof.simplify.network import SimplifiedNetwork
 from yoloproof.simplify.rewrites import simplify
 
-Array = NDArray[Any]
-PRODUCTS = ("MatMul", "Einsum", "Gemm", "FusedMatMul")
-FUSED = ("Attention", "MultiHeadAttention")
+Array = NDArray[np.generic]
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
-def graph_audit(model: onnx.ModelProto, network: Network, metadata: Mapping[str, Any]) -> list[Check]:
+def graph_audit(model: onnx.ModelProto, network: Network, stated: Stated) -> list[Check]:
     """Five checks of an ONNX model against the network it is said to be: weights, constants, attention, operators,
-    precision. `metadata` is what the artifact says of itself (empty for one made elsewhere)."""
+    precision. `stated` is what the artifact says of itself (nothing, where it was built elsewhere)."""
     graph = Graph(model)
     # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor
-    rewrites = metadata.get("rewrites")
-    forms = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
-    found, coarse = matched_tensors(graph, forms, half=metadata.get("precision") == "fp16")
+    rewrites = stated.rewrites
+    variants = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
+    found, coarse = matched_tensors(graph, variants, rounded=stated.precision is Precision.FP16)
     strange = _unexplained(graph, set(found.values()))
     return [
-        _weights(graph, forms, found, coarse),
+        _weights(graph, variants, found, coarse),
         _constants(graph, strange),
-        _attention(graph, forms[0], found, strange),
+        _attention(graph, variants[0], found, strange),
         _operators(model),
-        _precision(graph, found, coarse, metadata),
+        _precision(graph, found, coarse, stated),
     ]
 
 
-def _weights(graph: Graph, forms: list[Network], found: dict[str, str], coarse: set[str]) -> Check:
-    """Every learned tensor is in the file and has a way to the detector's output."""
+def _weights(graph: Graph, variants: list[SimplifiedNetwork], found: dict[str, str], coarse: set[str]) -> Check:
+    """Every learned tensor is in the file and reaches the detector's output."""
     reaching = graph.behind([graph.output])
-    names = [set(learned_tensors(form)) for form in forms]
-    # a tensor counts as there in any form: a folded weight stands for the plain one of the same name
+    names = [set(learned_tensors(variant)) for variant in variants]
+    # a tensor counts as there in any variant: a folded weight stands for the plain one of the same name
     required = (
-        set.union(*names) if len(forms) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
+        set.union(*names) if len(variants) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
     )
     missing = sorted(n for n in required if n not in found)
     cut = sorted(n for n in required if n in found and found[n] not in reaching)
@@ -61,7 +62,7 @@ def _weights(graph: Graph, forms: list[Network], found: dict[str, str], coarse: 
         return Check("weights", False, figures, detail)
     if missing or cut:
         first = (cut or missing)[0]
-        how = "has no way to the output" if cut else "is not in the file (replaced by a constant?)"
+        how = "has no path to the output" if cut else "is not in the file (replaced by a constant?)"
         return Check("weights", False, figures, f"{first} {how}; {len(missing) + len(cut)} such tensors")
     if rounded:
         detail = (
@@ -82,7 +83,10 @@ def _unexplained(graph: Graph, known: set[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _is_grid(graph: Graph, array: Array) -> bool:
-    """Whether these are the anchors' centres, in cells or pixels, or strides: one, two or four halves a cell."""
+    """Whether these are the anchors' centres, in cells or pixels, or strides.
+
+    Whole or half numbers, one, two or four of them an anchor.
+    """
     shape = [d.dim_value for d in graph.model.graph.output[0].type.tensor_type.shape.dim]
     if len(shape) != 3 or shape[2] <= 0 or array.size not in (shape[2], 2 * shape[2], 4 * shape[2]):
         return False
@@ -103,12 +107,14 @@ def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
 
-def _attention(graph: Graph, form: Network, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> Check:
+def _attention(
+    graph: Graph, variant: SimplifiedNetwork, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]
+) -> Check:
     """One complete attention per area attention block: its output depends on its q, k and v."""
-    paths = attention_paths(form.named_modules())
+    paths, complete = attention_paths(variant.named_modules()), attentions(graph)
     lost = []
     for path in paths:
-        missing = _recorded(graph, path, found, strange) or _incomplete(graph, path, found)
+        missing = _recorded(graph, path, found, strange) or _incomplete(graph, path, found, complete)
         if missing:
             lost.append((path, missing))
     figures = {"blocks": len(paths), "complete": len(paths) - len(lost)}
@@ -129,7 +135,7 @@ def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[s
     if exits is None:
         return None
     entries = [found[n] for part in ("qkv", "qk", "v") if (n := f"{path}.{part}.conv.weight") in found]
-    flowing = graph.ahead(o for e in entries for node in graph.readers_through_casts(e) for o in node.output)
+    flowing = graph.ahead(o for e in entries for o in _outputs_of_readers(graph, e))
     into = graph.behind(i for node in graph.readers_through_casts(exits) for i in node.input if i != exits)
     for node in graph.nodes:
         if node.output[0] not in into & flowing:
@@ -146,53 +152,28 @@ def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[s
     return None
 
 
-def _incomplete(graph: Graph, path: str, found: dict[str, str]) -> str | None:
-    """What is missing of the attention at `path`, or None."""
+def _incomplete(graph: Graph, path: str, found: dict[str, str], complete: list[GraphAttention]) -> str | None:
+    """What is missing of the attention at `path`, or None where one of `complete` stands between its convolutions."""
     entries = [f"{path}.{part}.conv.weight" for part in ("qkv", "qk", "q", "k", "v")]
-    sources = [found[name] for name in entries if name in found]
     exits = found.get(f"{path}.proj.conv.weight")
     merged = next((name for name in entries[:2] if name in found), None)
     if merged is None and not all(name in found for name in entries[2:4]):
         return "its q and k weights are not in the file"
     if exits is None:
         return "its output projection is not in the file"
-    projections = graph.readers_through_casts(exits)
-    flowing = graph.ahead(o for s in sources for node in graph.readers_through_casts(s) for o in node.output)
-    inside = graph.behind(i for node in projections for i in node.input if i in flowing) & flowing
-    nodes = [n for n in graph.nodes if n.output[0] in inside]
-    q_flow, k_flow = (
-        graph.ahead(o for node in graph.readers_through_casts(found[name]) for o in node.output)
-        for name in ((merged, merged) if merged else entries[2:4])
-    )
-    for node in nodes:
-        if node.op_type in FUSED and all(name in flowing for name in node.input[:3]):
-            return None
-    for node in nodes:
-        if node.op_type != "Softmax" and not (node.op_type == "Div" and _sums_exponentials(graph, node)):
-            continue
-        before, after = graph.behind([node.input[0]]) & inside, graph.ahead(node.output) & inside
-        scores = [
-            m for m in nodes
-            if m.op_type in PRODUCTS and m.output[0] in before and _reads(m, q_flow | k_flow) >= 2
-            and _reads(m, q_flow) and _reads(m, k_flow)
-        ]  # fmt: skip
-        mixed = [
-            m for m in nodes
-            if m.op_type in PRODUCTS and _reads(m, after) == 1 and any(i in flowing and i not in after for i in m.input)
-        ]  # fmt: skip
-        if scores and mixed:
-            return None
+    ahead = {name: graph.ahead(_outputs_of_readers(graph, found[name])) for name in entries if name in found}
+    flowing = set().union(*ahead.values())
+    readers = graph.readers_through_casts(exits)
+    inside = graph.behind(name for node in readers for name in node.input if name in flowing) & flowing
+    q, k = (ahead[merged], ahead[merged]) if merged else (ahead[name] for name in entries[2:4])
+    if any(one.output in inside and one.is_fed_by(q, k, flowing) for one in complete):
+        return None
     return "between its q, k, v convolutions and its projection there is no attention"
 
 
-def _reads(node: onnx.NodeProto, tensors: set[str]) -> int:
-    return sum(name in tensors for name in node.input)
-
-
-def _sums_exponentials(graph: Graph, node: onnx.NodeProto) -> bool:
-    """exp(x) / sum(exp(x)), softmax written by hand; in float16 with casts in between."""
-    made, below = graph.maker_through_casts(node.input[0]), graph.maker_through_casts(node.input[1])
-    return made is not None and made.op_type == "Exp" and below is not None and below.op_type == "ReduceSum"
+def _outputs_of_readers(graph: Graph, constant: str) -> list[str]:
+    """What is computed directly from a constant."""
+    return [name for node in graph.readers_through_casts(constant) for name in node.output]
 
 
 def _operators(model: onnx.ModelProto) -> Check:
@@ -214,14 +195,14 @@ def _operators(model: onnx.ModelProto) -> Check:
     return Check("operators", True, figures, f"opset {opset}, standard operators only")
 
 
-def _precision(graph: Graph, found: dict[str, str], coarse: set[str], metadata: Mapping[str, Any]) -> Check:
+def _precision(graph: Graph, found: dict[str, str], coarse: set[str], stated: Stated) -> Check:
     """Convolution weights have the type the artifact claims, and its values."""
     weights = {
         n: graph.constants[c] for n, c in found.items() if n.endswith(".weight") and graph.constants[c].ndim == 4
     }
     kinds = dict(Counter(kind_of(array) for array in weights.values()))
     rounded = len(weights.keys() & coarse)
-    claim = metadata.get("precision")
+    claim = None if stated.precision is None else stated.precision.value
     figures = {"weights": kinds, "claimed": claim, "rounded": rounded}
     if not kinds:
         return Check("precision", None, {}, "no convolution weight of the network was found to look at")

@@ -6,19 +6,19 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 
+from yoloproof.artifact.graph import Graph
 from yoloproof.network.attention import AAttn, ABlock
 from yoloproof.network.wiring import Network
-from yoloproof.proof.graph import Graph
 from yoloproof.proof.parity import Tolerance
-from yoloproof.proof.verdict import Check
+from yoloproof.proof.twin import twin
 from yoloproof.proof.weights import matched_tensors
+from yoloproof.records import Check
 from yoloproof.runtime.tensors import cast_images
 from yoloproof.simplify.rewrites import simplify
 
@@ -28,26 +28,22 @@ Array = NDArray[np.float32]
 def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
     """The network's output, and every layer's (the head's too), area attention's and attention block's by module path."""
     taps: dict[str, Array] = {}
-    handles = []
-    for path, module in network.named_modules():
+    looked_into = twin(network)  # hooks on the network itself would see what other threads compute
+    for path, module in looked_into.named_modules():
         if re.fullmatch(r"model\.\d+", path) or isinstance(module, ABlock | AAttn):
 
             def keep(_m: object, _i: object, output: object, path: str = path) -> None:
                 if isinstance(output, torch.Tensor) and output.ndim >= 3:
                     taps[path] = output.numpy()
 
-            handles.append(module.register_forward_hook(keep))
-    try:
-        with torch.inference_mode():
-            output = network(torch.from_numpy(images)).numpy()
-    finally:
-        for handle in handles:
-            handle.remove()
+            module.register_forward_hook(keep)
+    with torch.inference_mode():
+        output = looked_into(torch.from_numpy(images)).numpy()
     return output, taps
 
 
 def tap_names(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
-    """Module path → the tensor its last node makes, read off the node names (ours, or /model.6/m.0/… of other exporters)."""
+    """Module path → the tensor its last node computes, read off the node names (ours, or /model.6/m.0/… of other exporters)."""
     ends: dict[str, str] = {}
     wanted = set(paths)
     for node in model.graph.node:
@@ -93,9 +89,11 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
     ends = tap_names(model, list(taps))
     if not set(attentions) <= ends.keys():
         ends = {**attention_taps(model, network), **ends}
-    if deaf := [path for path in attentions if path not in ends]:
-        detail = f"neither node names nor weights say where {deaf[0]} is ({len(deaf)} of {len(attentions)} attentions)"
-        return Check("blocks", None, {"unknown": deaf}, detail)
+    if unknown := [path for path in attentions if path not in ends]:
+        detail = (
+            f"neither node names nor weights say where {unknown[0]} is ({len(unknown)} of {len(attentions)} attentions)"
+        )
+        return Check("blocks", None, {"unknown": unknown}, detail)
     try:
         values = tapped_values(model, list(dict.fromkeys(ends.values())), images)
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own, below Exception
@@ -124,7 +122,7 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
     return Check("blocks", True, figures, f"{checked} blocks within {worst:.1g} relative error")
 
 
-def tapped_values(model: onnx.ModelProto, names: Sequence[str], images: Array) -> dict[str, NDArray[Any]]:
+def tapped_values(model: onnx.ModelProto, names: Sequence[str], images: Array) -> dict[str, NDArray[np.generic]]:
     """The named tensors of one run on `images` by ONNX Runtime, which is asked to rewrite nothing."""
     import onnxruntime
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.proof.verdict import Check
+from yoloproof.names import Precision
+from yoloproof.records import Check
 
 Array = NDArray[np.float32]
 
@@ -18,7 +19,7 @@ class Tolerance:
     """What rounding may do. box_px and score bound all but the worst `outliers` share of the anchors' values;
     relative bounds ‖difference‖/‖reference‖ at a block; iou and detection_score bound matched detections, of which
     a share of `unmatched` may come or go at the threshold; an attention's response below `floor` (see sensitivity.py)
-    cannot be heard."""
+    is lost in rounding."""
 
     box_px: float
     score: float
@@ -31,9 +32,9 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "fp32": Tolerance(0.02, 1e-4, 0.0, 1e-4, 0.99, 0.01, 0.0, 1e-5),
-    "fp16": Tolerance(1.0, 0.01, 1e-3, 0.02, 0.95, 0.02, 0.02, 1e-3),
-    "bf16": Tolerance(8.0, 0.08, 1e-3, 0.1, 0.80, 0.1, 0.05, 1e-2),
+    Precision.FP32: Tolerance(0.02, 1e-4, 0.0, 1e-4, 0.99, 0.01, 0.0, 1e-5),
+    Precision.FP16: Tolerance(1.0, 0.01, 1e-3, 0.02, 0.95, 0.02, 0.02, 1e-3),
+    Precision.BF16: Tolerance(8.0, 0.08, 1e-3, 0.1, 0.80, 0.1, 0.05, 1e-2),
 }
 
 

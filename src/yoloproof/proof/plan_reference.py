@@ -115,11 +115,11 @@ def separable_kernel(
 
 
 def gated_sum_kernel(
-    x0, p0, x1, p1, gate, y, y_p, height, width, c, m_total, *, grid: Grid, PER_CHANNEL, HALF, BM, BN, **_
+    x0, p0, x1, p1, gate, y, y_p, height, width, c, m_total, *, grid: Grid, PER_CHANNEL, COARSE, BM, BN, **_
 ):  # fmt: skip
     count = m_total // (height * width)
     scale = wide(rows(gate, 1, c, c))[0] if PER_CHANNEL else np.float32(gate[0])
-    if HALF:
+    if COARSE:
         other = images_of(x1, p1, count, height // 2, width // 2, c).repeat(2, 1).repeat(2, 2).reshape(m_total, c)
     else:
         other = wide(rows(x1, m_total, p1, c))

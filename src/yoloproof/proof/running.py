@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Runtime
 from yoloproof.network.wiring import Network
 from yoloproof.proof.parity import Tolerance, detection_parity, output_parity
 from yoloproof.proof.reference import Reference
-from yoloproof.proof.sensitivity import heard
-from yoloproof.proof.verdict import Check
+from yoloproof.proof.sensitivity import response_check
+from yoloproof.records import Check
 from yoloproof.runtime import Session
 
 CONFIDENCE = 0.25
@@ -25,7 +26,7 @@ def running_checks(
 ) -> list[Check]:
     """Outputs on real and on random images, detections, sensitivity.
 
-    seed -- of the random images; taken from the artifact's hash, so that no artifact can be made to expect them
+    seed -- of the random images; taken from the artifact's hash, so that no artifact can be built to expect them
     """
     batch = batch_of(session)
     _fits(session, images)
@@ -43,7 +44,7 @@ def running_checks(
     say("detections")
     checks.append(_detections(wanted.network, reference, given, tolerance))
     say("sensitivity")
-    checks.append(heard(wanted.stages(images[:1]), given[:1], tolerance.floor))
+    checks.append(response_check(wanted.stages(images[:1]), given[:1], tolerance.floor))
     return checks
 
 
@@ -53,7 +54,9 @@ def _random_parity(
     """Outputs on noise; of an artifact for any batch and size, on two images of another size than the real ones."""
     side = session.inputs[0].shape
     free = (
-        [isinstance(d, str) for d in side] if session.facts.get("name") in ("onnxruntime", "openvino") else [False] * 4
+        [isinstance(d, str) for d in side]
+        if session.facts.name in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
+        else [False] * 4
     )
     height, width = (
         (other if shape[axis] != other else other + 64) if free[axis] else shape[axis]

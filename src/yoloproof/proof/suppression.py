@@ -1,13 +1,11 @@
-"""Suppression inside an artifact: cut off, so that the detector before it is proved, and then proved by itself."""
+"""Suppression inside an artifact: cut off, so that the detector before it is verified, and then verified by itself."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,9 +15,11 @@ from numpy.typing import NDArray
 from yoloproof.artifact.nms import NmsOptions, detections_from_nms
 from yoloproof.detection.nms import detections_from_output
 from yoloproof.detection.pipeline import IN_GRAPH
+from yoloproof.names import Precision
 from yoloproof.network.wiring import Network
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity
-from yoloproof.proof.verdict import Check
+from yoloproof.proof.stated import Stated
+from yoloproof.records import Check
 from yoloproof.runtime import Session, SessionSpec, open_session
 
 Array = NDArray[np.float32]
@@ -43,16 +43,15 @@ def is_suppressed(session: Session) -> bool:
     return all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
 
 
-def options_of(metadata: Mapping[str, Any]) -> NmsOptions:
+def options_of(stated: Stated) -> NmsOptions:
     """The thresholds an artifact says its suppression has."""
-    stated = metadata.get("nms", {})
-    return NmsOptions(**{k: v for k, v in stated.items() if k in NmsOptions.__dataclass_fields__})
+    return stated.nms or NmsOptions()
 
 
 def without_suppression(
-    model: onnx.ModelProto, network: Network, session: Session, metadata: Mapping[str, Any], stack: ExitStack
+    model: onnx.ModelProto, network: Network, session: Session, stated: Stated, stack: ExitStack
 ) -> Cut | Check:
-    """Cut the model at the one tensor that its nodes `nms/…` read, and open both halves as long as `stack` lives.
+    """Cut the model at the one tensor that its nodes `nms/…` read, and open both parts as long as `stack` lives.
 
     A Check that failed where they read more than one: what else they know of the image is not the detector's output.
     """
@@ -68,16 +67,15 @@ def without_suppression(
     height, width = (int(side) for side in session.inputs[0].shape[2:])
     anchors = sum((height // stride) * (width // stride) for stride in (8, 16, 32))
     shape = (int(session.inputs[0].shape[0]), 4 + network.classes, anchors)
-    dtype = "float16" if metadata.get("nms", {}).get("raw_type") == "float16" else "float32"
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(stated.raw_type))
     tensor = onnx.helper.make_tensor_value_info(read[0], kind, shape)
     raw, part = onnx.ModelProto(), onnx.ModelProto()
-    for half, nodes in ((raw, outside), (part, inside)):
-        half.CopyFrom(model)
-        del half.graph.node[:], half.graph.initializer[:], half.graph.value_info[:]
-        half.graph.node.extend(nodes)
+    for model_part, nodes in ((raw, outside), (part, inside)):
+        model_part.CopyFrom(model)
+        del model_part.graph.node[:], model_part.graph.initializer[:], model_part.graph.value_info[:]
+        model_part.graph.node.extend(nodes)
         used = {name for node in nodes for name in node.input}
-        half.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
+        model_part.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
     del raw.graph.output[:], part.graph.input[:]
     raw.graph.output.append(tensor)
     part.graph.input.append(tensor)
@@ -85,19 +83,19 @@ def without_suppression(
     file = Path(folder) / "raw.onnx"
     onnx.save(raw, file)
     facts = session.facts
-    spec = SessionSpec(facts["name"], file, facts["device"], facts.get("threads"), facts.get("precision"))
-    return Cut(raw, stack.enter_context(open_session(spec)), part, shape, dtype)
+    spec = SessionSpec(facts.name, file, facts.device or "cpu", facts.threads, Precision.of_dtype(facts.precision))
+    return Cut(raw, stack.enter_context(open_session(spec)), part, shape, stated.raw_type)
 
 
-def suppression_check(cut: Cut, whole: Session, metadata: Mapping[str, Any], images: Array, seed: int) -> Check:
-    """Made-up boxes through the suppression alone, then the artifact's answers on the images: as outside the artifact."""
-    options = options_of(metadata)
+def suppression_check(cut: Cut, whole: Session, stated: Stated, images: Array) -> Check:
+    """Synthetic boxes through the suppression alone, then the artifact's answers on the images: as outside the artifact."""
+    options = options_of(stated)
     rule = (options.score, options.iou, options.max_detections)
-    raw = crowded(cut.shape, seed).astype(cut.dtype)
+    raw = crowded(cut.shape, stated.seed).astype(cut.dtype)
     try:
         inside = detections_from_nms(_part_outputs(cut.part, raw))
         pairs = list(zip(_outside(raw.astype(np.float32), rule), inside, strict=True))
-        made_up = len(pairs)
+        synthetic = len(pairs)
         for image in images[:: cut.shape[0]]:
             batch = np.repeat(image[None], cut.shape[0], 0)
             pairs += zip(_outside(np.asarray(cut.session.infer(batch)[0], np.float32), rule),
@@ -105,16 +103,16 @@ def suppression_check(cut: Cut, whole: Session, metadata: Mapping[str, Any], ima
     except Exception as error:  # the runtimes' own errors have no class in common
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return Check(NAME, False, {}, f"the suppression does not run: {reason}; export it again with --nms")
-    check = detection_parity(pairs, TOLERANCES["fp32"], options.score)
-    figures = {**check.figures, "made_up": made_up, "score": rule[0], "iou": rule[1]}
+    check = detection_parity(pairs, TOLERANCES[Precision.FP32], options.score)
+    figures = {**check.figures, "synthetic": synthetic, "score": rule[0], "iou": rule[1]}
     return Check(NAME, check.passed, figures, f"{check.detail}, inside the artifact and outside")
 
 
 def engine_checks(
-    session: Session, network: Network, images: Array, tolerance: Tolerance, metadata: Mapping[str, Any]
+    session: Session, network: Network, images: Array, tolerance: Tolerance, stated: Stated
 ) -> list[Check]:
     """What can be said of an engine with suppression inside: its detections. Its raw output nobody can see."""
-    options = options_of(metadata)
+    options = options_of(stated)
     batch = session.inputs[0].shape[0] if isinstance(session.inputs[0].shape[0], int) else 1
     pairs = []
     for image in images:
@@ -122,16 +120,16 @@ def engine_checks(
             reference = network(torch.from_numpy(image[None])).numpy()
         given = detections_from_nms(session.infer(np.repeat(image[None], batch, 0)))[0]
         pairs.append((detections_from_output(reference[0], options.score, options.iou, options.max_detections), given))
-    unseen = "suppression is inside the engine; prove one exported without --nms"
+    unseen = "suppression is inside the engine; verify one exported without --nms"
     return [
         Check("outputs", None, {}, f"raw outputs cannot be seen: {unseen}"),
         detection_parity(pairs, tolerance, options.score),
-        Check("sensitivity", None, {}, f"attention cannot be heard in detections alone: {unseen}"),
+        Check("sensitivity", None, {}, f"attention cannot be judged by detections alone: {unseen}"),
     ]
 
 
 def crowded(shape: tuple[int, int, int], seed: int) -> Array:
-    """A made-up raw output [B, 4 + classes, A]: sixty objects of a few boxes each that overlap, elsewhere scores near 0."""
+    """A synthetic raw output [B, 4 + classes, A]: sixty objects of a few boxes each that overlap, elsewhere scores near 0."""
     rng = np.random.default_rng(seed)
     batch, rows, anchors = shape
     raw = np.zeros(shape, np.float32)
@@ -151,7 +149,7 @@ def _outside(raw: Array, rule: tuple[float, float, int]) -> list[Array]:
     return [detections_from_output(image, *rule) for image in raw]
 
 
-def _part_outputs(part: onnx.ModelProto, raw: NDArray[Any]) -> list[NDArray[Any]]:
+def _part_outputs(part: onnx.ModelProto, raw: NDArray[np.generic]) -> list[NDArray[np.generic]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

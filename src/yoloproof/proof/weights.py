@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloproof.artifact.graph import Graph
 from yoloproof.network.wiring import Network
-from yoloproof.proof.graph import Graph
+from yoloproof.simplify.network import SimplifiedNetwork
 
-Array = NDArray[Any]
+Array = NDArray[np.generic]
+Array32 = NDArray[np.float32]
 # Half a unit in the last place is 2⁻¹¹ of a float16's value and 2⁻⁸ of a bfloat16's; a file that was folded elsewhere
 # may be off by one whole unit, which still tells the two types apart.
 STEP = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -25,17 +26,20 @@ def kind_of(array: Array) -> str:
     return {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}.get(name, name)
 
 
-def learned_tensors(form: Network, norms: bool = False) -> dict[str, Array]:
+def learned_tensors(network: Network | SimplifiedNetwork, norms: bool = False) -> dict[str, Array32]:
     """Parameters and buffers that carry weights, as float32; batch norms' on demand: elsewhere they are folded away."""
     skip = ("num_batches_tracked", "dfl.conv.weight", *(() if norms else STATISTICS))
-    return {n: t.numpy().astype(np.float32) for n, t in form.state_dict().items() if not n.endswith(skip)}
+    return {n: t.numpy().astype(np.float32) for n, t in network.state_dict().items() if not n.endswith(skip)}
 
 
-def matched_tensors(graph: Graph, forms: Iterable[Network], half: bool = False) -> tuple[dict[str, str], set[str]]:
+def matched_tensors(
+    graph: Graph, variants: Iterable[Network | SimplifiedNetwork], rounded: bool = False
+) -> tuple[dict[str, str], set[str]]:
     """Learned tensor's name → the constant of the graph that holds its values (by name, else by value); and the names
     of those that are there only roughly, as rounded through bfloat16 (or float16, in a float32 constant).
 
-    half -- the constants went through float16, also those that are float32 again
+    variants -- the network and simplifications of it; rounded -- all constants went through float16, also those that are
+    float32 again
     """
     by_size: dict[int, list[str]] = {}
     for name, array in graph.constants.items():
@@ -44,14 +48,14 @@ def matched_tensors(graph: Graph, forms: Iterable[Network], half: bool = False) 
     found: dict[str, str] = {}
     coarse: set[str] = set()
     taken: set[str] = set()
-    for form in forms:
-        for name, wanted in learned_tensors(form, norms=True).items():
+    for variant in variants:
+        for name, wanted in learned_tensors(variant, norms=True).items():
             if name in found and name not in coarse:
                 continue
             candidates = [n for n in by_size.get(wanted.size, ()) if n != name and n not in taken]
             if name in graph.constants and graph.constants[name].size == wanted.size:
                 candidates.insert(0, name)
-            held = next((n for n in candidates if _holds(graph.constants[n], wanted, half)), None)
+            held = next((n for n in candidates if _holds(graph.constants[n], wanted, rounded)), None)
             if held is None and wanted.size > 64:
                 held = next((n for n in candidates if _near(graph.constants[n], wanted, STEP["bfloat16"])), None)
                 if held is not None:
@@ -65,12 +69,12 @@ def matched_tensors(graph: Graph, forms: Iterable[Network], half: bool = False) 
     return found, coarse
 
 
-def _holds(constant: Array, wanted: Array, half: bool) -> bool:
+def _holds(constant: Array, wanted: Array32, rounded: bool) -> bool:
     kind = str(constant.dtype)
-    return _near(constant, wanted, STEP.get(kind, STEP["float16"] if half else 0.0))
+    return _near(constant, wanted, STEP.get(kind, STEP["float16"] if rounded else 0.0))
 
 
-def _near(constant: Array, wanted: Array, step: float) -> bool:
+def _near(constant: Array, wanted: Array32, step: float) -> bool:
     """Every value within `step` of itself and 2e-6 of the largest: what folding in another order may do."""
     given = constant.astype(np.float32)
     allowed = step * np.abs(wanted) + 2e-6 * (float(np.abs(wanted).max(initial=0.0)) or 1.0) + (LEAST if step else 0.0)

@@ -7,32 +7,50 @@ A block says what it shows, in a comment that no reader of the rendered page see
     <!-- /yoloproof-table -->
 
 Paths are relative to the document; `*` stands for any part of a name. `where` keeps the rows whose cell in that column
-says exactly that, or one of several (`where: form=published, form=gpu`). `across: form` makes a column of each form,
-with the median and its ratio to `published`, and a row of what `columns` tell apart.
+says exactly that, or one of several (`where: attention=published, attention=fused`). `across: network` makes a column of
+each network, with the median and its ratio to `published`, and a row of what `columns` tell apart.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yoloproof.errors import YoloproofError
 from yoloproof.report.rows import Row, rows_from_results
 from yoloproof.report.text import DEFAULT_COLUMNS, columns_from_keys, markdown_across, markdown_from_rows
+from yoloproof.results.file import read_result
 
 # At the start of a line: one that is quoted in a code block is none.
 _OPEN, _CLOSE = "<!-- yoloproof-table ", "<!-- /yoloproof-table -->"
 _BLOCK = re.compile(rf"^({_OPEN}(?P<asked>.*?) -->\n)(?P<body>.*?)^({_CLOSE})", re.DOTALL | re.MULTILINE)
-Reader = Callable[[Path], Mapping[str, Any]]
 
 
-def document_with_tables(document: Path, read: Reader) -> str:
-    """The document's text with every block filled from its result files; the file itself is left alone.
+@dataclass(frozen=True)
+class Asked:
+    """What a block asks for. where -- column → the cells of which a row must say one; () and None: not said"""
 
-    Raises YoloproofError for a document without a block, a block that does not end, an unknown column or option,
-    or a block whose conditions leave no row.
+    files: tuple[Path, ...]
+    columns: tuple[str, ...]
+    where: tuple[tuple[str, frozenset[str]], ...]
+    across: str | None
+
+
+def table_of_results(asked: Asked) -> str:
+    """The Markdown table of result files. YoloproofError for an unknown column, or where no row is left."""
+    rows = _kept(rows_from_results([(path.name, read_result(path)) for path in asked.files]), asked)
+    if asked.across is not None:
+        return markdown_across(rows, asked.columns or ("model",), asked.across)
+    return markdown_from_rows(rows, asked.columns or DEFAULT_COLUMNS)
+
+
+def document_with_tables(document: Path, table: Callable[[Asked], str] = table_of_results) -> str:
+    """The document's text with every block filled from its files by `table`; the file itself is left alone.
+
+    Raises YoloproofError for a document without a block, a block that does not end, an unknown option or file, and
+    whatever `table` raises it for; all name the document.
     """
     words = document.read_text(encoding="utf-8")
     opened, closed = (len(re.findall(f"^{mark}", words, re.MULTILINE)) for mark in (_OPEN, _CLOSE))
@@ -43,45 +61,50 @@ def document_with_tables(document: Path, read: Reader) -> str:
         )
 
     def filled(match: re.Match[str]) -> str:
-        return f"{match[1]}{_table(match['asked'], document, read)}{match[4]}"
+        try:
+            return f"{match[1]}{table(_asked(match['asked'], document.parent))}{match[4]}"
+        except YoloproofError as error:
+            raise YoloproofError(f"{document}: {error}") from None
 
     return _BLOCK.sub(filled, words)
 
 
-def _table(asked: str, document: Path, read: Reader) -> str:
-    files, *options = (part.strip() for part in asked.split("|"))
+def _asked(words: str, folder: Path) -> Asked:
+    files, *options = (part.strip() for part in words.split("|"))
     said: dict[str, list[str]] = {}
     for option in options:
         name, _, value = option.partition(":")
         if name.strip() not in ("columns", "where", "across"):
-            raise YoloproofError(
-                f"{document}: a table asks for {name.strip()!r}; known are columns:, where: and across:"
-            )
+            raise YoloproofError(f"a table asks for {name.strip()!r}; known are columns:, where: and across:")
         said[name.strip()] = [word.strip() for word in value.split(",") if word.strip()]
-    rows = rows_from_results([(path.name, read(path)) for path in _paths(files.split(), document)])
-    kept = _kept(rows, said.get("where", []))
-    if not kept:
-        raise YoloproofError(f"{document}: no row of {files} meets {said.get('where')}; the table would be empty")
-    if across := said.get("across"):
-        return markdown_across(kept, said.get("columns", ["model"]), across[0])
-    return markdown_from_rows(kept, said.get("columns", DEFAULT_COLUMNS))
+    where: dict[str, set[str]] = {}
+    for condition in said.get("where", []):
+        key, _, value = (part.strip() for part in condition.partition("="))
+        where.setdefault(key, set()).add(value)
+    across = said.get("across")
+    return Asked(
+        _paths(files.split(), folder), tuple(said.get("columns", ())),
+        tuple((key, frozenset(cells)) for key, cells in where.items()), across[0] if across else None,
+    )  # fmt: skip
 
 
-def _paths(names: Sequence[str], document: Path) -> list[Path]:
+def _paths(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
     paths: list[Path] = []
     for name in names:
         # What a name without a star says is read as it stands, so that a missing file is an error of its own.
-        found = sorted(document.parent.glob(name)) if "*" in name else [document.parent / name]
+        found = sorted(folder.glob(name)) if "*" in name else [folder / name]
         if not found:
-            raise YoloproofError(f"{document}: no file is called {name}")
+            raise YoloproofError(f"no file is called {name}")
         paths += found
-    return paths
+    return tuple(paths)
 
 
-def _kept(rows: Sequence[Row], conditions: Sequence[str]) -> list[Row]:
-    wanted: dict[str, set[str]] = {}
-    for condition in conditions:
-        key, _, value = (part.strip() for part in condition.partition("="))
-        wanted.setdefault(key, set()).add(value)
-    columns = columns_from_keys(list(wanted))
-    return [row for row in rows if all(column.cell(row) in wanted[column.key] for column in columns)]
+def _kept(rows: Sequence[Row], asked: Asked) -> list[Row]:
+    columns = columns_from_keys([key for key, _ in asked.where])
+    wanted = [(column.cell, cells) for column, (_, cells) in zip(columns, asked.where, strict=True)]
+    kept = [row for row in rows if all(cell(row) in cells for cell, cells in wanted)]
+    if not kept:
+        conditions = ", ".join(f"{key}={' or '.join(sorted(cells))}" for key, cells in asked.where)
+        files = ", ".join(path.name for path in asked.files)
+        raise YoloproofError(f"no row of {files} meets {conditions}; the table would be empty")
+    return kept

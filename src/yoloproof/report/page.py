@@ -9,44 +9,40 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
 from typing import Any
 
 import yoloproof
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Attention
+from yoloproof.records import Check, Result
 from yoloproof.report import plots, svg
-from yoloproof.report.rows import (
-    NOT_SAID,
-    Row,
-    gpu_name,
-    plain_entry,
-    repeat_command,
-    rows_from_results,
-    text,
-    writable,
-)
+from yoloproof.report.rows import Origin, RatioTo, Row, repeat_command, rows_from_results
 from yoloproof.report.text import (
     COLUMNS,
     Column,
+    columns_from_keys,
     digits,
     median_cell,
     milliseconds,
     proof_cell,
-    published_cell,
     ratio_cell,
+    reported_cell,
 )
 from yoloproof.results.forensics import which_resembles
-from yoloproof.results.published import published_for, verdict
+from yoloproof.results.labels import NOT_SAID, plain_text
+from yoloproof.results.published import published_for, variant_name, verdict
+from yoloproof.results.schema import plain
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
-SECONDARY = ("p99", "of_stripped", "parameters", "flops", "nodes", "flush", "device")
-FILTERS = ("model", "attention", "form", "runtime", "precision", "proof", "machine")
-NAMED = Mapping[str, Any]
+SECONDARY = ("p99", "of_stripped", "parameters", "flops", "rewrites", "flush", "device")
+FILTERS = ("model", "attention", "network", "runtime", "precision", "proof", "machine")
 
 
 def html_from_results(
-    results: Sequence[tuple[str, NAMED]], title: str = "yoloproof report", estimates: Sequence[str] = ()
+    results: Sequence[tuple[str, Result]], title: str = "yoloproof report", estimates: Sequence[str] = ()
 ) -> str:
     """One HTML page of (file name, result) pairs. Raises YoloproofError where there is nothing to show.
 
@@ -84,10 +80,10 @@ def html_from_results(
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         files=[name for name, _ in results],
     )
-    return writable(str(page))
+    return str(page)
 
 
-def pictures_from_results(results: Sequence[tuple[str, NAMED]]) -> dict[str, bytes]:
+def pictures_from_results(results: Sequence[tuple[str, Result]]) -> dict[str, bytes]:
     """The report's charts as PNG (2 px per unit, light), by file name: `latency-ap-1.png`, `forensics-1.png` …
 
     Raises YoloproofError where there is nothing to draw or no font to write with.
@@ -147,69 +143,94 @@ def _template() -> Any:
     environment = Environment(
         loader=PackageLoader("yoloproof.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["say"] = text
+    environment.filters["say"] = plain_text
     environment.filters["figures"] = _figures
+    environment.filters["facts_of"] = lambda record: _said(plain(record))
     environment.filters["ms"] = milliseconds
     environment.filters["ratio"] = ratio_cell
     return environment.get_template("report.html.j2")
 
 
-def _figures(figures: Any) -> str:
+def _figures(figures: object) -> str:
     """A check's figures on one line; whatever shape a file gave them."""
     if isinstance(figures, Mapping):
-        return ", ".join(f"{name} {_figures(value)}" for name, value in figures.items())
-    if isinstance(figures, list):
+        return ", ".join(f"{plain_text(name)} {_figures(value)}" for name, value in figures.items())
+    if isinstance(figures, list | tuple):
         return ", ".join(map(_figures, figures))
-    return f"{figures:.4g}" if isinstance(figures, float) else text(figures)
+    return f"{figures:.4g}" if isinstance(figures, float) else plain_text(figures)
 
 
 def _counts(rows: Sequence[Row]) -> dict[str, int]:
     verdicts = [row.verdict for row in rows]
     return {
         "total": len(rows),
-        "machines": len({row.run.machine_id for row in rows if "requested" not in row.run.facts}),
+        "machines": len({row.origin.machine_id for row in rows if row.origin.run.machine is not None}),
         "proved": verdicts.count("proved"),
         "failed": verdicts.count("not proved"),
         "unchecked": verdicts.count("unchecked"),
         "missing": verdicts.count("not measured"),
-        "quick": sum(row.run.quick for row in rows),
+        "quick": sum(row.quick for row in rows),
     }
 
 
-def _headlines(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Per machine: its fastest proved result, and the proved one that takes the least share of `published`."""
+@dataclass(frozen=True)
+class Headline:
+    """A machine's fastest proved result, and the proved one that takes the least share of `published`. Those of quick
+    runs only where there is no other."""
+
+    machine: str
+    fastest: Row | None
+    least: Row | None
+    least_held: RatioTo | None
+
+
+def _headlines(rows: Sequence[Row]) -> list[Headline]:
     made = []
-    for machine in dict.fromkeys(row.run.machine_id for row in rows):
-        here = [row for row in rows if row.run.machine_id == machine and "requested" not in row.run.facts]
-        proved = [row for row in here if row.proved and row.median_s is not None and row.failure is None]
-        held = [row for row in proved if row.ratio is not None and row.kind != row.ratio.base]
+    for machine_id in dict.fromkeys(row.origin.machine_id for row in rows):
+        here = [row for row in rows if row.origin.machine_id == machine_id and row.origin.run.machine is not None]
+        proved = [row for row in here if row.verdict == "proved"]
+        proved = [row for row in proved if not row.quick] or proved
+        held = [(row.of_published, row) for row in proved if row.of_published and not row.of_published.is_base]
+        least_held, least = min(held, key=lambda one: one[0].ratio.value, default=(None, None))
         if here:
-            made.append(
-                {
-                    "machine": here[0].run.machine,
-                    "fastest": min(proved, key=lambda row: row.median_s or 0.0, default=None),
-                    "least": min(held, key=lambda row: row.ratio.middle if row.ratio else 0.0, default=None),
-                }
-            )
+            fastest = min(proved, key=lambda row: row.median_s or 0.0, default=None)
+            made.append(Headline(here[0].origin.machine, fastest, least, least_held))
     return made
 
 
-def _machines(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    machines: dict[int, dict[str, Any]] = {}
-    for run in (row.run for row in rows):
-        machine = machines.setdefault(
-            run.machine_id, {"id": run.machine_id, "label": run.machine, "facts": run.facts, "runs": []}
-        )
-        if not any(run is known for known in machine["runs"]):
-            machine["runs"].append(run)
+@dataclass(frozen=True)
+class ShownMachine:
+    """A machine and the runs on it; facts -- what it said of itself"""
+
+    id: int
+    label: str
+    facts: object
+    origins: list[Origin]
+
+
+def _machines(rows: Sequence[Row]) -> list[ShownMachine]:
+    machines: dict[int, ShownMachine] = {}
+    for origin in {id(row.origin): row.origin for row in rows}.values():
+        facts = {} if origin.run.machine is None else _said(plain(origin.run.machine))
+        shown = ShownMachine(origin.machine_id, origin.machine, facts, [])
+        machines.setdefault(origin.machine_id, shown).origins.append(origin)
     return list(machines.values())
+
+
+def _said(value: Any) -> Any:
+    """JSON's types without what was not said."""
+    if isinstance(value, dict):
+        return {plain_text(key): _said(item) for key, item in value.items() if item not in (None, {}, [])}
+    if isinstance(value, list):
+        return [_said(item) for item in value]
+    return plain_text(value) if isinstance(value, str) else value
 
 
 def _columns_to_hide(rows: Sequence[Row]) -> tuple[set[str], list[tuple[str, str]]]:
     """Columns hidden at first, and what those say that say the same in all rows."""
     hidden, same = set(SECONDARY), []
-    # A form says more than the attention in it.
-    hidden |= {"attention"} if all(row.form != NOT_SAID for row in rows) else set()
+    # Where the network says more than the attention in it, it stands in its place.
+    hidden |= {"attention"} if any(row.network != row.attention for row in rows) else {"network"}
     for column in COLUMNS[1:]:
         said = {column.cell(row) for row in rows}
         if len(said) == 1 and column.key not in ("median", "proof") and (len(rows) > 1 or said == {NOT_SAID}):
@@ -219,37 +240,60 @@ def _columns_to_hide(rows: Sequence[Row]) -> tuple[set[str], list[tuple[str, str
     return hidden, same
 
 
-def _filters(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    by_key = {column.key: column for column in COLUMNS}
-    choices = {key: sorted({by_key[key].cell(row) for row in rows}) for key in FILTERS}
-    return [
-        {"key": key, "heading": by_key[key].heading, "choices": values}
-        for key, values in choices.items()
-        if len(values) > 1
-    ]
+@dataclass(frozen=True)
+class Filter:
+    """A column's values to choose from."""
+
+    key: str
+    heading: str
+    choices: list[str]
 
 
-def _table(rows: Sequence[Row], hidden: set[str]) -> list[dict[str, Any]]:
+def _filters(rows: Sequence[Row]) -> list[Filter]:
+    columns = columns_from_keys(FILTERS)
+    found = [Filter(one.key, one.heading, sorted({one.cell(row) for row in rows})) for one in columns]
+    return [one for one in found if len(one.choices) > 1]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """order -- what it is sorted by, where not by its words; pill -- the colour of a verdict, empty elsewhere"""
+
+    words: str
+    css: str
+    order: float | None
+    pill: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """warned -- codes of its warnings; badges -- what makes it less than a result"""
+
+    anchor: str
+    css: str
+    warned: str
+    badges: list[str]
+    cells: list[Cell]
+
+
+def _table(rows: Sequence[Row], hidden: set[str]) -> list[TableRow]:
     return [
-        {
-            "anchor": row.anchor,
-            "css": "" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft",
-            "warned": ", ".join(dict.fromkeys(text(item.get("code")) for item in row.warnings)),
-            "cells": [_cell(column, row, hidden) for column in COLUMNS],
-        }
+        TableRow(
+            anchor=row.anchor,
+            css="" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft",
+            warned=", ".join(dict.fromkeys(plain_text(warning.code) for warning in row.entry.warnings)),
+            badges=[word for word, on in (("quick", row.quick), ("partial", row.partial)) if on],
+            cells=[_cell(column, row, hidden) for column in COLUMNS],
+        )
         for row in rows
     ]
 
 
-def _cell(column: Column, row: Row, hidden: set[str]) -> dict[str, Any]:
+def _cell(column: Column, row: Row, hidden: set[str]) -> Cell:
     css = [name for name, on in (("num", column.order), ("off", column.key in hidden)) if on]
     css += ["median"] if column.key == "median" else []
-    return {
-        "words": column.cell(row),
-        "css": " ".join(css),
-        "order": column.order(row) if column.order else None,
-        "pill": _verdict_css(row) if column.key == "proof" else "",
-    }
+    order = column.order(row) if column.order else None
+    return Cell(column.cell(row), " ".join(css), order, _verdict_css(row) if column.key == "proof" else "")
 
 
 def _verdict_css(row: Row) -> str:
@@ -257,10 +301,10 @@ def _verdict_css(row: Row) -> str:
 
 
 def _scatters(rows: Sequence[Row], colours: dict[str, int], css: str = "") -> list[tuple[plots.Chart, plots.Chart]]:
-    """A wide and a narrow chart per machine that has an AP beside a latency."""
+    """A wide and a narrow chart per machine and set of images that has an AP beside a latency."""
     pairs = []
-    for machine in dict.fromkeys(row.run.machine_id for row in rows):
-        here = [row for row in rows if row.run.machine_id == machine]
+    for key in dict.fromkeys((row.origin.machine_id, plots.images_of(row)) for row in rows):
+        here = [row for row in rows if (row.origin.machine_id, plots.images_of(row)) == key]
         wide, narrow = (plots.scatter(here, colours, width, css) for width in (860, 380))
         if wide and narrow:
             pairs.append((wide, narrow))
@@ -268,7 +312,7 @@ def _scatters(rows: Sequence[Row], colours: dict[str, int], css: str = "") -> li
 
 
 def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[plots.Chart, str]]:
-    """A chart per group of attentions, and what the published figure resembles, in words.
+    """A chart per group of attentions, and what the reported figure resembles, in words.
 
     Words are left out where the numbers do not carry them: after a quick run, or where what should be the same detector
     is not proved to be.
@@ -276,52 +320,78 @@ def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[plots
     made = []
     for group in plots.forensic_groups(rows):
         chart, line = plots.forensic(group, colours), ""
-        if all((row.proved or row.attention == "stripped") and not row.run.quick for row in group):
-            machine = {"gpu": {"name": gpu_name(group[0].run.facts)}}
-            entries = [plain_entry(row) for row in group]
-            line = which_resembles(published_for(group[0].model), entries, machine).line
+        stripped = Attention.STRIPPED
+        if all((row.proved or row.entry.artifact.attention is stripped) and not row.quick for row in group):
+            figures = published_for(variant_name(group[0].entry))
+            line = which_resembles(figures, [row.entry for row in group], group[0].origin.run).line
         made.append((chart, line))
     return made
 
 
 def _held(row: Row) -> str:
     """Whether the reported figure was reproduced, or why the two cannot be held together."""
-    if row.published is None or row.median_s is None:
+    if row.reported is None or row.median_s is None:
         return ""
-    return verdict(vars(row.published), plain_entry(row), {"gpu": {"name": gpu_name(row.run.facts)}})
+    return verdict(row.reported, row.entry, row.origin.run)
 
 
-def _warnings(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Warnings by code, each with where it was seen: (evidence, label, the row's anchor, empty for a run)."""
-    groups: dict[str, dict[str, Any]] = {}
-    runs = {id(row.run): row.run for row in rows}.values()
-    seen = [(item, f"{run.machine}, {run.created}", "") for run in runs for item in run.warnings]
-    seen += [(item, row.label, row.anchor) for row in rows for item in row.warnings]
-    for item, label, anchor in seen:
-        code = text(item.get("code"))
-        advice = "" if item.get("advice") is None else text(item.get("advice"))
-        group = groups.setdefault(code, {"code": code, "advice": advice, "seen": []})
-        group["seen"].append((text(item.get("evidence")), label, anchor))
-    return sorted(groups.values(), key=lambda group: -len(group["seen"]))
+@dataclass(frozen=True)
+class WarningGroup:
+    """The warnings of one code; seen -- (evidence, where, the row's anchor, empty for a run)"""
+
+    code: str
+    advice: str
+    seen: list[tuple[str, str, str]]
 
 
-def _detail(row: Row, colours: dict[str, int]) -> dict[str, Any]:
-    proof = row.entry.get("proof")
-    checks = proof.get("checks") if isinstance(proof, Mapping) else None
-    keys = ("artifact", "runtime", "model", "accuracy", "end_to_end")
-    return {
-        "row": row,
-        "css": _verdict_css(row),
-        "median": median_cell(row) if row.median_s is None else f"{digits(row.median_s * 1e3)} ms",
-        "proof": proof_cell(row),
-        "reported": published_cell(row) if row.published else "",
-        "held": _held(row),
-        "chart": plots.distribution(row, colours),
-        "checks": [_check(item) for item in checks if isinstance(item, Mapping)] if isinstance(checks, list) else [],
-        "repeat": repeat_command(row),
-        "facts": {key: row.entry[key] for key in keys if row.entry.get(key) is not None},
-    }
+def _warnings(rows: Sequence[Row]) -> list[WarningGroup]:
+    """Warnings by code, those of most rows first."""
+    origins = {id(row.origin): row.origin for row in rows}.values()
+    seen = [(w, plain_text(f"{one.machine}, {one.run.created}"), "") for one in origins for w in one.run.warnings]
+    seen += [(w, row.label, row.anchor) for row in rows for w in row.entry.warnings]
+    groups: dict[str, WarningGroup] = {}
+    for warning, label, anchor in seen:
+        code = plain_text(warning.code)
+        group = groups.setdefault(code, WarningGroup(code, plain_text(warning.advice), []))
+        group.seen.append((plain_text(warning.evidence), label, anchor))
+    return sorted(groups.values(), key=lambda group: -len(group.seen))
 
 
-def _check(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: item.get(key) for key in ("name", "passed", "figures", "detail")}
+@dataclass(frozen=True)
+class Detail:
+    """What stands below a row's link."""
+
+    row: Row
+    css: str
+    median: str
+    proof: str
+    reported: str
+    held: str
+    chart: plots.Chart | None
+    checks: tuple[Check, ...]
+    repeat: str
+    facts: object
+
+
+def _detail(row: Row, colours: dict[str, int]) -> Detail:
+    entry, reported = row.entry, ""
+    if row.reported is not None:
+        figure = row.reported
+        how = f"{figure.runtime or 'unknown runtime'} {figure.precision or ''} ({figure.source})"
+        reported = f"{reported_cell(row)}, {plain_text(how)}"
+    facts = {
+        "artifact": entry.artifact, "runtime": entry.runtime, "model": entry.model, "accuracy": entry.accuracy,
+        "end_to_end": entry.end_to_end,
+    }  # fmt: skip
+    return Detail(
+        row=row,
+        css=_verdict_css(row),
+        median=median_cell(row) if row.median_s is None else f"{digits(row.median_s * 1e3)} ms",
+        proof=proof_cell(row),
+        reported=reported,
+        held=_held(row),
+        chart=plots.distribution(row, colours),
+        checks=entry.proof.checks,
+        repeat=repeat_command(row),
+        facts=_said(plain(facts)),
+    )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from yoloproof.report.rows import NOT_SAID, Published, Row, finite, gpu_name, pareto_front, setting
+from yoloproof.names import Attention
+from yoloproof.records import PublishedFigure
+from yoloproof.report.rows import COCO_VAL_IMAGES, Row, pareto_front, setting, side_by_side_key
 from yoloproof.report.svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
 from yoloproof.report.text import digits, milliseconds
+from yoloproof.results.labels import gpu_name, plain_text
 from yoloproof.results.published import same_gpu
 
 SHAPES = {"fused": "circle", "explicit": "square", "published": "triangle", "stripped": "diamond"}
-ATTENTIONS = ("published", "explicit", "fused", "stripped")
+ATTENTIONS = (Attention.PUBLISHED, Attention.EXPLICIT, Attention.FUSED, Attention.STRIPPED)
 BINS = 56
 PROCESSES_SHOWN = 12
 
@@ -36,16 +38,17 @@ def series_of(rows: Iterable[Row]) -> dict[str, int]:
 
 
 def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css: str = "") -> Chart | None:
-    """Median latency (log) against AP of one machine's rows, with the Pareto front of the proved ones.
+    """Median latency (log) against AP of one machine's rows on one set of images, with the Pareto front of the proved ones.
 
-    Reported figures stand beside as plus signs at the AP reported with them; where they were taken on another GPU the
-    legend says so. Random weights have no AP worth a point. None where no row has one.
+    Reported figures, whose APs are of COCO's validation set, stand beside as plus signs where the rows' APs are, too;
+    where they were taken on another GPU the legend says so. None where no row has an AP; random weights have none.
     """
-    measured = [row for row in rows if row.median_s is not None and row.ap is not None and row.weights != "random"]
+    measured = [row for row in rows if row.median_s is not None and row.ap is not None]
     if not measured:
         return None
-    machine = measured[0].run.machine
-    reported = {row.model: row.published for row in measured if row.published and row.published.ap is not None}
+    machine, images = measured[0].origin.machine, images_of(measured[0])
+    figures = {row.model: row.reported for row in measured if images == COCO_VAL_IMAGES}
+    reported = {model: figure for model, figure in figures.items() if figure is not None and figure.ap is not None}
     points = [(row.median_s or 0.0, 100 * (row.ap or 0.0)) for row in measured]
     points += [(figure.latency_s, 100 * (figure.ap or 0.0)) for figure in reported.values()]
     legend = _scatter_legend(measured, colours, list(reported.values()))
@@ -56,19 +59,14 @@ def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css:
     best = ", ".join(f"{row.label} {milliseconds(row.median_s)} ms AP {digits(row.ap, 0.01)}" for row in front)
     canvas = Canvas(width, height, f"Latency against AP on {machine}", f"Pareto front: {best or 'no proved result'}")
     x_of, y_of = _scatter_axes(canvas, points, top)
-    corners: list[tuple[float, float]] = []
-    for row in front:
-        x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
-        corners += [(x, corners[-1][1]), (x, y)] if corners else [(x, y)]
-    if len(front) > 1:
-        canvas.path(corners, "front")
+    _draw_front(canvas, front, x_of, y_of)
     for model, figure in reported.items():
         tooltip = f"{model}: {milliseconds(figure.latency_s)} ms reported on {figure.gpu} ({figure.source})"
-        canvas.mark(x_of(figure.latency_s), y_of(100 * (figure.ap or 0.0)), "plus", "reported", tooltip)
+        canvas.mark(x_of(figure.latency_s), y_of(100 * (figure.ap or 0.0)), "plus", "reported", plain_text(tooltip))
     taken: list[tuple[float, float, float, float]] = []
     for row in measured:
         x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
-        tooltip = f"{row.label}: {milliseconds(row.median_s)} ms, AP {digits(row.ap, 0.01)}, {row.verdict}"
+        tooltip = f"{row.label}: {milliseconds(row.median_s)} ms{', quick' if row.quick else ''}, AP {digits(row.ap, 0.01)}, {row.verdict}"
         shape, sign = (SHAPES.get(row.attention, "star"), f"s{colours[row.family]}") if row.proved else ("cross", "bad")
         canvas.mark(x, y, shape, sign, tooltip, row.anchor)
         taken.append((x - 6, y - 6, x + 6, y + 6))
@@ -78,20 +76,23 @@ def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css:
     for row in [*front, *rest]:
         _label(canvas, row.model, x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0)), taken, width - 8, top)
     _draw_legend(canvas, legend, legend_lines)
-    caption = f"{machine}: latency against AP{_sets(measured, bool(reported))}. The dashed line is the Pareto front of the proved."
+    which = "COCO's validation set" if images == COCO_VAL_IMAGES else f"{images} images"
+    caption = f"{machine}: latency against AP on {which}. The dashed line is the Pareto front of the proved."
     return Chart("latency-ap", caption, canvas.svg(css, caption))
 
 
-def _sets(rows: Sequence[Row], reported: bool) -> str:
-    """On how many images the APs were measured; reported ones were on a set of their own."""
-    counts = sorted({int(images) for row in rows if (images := finite(_accuracy(row).get("images")))})
-    said = f" on {' and '.join(map(str, counts))} images" if counts else ""
-    return said + (" (reported ones: as their source says)" if said and reported else "")
+def images_of(row: Row) -> int | None:
+    """On how many images a row's AP was measured: those of different sets do not compare."""
+    return None if row.accuracy is None else row.accuracy.images
 
 
-def _accuracy(row: Row) -> Mapping[str, object]:
-    accuracy = row.entry.get("accuracy")
-    return accuracy if isinstance(accuracy, Mapping) else {}
+def _draw_front(canvas: Canvas, front: Sequence[Row], x_of: Scale, y_of: Scale) -> None:
+    corners: list[tuple[float, float]] = []
+    for row in front:
+        x, y = x_of(row.median_s or 0.0), y_of(100 * (row.ap or 0.0))
+        corners += [(x, corners[-1][1]), (x, y)] if corners else [(x, y)]
+    if len(front) > 1:
+        canvas.path(corners, "front")
 
 
 def _scatter_axes(canvas: Canvas, points: Sequence[tuple[float, float]], top: float) -> tuple[Scale, Scale]:
@@ -113,7 +114,7 @@ def _scatter_axes(canvas: Canvas, points: Sequence[tuple[float, float]], top: fl
 
 
 def _scatter_legend(
-    rows: Sequence[Row], colours: dict[str, int], reported: Sequence[Published]
+    rows: Sequence[Row], colours: dict[str, int], reported: Sequence[PublishedFigure]
 ) -> list[tuple[str, str, str]]:
     """(words, shape, class) of every sign in use."""
     proved = [row for row in rows if row.proved]
@@ -126,12 +127,9 @@ def _scatter_legend(
     if len(proved) < len(rows):
         legend.append(("not proved: no result", "cross", "bad"))
     if reported:
-        gpus = sorted({figure.gpu for figure in reported})
-        elsewhere = (
-            ""
-            if all(same_gpu(figure.gpu, gpu_name(rows[0].run.facts)) for figure in reported)
-            else " (another machine)"
-        )
+        gpus = sorted({plain_text(figure.gpu) for figure in reported})
+        here = all(same_gpu(figure.gpu, gpu_name(rows[0].origin.run)) for figure in reported)
+        elsewhere = "" if here else " (another machine)"
         legend.append((f"reported on {', '.join(gpus)}{elsewhere}", "plus", "reported"))
     return legend
 
@@ -181,52 +179,51 @@ def _label(
 
 
 def forensic_groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of one model, runtime and machine that was timed with at least two attentions or forms; the usual order."""
+    """The rows of one model and runtime that were timed side by side with at least two networks; the usual order."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.median_s and row.attention != NOT_SAID:
-            groups[setting(row, "batch")].append(row)
+        if row.median_s and row.entry.artifact.attention is not None:
+            groups[side_by_side_key(row)].append(row)
 
     def rank(row: Row) -> tuple[bool, int, float]:
-        place = ATTENTIONS.index(row.attention) if row.attention in ATTENTIONS else len(ATTENTIONS)
-        return row.form.endswith(" compiled"), place, -(row.median_s or 0.0)
+        attention = row.entry.artifact.attention
+        place = len(ATTENTIONS) if attention is None else ATTENTIONS.index(attention)
+        return row.entry.runtime.compile is True, place, -(row.median_s or 0.0)
 
-    return [sorted(group, key=rank) for group in groups.values() if len({row.kind for row in group}) > 1]
+    return [sorted(group, key=rank) for group in groups.values() if len({row.network for row in group}) > 1]
 
 
 def forensic(group: Sequence[Row], colours: dict[str, int], css: str = "") -> Chart:
-    """The attentions (or forms) of one group side by side, with the figure that was reported for the model."""
+    """The networks of one group side by side, with the figure that was reported for the model."""
     first = group[0]
-    figure = next((row.published for row in group if row.published), None)
-    here = figure is not None and same_gpu(figure.gpu, gpu_name(first.run.facts))
-    longest = max(len(row.kind) for row in group)
+    figure = next((row.reported for row in group if row.reported), None)
+    here = figure is not None and same_gpu(figure.gpu, gpu_name(first.origin.run))
+    longest = max(len(row.network) for row in group)
     top, step, left, width = 8, 44, int(min(142, max(70, 14 + 6.6 * longest))), 400
     high = max((row.interval_s or (0, row.median_s or 0))[1] for row in group)
     if figure is not None and here:
         high = max(high, figure.latency_s)
     x_of = scale(0.0, high * 1.02, left, width - 12)
     height = top + step * len(group) + (22 if figure else 4)
-    words = "; ".join(f"{row.kind} {milliseconds(row.median_s)} ms, {row.verdict}" for row in group)
+    words = "; ".join(f"{row.network} {milliseconds(row.median_s)} ms, {row.verdict}" for row in group)
     canvas = Canvas(width, height, f"Attentions of {first.model} on {first.runtime}", words)
-    base = next((row.median_s for row in group if row.kind == "published"), None)
     for index, row in enumerate(group):
-        _bar(canvas, row, top + step * index, left, x_of, colours, base)
+        _bar(canvas, row, top + step * index, left, x_of, colours)
     if figure is not None:
-        reported = f"reported: {milliseconds(figure.latency_s)} ms on {figure.gpu}"
+        reported = f"reported: {milliseconds(figure.latency_s)} ms on {plain_text(figure.gpu)}"
         canvas.text(left, height - 6, clipped(reported, 270), "soft small")
         if here:
             canvas.line(x_of(figure.latency_s), top, x_of(figure.latency_s), height - 20, "front")
-    batch = "" if first.batch in (None, 1) else f", batch {first.batch}"
-    caption = f"{first.model}{batch} · {first.runtime} · {first.precision} · {first.run.machine}"
+    batch = "" if first.batch == 1 else f", batch {first.batch}"
+    quick = " · quick" if first.quick else ""
+    caption = f"{first.model}{batch} · {first.runtime} · {first.precision} · {first.origin.machine}{quick}"
     return Chart("forensics", caption, canvas.svg(css, caption))
 
 
-def _bar(
-    canvas: Canvas, row: Row, y: float, left: float, x_of: Scale, colours: dict[str, int], base: float | None
-) -> None:
+def _bar(canvas: Canvas, row: Row, y: float, left: float, x_of: Scale, colours: dict[str, int]) -> None:
     """A row's bar with its interval; below it median, share of `published`, verdict."""
     median = row.median_s or 0.0
-    canvas.text(left - 8, y + 14, clipped(row.kind, left - 8), "", "end")
+    canvas.text(left - 8, y + 14, clipped(row.network, left - 8), "", "end")
     css_class = f"s{colours[row.family]}" if row.proved else "bad" if row.proved is False else "reported"
     bar = canvas.add(
         "rect", css_class, x=float(left), y=float(y + 3), width=max(1.0, x_of(median) - left), height=15.0, rx=2.0
@@ -235,10 +232,11 @@ def _bar(
     if row.interval_s:
         low_end, high_end = row.interval_s
         canvas.line(x_of(low_end), y + 10.5, x_of(high_end), y + 10.5, "whisker")
-    share = f" · {median / base:.2f}×" if base and row.kind != "published" else ""
-    if row.ratio is not None:
-        spread = f" · {row.ratio.middle:.3f}× ({row.ratio.low:.3f}–{row.ratio.high:.3f})"
-        share = spread if row.kind != row.ratio.base else ""
+    share = ""
+    if row.of_published is not None and not row.of_published.is_base:
+        ratio = row.of_published.ratio
+        ends = "" if ratio.interval is None else f" ({ratio.interval.low:.3f}–{ratio.interval.high:.3f})"
+        share = f" · {ratio.value:.3f}×{ends}"
     canvas.text(left, y + 33, f"{milliseconds(median)} ms{share}", "small")
     canvas.text(canvas.width - 12, y + 33, row.verdict, "small badtext" if row.proved is False else "small soft", "end")
 
@@ -247,16 +245,16 @@ def batch_scaling(rows: Sequence[Row], colours: dict[str, int], css: str = "") -
     """Images per second against batch, one chart per setting that was timed with at least two batches."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.median_s and row.batch:
-            groups[setting(row, "attention")].append(row)
+        if row.median_s:
+            groups[(*setting(row), row.network)].append(row)
     return [_batch(group, colours, css) for group in groups.values() if len({row.batch for row in group}) > 1]
 
 
 def _batch(group: list[Row], colours: dict[str, int], css: str) -> Chart:
-    group = sorted(group, key=lambda row: row.batch or 0)
+    group = sorted(group, key=lambda row: row.batch)
     first, left, width, height, bottom = group[0], 46, 360, 230, 40
-    rates = [(row.batch or 0) / (row.median_s or 1.0) for row in group]
-    x_of = scale(group[0].batch or 1, group[-1].batch or 1, left + 18, width - 26, log=True)
+    rates = [row.batch / (row.median_s or 1.0) for row in group]
+    x_of = scale(group[0].batch, group[-1].batch, left + 18, width - 26, log=True)
     y_of = scale(0.0, max(rates) * 1.12, height - bottom, 20)
     words = "; ".join(f"batch {row.batch}: {digits(rate)} images/s" for row, rate in zip(group, rates, strict=True))
     canvas = Canvas(width, height, f"Batch scaling of {first.model} on {first.runtime}", words)
@@ -265,7 +263,7 @@ def _batch(group: list[Row], colours: dict[str, int], css: str) -> Chart:
         canvas.text(left - 6, y_of(tick) + 4, f"{tick:g}", "soft small", "end")
     canvas.text(4, 12, "images/s", "soft small")
     canvas.text((left + width) / 2, height - 4, "batch", "soft small", "middle")
-    points = [(x_of(row.batch or 1), y_of(rate)) for row, rate in zip(group, rates, strict=True)]
+    points = [(x_of(row.batch), y_of(rate)) for row, rate in zip(group, rates, strict=True)]
     canvas.path(points, f"l{colours[first.family]}")
     for row, rate, (x, y) in zip(group, rates, points, strict=True):
         tooltip = f"batch {row.batch}: {digits(rate)} images/s, {milliseconds(row.median_s)} ms, {row.verdict}"
@@ -273,7 +271,7 @@ def _batch(group: list[Row], colours: dict[str, int], css: str) -> Chart:
         canvas.mark(x, y, shape, css_class, tooltip, row.anchor)
         canvas.text(x, height - bottom + 15, str(row.batch), "soft small", "middle")
         canvas.text(x, y - 9, f"{milliseconds(row.median_s)} ms", "small", "middle")
-    caption = f"{first.model} · {first.attention} · {first.runtime} · {first.precision} · {first.run.machine}"
+    caption = f"{first.model} · {first.network} · {first.runtime} · {first.precision} · {first.origin.machine}"
     return Chart("batch", caption, canvas.svg(css, caption))
 
 
@@ -282,7 +280,7 @@ def distribution(row: Row, colours: dict[str, int], css: str = "") -> Chart | No
 
     None where the entry holds no samples.
     """
-    processes = [samples for samples in map(_samples, _processes(row)) if samples.size]
+    processes = [np.array(process.samples_s) for process in row.entry.processes if process.samples_s]
     if not processes:
         return None
     shown = processes[:PROCESSES_SHOWN]
@@ -315,19 +313,5 @@ def distribution(row: Row, colours: dict[str, int], css: str = "") -> Chart | No
         canvas.line(x_of(tick), base, x_of(tick), base + 5)
         canvas.text(x_of(tick), base + 17, f"{tick * 1e3:g}", "soft small", "middle")
     more = f"; {len(processes) - len(shown)} more processes not drawn" if len(processes) > len(shown) else ""
-    what = (
-        "Latency per process" if any("samples_s" in process for process in _processes(row)) else "Medians of the rounds"
-    )
-    caption = f"{what}, ms; right: median, and after + the samples beyond the drawn range{more}"
+    caption = f"Latency per process, ms; right: median, and after + the samples beyond the drawn range{more}"
     return Chart("distribution", caption, canvas.svg(css, caption))
-
-
-def _processes(row: Row) -> list[Mapping[str, object]]:
-    processes = row.entry.get("processes")
-    return [one for one in processes if isinstance(one, dict)] if isinstance(processes, list) else []
-
-
-def _samples(process: Mapping[str, object]) -> NDArray[np.float64]:
-    values = process.get("samples_s") or process.get("round_medians_s")
-    numbers = [number for number in map(finite, values if isinstance(values, list) else []) if number is not None]
-    return np.array(numbers, dtype=np.float64)

@@ -75,7 +75,10 @@ class Canvas:
         self.add("path", css, d=f"M{steps}{'Z' if closed else ''}")
 
     def mark(self, x: float, y: float, shape: str, css: str, tooltip: str = "", key: str = "") -> None:
-        """A data point: `circle`, `square`, `triangle`, `diamond`, `cross`, `plus` or `star`; `key` names its row."""
+        """A data point: `circle`, `point` (a small circle), `square`, `triangle`, `diamond`, `cross`, `plus` or `star`.
+
+        key -- names its row
+        """
         # A rim of the paper's colour keeps marks apart that lie on one another.
         css += " dot" if css[:1] == "s" else ""
         element = self.add("path", css, d=_SHAPES[shape], transform=f"translate({x:.1f} {y:.1f})")
@@ -99,6 +102,7 @@ class Canvas:
 
 _SHAPES = {
     "circle": "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0 -5 0Z",
+    "point": "M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z",
     "square": "M-4.5 -4.5H4.5V4.5H-4.5Z",
     "triangle": "M0 -5.5L5.2 4H-5.2Z",
     "diamond": "M0 -6L6 0L0 6L-6 0Z",

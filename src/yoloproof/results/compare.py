@@ -1,26 +1,23 @@
-"""Two results, or the rows of one, held against each other: ratios with intervals, and "cannot tell" where it is so.
-
-The statistics are the caller's to bring (`RatioOf`): this folder imports nothing of the measuring one.
-"""
+"""Two results, or the rows of one, held against each other: ratios with intervals, and "cannot tell" where it is so."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from statistics import median
-from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from yoloproof.errors import YoloproofError
-from yoloproof.results.file import run_of
-from yoloproof.results.table import decimals
+from yoloproof.intervals import Ratio, process_medians, side_by_side, unpaired_ratio
+from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
+from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
+from yoloproof.results.table import decimals, unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
-# What makes a row the same in two files.
-KEY = ("attention", "precision", "imgsz", "batch")
-SETTINGS = ("threads", "provider", "precision", "cuda_graph", "compile", "channels_last", "tf32")
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
 # by what factor (`level_factor`) it may have moved the level. Within one run both sides suffered alike.
 LEVEL_CODES = ("noisy_neighbour", "host_slowed", "throttled", "clocks_moved", "drift", "not_settled")
@@ -48,62 +45,52 @@ class Comparison:
     confidence: float | None
     paired: bool
     verdict: str
-    notes: tuple[str, ...] = field(default=())
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+    notes: tuple[str, ...] = ()
 
 
-# (B's process medians, A's, whether the i-th of both are of one process) → ratio, interval or None, confidence, verdict
-RatioOf = Callable[
-    [Sequence[float], Sequence[float], bool], tuple[float, tuple[float, float] | None, float | None, str]
-]
+@dataclass(frozen=True)
+class Side:
+    """A row with the run it was measured in."""
+
+    run: Run
+    entry: Entry
 
 
-def compare_results(
-    a: Mapping[str, Any], b: Mapping[str, Any], ratio_of: RatioOf, allow: Sequence[str] = ()
-) -> list[Comparison]:
+def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Comparison]:
     """Every row that both results have, B against A; where each has one row alone, these two whatever they are.
 
     YoloproofError where machine or protocol differ or a row is not proved, quick or partial, unless `allow` names it
     (one of ALLOWANCES); what was allowed then stands in the notes, and so does every row that only one side has. Also
     where no row fits any.
     """
-    pairs, alone = _pairs(a["entries"], b["entries"])
+    pairs, alone = _pairs(a.entries, b.entries)
     if not pairs:
         raise YoloproofError(
             "the two results have no row in common: model, runtime, attention, precision, size and batch must agree"
         )
     left_out = [f"in one file alone, not compared: {row_label(entry)}" for entry in alone]
-    return [_compared(a, left, b, right, ratio_of, allow, left_out, same_run=False) for left, right in pairs]
+    return [
+        _compared(Side(a.run_of(left), left), Side(b.run_of(right), right), allow, left_out) for left, right in pairs
+    ]
 
 
-def compare_rows(result: Mapping[str, Any], ratio_of: RatioOf, allow: Sequence[str] = ()) -> list[Comparison]:
-    """The rows of one result against its first, which were timed side by side in the same processes."""
-    if len(result["entries"]) < 2:
-        rows = "one row" if result["entries"] else "no row"
+def compare_rows(result: Result, allow: Sequence[str] = ()) -> list[Comparison]:
+    """The rows of one result against its first; those of one run were timed side by side in the same processes."""
+    if len(result.entries) < 2:
+        rows = "one row" if result.entries else "no row"
         raise YoloproofError(f"this result has {rows}; give a second file, or profile both at once")
-    first, *others = result["entries"]
-    return [_compared(result, first, result, entry, ratio_of, allow, (), same_run=True) for entry in others]
+    first, *others = [Side(result.run_of(entry), entry) for entry in result.entries]
+    return [_compared(first, other, allow, ()) for other in others]
 
 
-def row_key(entry: Mapping[str, Any]) -> tuple[str, ...]:
+def row_key(entry: Entry) -> tuple[object, ...]:
     """What must agree for two entries to be the same row."""
-    runtime = entry["runtime"]
-    own = [entry["model"].get("name"), runtime.get("name"), runtime.get("device"), runtime.get("flush_to_zero")]
-    return tuple(str(value) for value in [*own, *(entry["artifact"].get(key) for key in KEY)])
+    artifact, runtime = entry.artifact, entry.runtime
+    own = entry.model.name, runtime.name, runtime.device, runtime.flush_to_zero
+    return *own, artifact.attention, precision_of(entry), artifact.imgsz, artifact.batch
 
 
-def row_label(entry: Mapping[str, Any]) -> str:
-    """A row's name for people: "yolov13n fused fp32 onnxruntime"."""
-    artifact = entry["artifact"]
-    parts = [entry["model"].get("name"), artifact.get("attention"), artifact.get("precision")]
-    return " ".join(str(part) for part in [*parts, entry["runtime"].get("name")] if part)
-
-
-def _pairs(
-    a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]
-) -> tuple[list[tuple[Mapping[str, Any], Mapping[str, Any]]], list[Mapping[str, Any]]]:
+def _pairs(a: Sequence[Entry], b: Sequence[Entry]) -> tuple[list[tuple[Entry, Entry]], list[Entry]]:
     """Rows of the same key in their order, the second of two equal ones with the second; and the rows left alone."""
     if len(a) == len(b) == 1:
         return [(a[0], b[0])], []
@@ -118,124 +105,144 @@ def _pairs(
     return pairs, alone + rest
 
 
-def _compared(
-    a: Mapping[str, Any],
-    left: Mapping[str, Any],
-    b: Mapping[str, Any],
-    right: Mapping[str, Any],
-    ratio_of: RatioOf,
-    allow: Sequence[str],
-    left_out: Sequence[str],
-    same_run: bool,
-) -> Comparison:
-    runs = run_of(a, left), run_of(b, right)
-    obstacles = {
-        "machine": machine_differences(runs[0]["machine"], runs[1]["machine"]),
-        "protocol": protocol_differences(runs[0]["protocol"], runs[1]["protocol"]),
-        "unproved": [f"{row_label(e)} is not proved" for e in (left, right) if e["proof"].get("passed") is not True],
-        "quick": ["a --quick run is no result" for run in runs if run["protocol"].get("quick")],
-        "partial": [f"{row_label(e)} is partial" for e in (left, right) if e.get("partial")],
-    }
-    notes = [*left_out]
-    for kind, found in obstacles.items():
-        if found and kind not in allow:
-            raise YoloproofError(f"not comparable: {'; '.join(dict.fromkeys(found))}; --allow {kind} compares anyway")
-        notes += [f"allowed: {difference}" for difference in dict.fromkeys(found)]
-    medians = _process_medians(left), _process_medians(right)
-    common = sorted(medians[0].keys() & medians[1].keys())
-    paired = same_run and runs[0] is runs[1] and bool(common)
-    if paired:
-        before, after = ([column[process] for process in common] for column in medians)
-    else:
-        before, after = list(medians[0].values()), list(medians[1].values())
-    notes += [f"libraries differ: {line}" for line in library_differences(runs[0]["machine"], runs[1]["machine"])]
-    notes += [f"settings differ: {line}" for line in _setting_differences(left, right)]
-    ratio, interval, confidence, verdict = ratio_of(after, before, paired)
-    if interval is None:
+def _compared(a: Side, b: Side, allow: Sequence[str], left_out: Sequence[str]) -> Comparison:
+    notes = [*left_out, *_allowed(a, b, allow)]
+    notes += [f"libraries differ: {line}" for line in library_differences(a.run.machine, b.run.machine)]
+    notes += [f"settings differ: {line}" for line in _setting_differences(a.entry, b.entry)]
+    before, after = _medians(a.entry), _medians(b.entry)
+    paired = side_by_side(before, after) if a.run is b.run else None
+    ratio = paired or unpaired_ratio(list(after.values()), list(before.values()))
+    if ratio.interval is None:
         notes.append(f"{len(before)} and {len(after)} processes are too few for a 95 % interval")
-    elif not paired:
-        doubts = {"two runs": RUN_TO_RUN, **_doubts(runs, (left, right))}
-        factor = max(doubts.values())
-        interval = _wider(interval, factor)
-        if interval is None or interval[0] <= 1 <= interval[1]:
-            verdict = "cannot tell"
-        size = f"{factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
-        notes.append(
-            f"{' and '.join(doubts)}: by that alone the level may differ, {size}, which the interval allows for; "
-            "profile both in one run to tell less apart"
-        )
+    elif not ratio.paired:
+        ratio, doubt = _doubted(ratio, (*a.run.warnings, *a.entry.warnings, *b.run.warnings, *b.entry.warnings))
+        notes.append(doubt)
+    interval = ratio.interval
     return Comparison(
-        row_label(left), row_label(right), median(before), median(after), ratio, interval, confidence, paired, verdict,
-        tuple(notes),
+        row_label(a.entry), row_label(b.entry), median(before.values()), median(after.values()), ratio.value,
+        None if interval is None else (interval.low, interval.high), None if interval is None else interval.confidence,
+        ratio.paired, ratio.verdict, tuple(notes),
     )  # fmt: skip
 
 
-def _wider(interval: tuple[float, float], factor: float) -> tuple[float, float] | None:
-    return (interval[0] / factor, interval[1] * factor) if math.isfinite(factor) else None
+def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
+    """A note on everything that speaks against a comparison and is allowed; YoloproofError where it is not."""
+    sides = a, b
+    obstacles = {
+        "machine": machine_differences(a.run.machine, b.run.machine),
+        "protocol": protocol_differences(a.run.protocol, b.run.protocol),
+        "unproved": [f"{row_label(side.entry)} is not proved" for side in sides if not side.entry.proof.passed],
+        "quick": ["a --quick run is no result" for side in sides if side.run.quick],
+        "partial": [f"{row_label(side.entry)} is partial" for side in sides if side.entry.partial],
+    }
+    for kind, found in obstacles.items():
+        if found and kind not in allow:
+            raise YoloproofError(f"not comparable: {'; '.join(dict.fromkeys(found))}; --allow {kind} compares anyway")
+    return [f"allowed: {difference}" for found in obstacles.values() for difference in dict.fromkeys(found)]
 
 
-def _doubts(runs: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Code → by what factor it may have moved a level, infinite where the warning does not say."""
-    doubts: dict[str, float] = {}
-    for warning in (warning for part in (*runs, *entries) for warning in part.get("warnings", ())):
-        if warning.get("code") in LEVEL_CODES:
-            factor = warning.get("level_factor")
-            known = float(factor) if isinstance(factor, (int, float)) else math.inf
-            if known == 1:  # what was disturbed is set aside
-                continue
-            doubts[warning["code"]] = max(doubts.get(warning["code"], 1.0), known)
-    return doubts
-
-
-def _setting_differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    """How two rows are run where that is not in their key: often the very thing compared, so said, not refused."""
-    pairs = [(key, left["runtime"].get(key), right["runtime"].get(key)) for key in SETTINGS]
-    return [f"{key} {one} against {other}" for key, one, other in pairs if one != other]
-
-
-def _process_medians(entry: Mapping[str, Any]) -> dict[int, float]:
-    """Process number → median of its samples; complete processes, or all with samples where none is."""
-    processes = [p for p in entry["processes"] if p.get("samples_s")]
-    counted = [p for p in processes if p.get("complete", True)] or processes
-    medians = {int(p.get("process", i)): median(p["samples_s"]) for i, p in enumerate(counted)}
-    if not medians or not all(math.isfinite(value) and value > 0 for value in medians.values()):
+def _medians(entry: Entry) -> dict[int, float]:
+    medians = process_medians(entry.processes)
+    if not medians:
         raise YoloproofError(f"{row_label(entry)} has no samples to compare; measure it again")
     return medians
 
 
-def machine_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def _doubted(ratio: Ratio, warnings: Iterable[RunWarning]) -> tuple[Ratio, str]:
+    """A ratio of two runs, wider by what may have moved the level of either, and the note that says so."""
+    doubts = {"two runs": RUN_TO_RUN, **level_doubts(warnings)}
+    factor = max(doubts.values())
+    size = f"{factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
+    return ratio.widened(factor), (
+        f"{' and '.join(doubts)}: by that alone the level may differ, {size}, which the interval allows for; "
+        "profile both in one run to tell less apart"
+    )
+
+
+def level_doubts(warnings: Iterable[RunWarning]) -> dict[str, float]:
+    """Code → by what factor it may have moved a level, infinite where the warning does not say."""
+    doubts: dict[str, float] = {}
+    for warning in warnings:
+        if warning.code not in LEVEL_CODES or warning.level_factor == 1:  # 1: what was disturbed is set aside
+            continue
+        factor = math.inf if warning.level_factor is None else warning.level_factor
+        doubts[warning.code] = max(doubts.get(warning.code, 1.0), factor)
+    return doubts
+
+
+def _setting_differences(left: Entry, right: Entry) -> list[str]:
+    """How two rows are run where that is not in their key: often the very thing compared, so said, not refused."""
+    one, other = left.runtime, right.runtime
+    pairs: list[tuple[str, object, object]] = [
+        ("network", network_label(left), network_label(right)),
+        ("threads", one.threads, other.threads),
+        ("provider", one.provider, other.provider),
+        ("precision", precision_of(left), precision_of(right)),
+        ("cuda_graph", one.cuda_graph, other.cuda_graph),
+        ("channels_last", one.channels_last, other.channels_last),
+        ("tf32", one.tf32, other.tf32),
+    ]
+    return [f"{key} {_said(mine)} against {_said(theirs)}" for key, mine, theirs in pairs if mine != theirs]
+
+
+def machine_differences(a: Machine | None, b: Machine | None) -> list[str]:
     """In what two machines, or the settings of one, differ so that their times do not compare."""
-    keys = (
-        ("CPU", "cpu", "model"), ("cores", "cpu", "logical_cores"), ("core quota", "cpu", "quota_cores"),
-        ("governor", "cpu", "governor"), ("boost", "cpu", "boost"), ("affinity", "cpu", "affinity"),
-        ("niceness", "cpu", "niceness"), ("GPU", "gpu", "name"), ("card", "gpu", "uuid"),
-        ("driver", "gpu", "driver"), ("power limit", "gpu", "power_limit_w"),
-    )  # fmt: skip
+    if a is None or b is None:
+        return ["a machine that was not reached"]
     found = []
-    for label, part, key in keys:
-        one, other = ((machine.get(part) or {}).get(key) for machine in (a, b))
-        if one != other:
-            found.append(f"{label} {one} against {other}")
+    mine, theirs = _traits(a), _traits(b)
+    for label, one in mine.items():
+        # Older files do not tell everything: what one of two does not say is no difference in what both are.
+        if one != theirs[label] and not (label in SINCE_SCHEMA_2 and None in (one, theirs[label])):
+            found.append(f"{label} {_said(one)} against {_said(theirs[label])}")
     return found
 
 
-def protocol_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+SINCE_SCHEMA_2 = ("CPU family", "CPU model number", "CPU stepping")
+
+
+def _traits(machine: Machine) -> dict[str, object]:
+    cpu, gpu = machine.cpu, machine.gpu or Gpu()
+    return {
+        "CPU": cpu.model, "CPU family": cpu.family, "CPU model number": cpu.model_number, "CPU stepping": cpu.stepping,
+        "cores": cpu.logical_cores, "core quota": cpu.quota_cores, "governor": cpu.governor, "boost": cpu.boost,
+        "affinity": cpu.affinity, "niceness": cpu.niceness,
+        "GPU": gpu.name, "card": gpu.uuid, "driver": gpu.driver, "power limit": gpu.power_limit_w,
+    }  # fmt: skip
+
+
+def protocol_differences(a: Protocol, b: Protocol) -> list[str]:
     """The settings in which two protocols differ; the order's seed and the describing line are no settings."""
-    keys = [key for key in {**a, **b} if key not in ("seed", "summary")]
-    return [f"protocol's {key} {a.get(key)} against {b.get(key)}" for key in keys if a.get(key) != b.get(key)]
+    pairs = {one.name: (getattr(a, one.name), getattr(b, one.name)) for one in fields(Protocol)}
+    return [
+        f"protocol's {key} {_said(mine)} against {_said(theirs)}"
+        for key, (mine, theirs) in pairs.items()
+        if key not in ("seed", "summary") and mine != theirs
+    ]
 
 
-def library_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def library_differences(a: Machine | None, b: Machine | None) -> list[str]:
     """Libraries whose version is not the same on both sides: often the very thing compared, so said, not refused."""
-    one, other = a.get("libraries") or {}, b.get("libraries") or {}
+    one, other = (machine.libraries if machine is not None else {} for machine in (a, b))
     names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
     return [f"{name} {one.get(name, 'absent')} against {other.get(name, 'absent')}" for name in names]
 
 
+def _said(value: object) -> str:
+    return "unknown" if value is None else plain_text(list(value) if isinstance(value, tuple) else value)
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """The table, and each note once. In a pipe nothing is wrapped."""
+    console = unwrapped(console)
+    console.print(comparison_table(comparisons))
+    for note in dict.fromkeys(plain_text(note) for comparison in comparisons for note in comparison.notes):
+        console.print(Text(note))
+
+
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Rows for people; the notes come as the caption."""
-    notes = dict.fromkeys(note for comparison in comparisons for note in comparison.notes)
-    table = Table(box=None, padding=(0, 2, 0, 0), caption="\n".join(notes) or None, caption_justify="left")
+    """Rows for people."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("A", "B", "A ms", "B ms", "B / A", "95 % interval", "B is"):
         numeric = heading in ("A ms", "B ms", "B / A", "95 % interval")
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
@@ -243,5 +250,6 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         places = decimals(row.a_median_s)
         interval = f"{row.interval[0]:.3f} – {row.interval[1]:.3f}" if row.interval else "none"
         medians = (f"{seconds * 1e3:.{places}f}" for seconds in (row.a_median_s, row.b_median_s))
-        table.add_row(row.a, row.b if row.b != row.a else "same", *medians, f"{row.ratio:.3f}", interval, row.verdict)
+        cells = row.a, row.b if row.b != row.a else "same", *medians, f"{row.ratio:.3f}", interval, row.verdict
+        table.add_row(*map(Text, cells))
     return table

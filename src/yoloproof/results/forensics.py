@@ -1,7 +1,7 @@
-"""Which attention does a published latency resemble? The question behind every "cannot reproduce" thread.
+"""Which attention does a reported latency resemble? The question behind every "cannot reproduce" thread.
 
 One model is timed with its attention `fused`, `explicit`, `published` (the official code's own softmax) and `stripped`
-(no attention left, what a careless trace gives). On the GPU of the published figure the four are held against it.
+(no attention left, what a careless trace gives). On the GPU of the reported figure the four are held against it.
 Elsewhere milliseconds mean nothing, but a ratio may: where somebody else has measured an engine of the same model on
 that same GPU and seen it detect, reported / theirs is held against ours / `published`. That is a hint, and called one.
 """
@@ -9,12 +9,15 @@ that same GPU and seen it detect, reported / theirs is held against ours / `publ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from yoloproof.names import Attention
+from yoloproof.records import Entry, PublishedFigure, Run
+from yoloproof.results.labels import plain_text
 from yoloproof.results.published import matches, rounding
 
 # How near, as a share, a latency has to come to be said to resemble another; a ratio from another machine is vaguer.
@@ -23,85 +26,88 @@ NEAR_ELSEWHERE = 0.10
 
 
 @dataclass(frozen=True)
+class AttentionRow:
+    """One attention's median; ratio -- over the reported latency, or over what that would be here."""
+
+    attention: Attention | None
+    median_s: float
+    ratio: float
+    proved: bool | None
+
+
+@dataclass(frozen=True)
 class Resemblance:
     """attention -- the one resembled, None for none or for more than one; basis -- "same machine", "ratio" or "none";
-    rows -- per attention {"attention", "median_s", "ratio", "proved"}, ratio 1 being the published figure's own;
     line -- the verdict in words."""
 
-    attention: str | None
+    attention: Attention | None
     basis: str
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[AttentionRow, ...]
     line: str
 
 
-def which_resembles(
-    published: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]
-) -> Resemblance:
-    """Hold the first of `published` (`published_for(variant)`) against one model's `entries`, one per attention.
+def which_resembles(figures: Sequence[PublishedFigure], entries: Sequence[Entry], run: Run) -> Resemblance:
+    """Hold the first of `figures` (`published_for(variant)`) against one model's `entries` of one run, one per attention.
 
-    Entries with no samples are left out. Nothing published, or no way to hold it against these, is said in `line`.
+    Entries with no samples are left out. Nothing reported, or no way to hold it against these, is said in `line`.
     """
-    measured = [entry for entry in entries if entry["summary"]]
-    if not published or not measured:
-        return Resemblance(None, "none", (), "no figure was published for this model" if measured else "no samples")
-    figure = published[0]
-    label = f"{figure['latency_s'] * 1e3:g} ms ({figure['source']}, {figure['gpu']})"
-    differences = matches(figure, measured[0], machine)
+    measured = [(entry, entry.summary.median_s) for entry in entries if entry.summary is not None]
+    if not figures or not measured:
+        return Resemblance(None, "none", (), "no figure was reported for this model" if measured else "no samples")
+    figure = figures[0]
+    label = f"{figure.latency_s * 1e3:g} ms ({plain_text(figure.source)}, {plain_text(figure.gpu)})"
+    differences = matches(figure, measured[0][0], run)
     if not differences:
-        slack = rounding(figure["latency_s"]) / figure["latency_s"]
-        rows = _rows(measured, figure["latency_s"])
-        return _nearest(rows, "same machine", max(NEAR, slack), label, "")
-    correct = next((f for f in published[1:] if "correct" in f["protocol"] and f["gpu"] == figure["gpu"]), None)
-    reference = next((e for e in measured if e["artifact"].get("attention") == "published"), None)
-    if correct is None or reference is None:
+        slack = rounding(figure.latency_s) / figure.latency_s
+        return _nearest(_rows(measured, figure.latency_s), "same machine", max(NEAR, slack), label, "")
+    correct = next((one for one in figures[1:] if "correct" in one.protocol and one.gpu == figure.gpu), None)
+    base_s = next((s for entry, s in measured if entry.artifact.attention is Attention.PUBLISHED), None)
+    if correct is None or base_s is None:
         missing = "nobody's figure of an engine that detects" if correct is None else "no `published` row"
         line = f"cannot tell for {label}: {'; '.join(differences)}, and {missing} to take a ratio with"
         return Resemblance(None, "none", (), line)
-    scale = reference["summary"]["median_s"] / correct["latency_s"]
     hint = (
         f" A hint from another machine ({differences[0]}): reported / detecting engine is "
-        f"{figure['latency_s'] / correct['latency_s']:.2f} there ({correct['source']}), and the rows' share of "
+        f"{figure.latency_s / correct.latency_s:.2f} there ({correct.source}), and the rows' share of "
         "`published` is compared with it."
     )
-    return _nearest(_rows(measured, figure["latency_s"] * scale), "ratio", NEAR_ELSEWHERE, label, hint)
+    scale = base_s / correct.latency_s
+    return _nearest(_rows(measured, figure.latency_s * scale), "ratio", NEAR_ELSEWHERE, label, hint)
 
 
-def _rows(entries: Sequence[Mapping[str, Any]], latency_s: float) -> tuple[Mapping[str, Any], ...]:
+def _rows(measured: Sequence[tuple[Entry, float]], latency_s: float) -> tuple[AttentionRow, ...]:
     return tuple(
-        {
-            "attention": entry["artifact"].get("attention"),
-            "median_s": entry["summary"]["median_s"],
-            "ratio": entry["summary"]["median_s"] / latency_s,
-            "proved": entry["proof"].get("passed"),
-        }
-        for entry in entries
+        AttentionRow(entry.artifact.attention, seconds, seconds / latency_s, entry.proof.passed)
+        for entry, seconds in measured
     )
 
 
-def _nearest(rows: tuple[Mapping[str, Any], ...], basis: str, near: float, label: str, hint: str) -> Resemblance:
-    by_distance = sorted(rows, key=lambda row: abs(math.log(row["ratio"])))
-    close = [row for row in by_distance if abs(math.log(row["ratio"])) <= math.log1p(near)]
+def _nearest(rows: tuple[AttentionRow, ...], basis: str, near: float, label: str, hint: str) -> Resemblance:
+    by_distance = sorted(rows, key=lambda row: abs(math.log(row.ratio)))
+    close = [row for row in by_distance if abs(math.log(row.ratio)) <= math.log1p(near)]
     best = by_distance[0]
-    off = f"{best['ratio']:.2f} times the figure"
+    off = f"{best.ratio:.2f} times the figure"
     if not close:
-        line = f"{label} resembles none of these; the nearest, {best['attention']}, takes {off}."
+        line = f"{label} resembles none of these; the nearest, {plain_text(best.attention)}, takes {off}."
         return Resemblance(None, basis, rows, line + hint)
     if len(close) > 1:
-        names = " and ".join(str(row["attention"]) for row in close)
+        names = " and ".join(plain_text(row.attention) for row in close)
         line = f"{label}: cannot tell, it lies within {near:.0%} of {names}."
         return Resemblance(None, basis, rows, line + hint)
-    warning = " That network is not the published detector." if best["attention"] == "stripped" else ""
-    line = f"{label} resembles {best['attention']}, which takes {off}.{warning}"
-    return Resemblance(best["attention"], basis, rows, line + hint)
+    warning = " That network is not the published detector." if best.attention is Attention.STRIPPED else ""
+    line = f"{label} resembles {plain_text(best.attention)}, which takes {off}.{warning}"
+    return Resemblance(best.attention, basis, rows, line + hint)
 
 
 def forensics_table(resemblance: Resemblance, name: str = "") -> Table:
     """The rows of a resemblance, the one resembled marked; `name`: of what they are rows."""
-    table = Table(box=None, title=f"Which attention does the published figure resemble? {name}", title_justify="left")
-    for heading in ("attention", "median ms", "× published", "same detector"):
+    title = Text(f"Which attention does the reported figure resemble? {plain_text(name) if name else ''}")
+    table = Table(box=None, title=title, title_justify="left")
+    for heading in ("attention", "median ms", "× reported", "same detector"):
         table.add_column(heading, justify="left" if heading == "attention" else "right")
     for row in resemblance.rows:
-        mark = {True: "✓", False: "✗", None: "?"}[row["proved"]]
-        name = f"→ {row['attention']}" if row["attention"] == resemblance.attention else f"  {row['attention']}"
-        table.add_row(name, f"{row['median_s'] * 1e3:.3g}", f"{row['ratio']:.2f}", mark)
+        mark = {True: "✓", False: "✗", None: "?"}[row.proved]
+        arrow = "→" if row.attention is not None and row.attention is resemblance.attention else " "
+        cells = f"{arrow} {plain_text(row.attention)}", f"{row.median_s * 1e3:.3g}", f"{row.ratio:.2f}", mark
+        table.add_row(*map(Text, cells))
     return table

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
-from yoloproof.records import Entry, Result, Run, Verdict
+from yoloproof.records import Artifact, Entry, Process, PublishedFigure, Result, Run, RunWarning, Summary, Verdict
 from yoloproof.results.upgrade import from_schema_1
 
 SCHEMA = 2
@@ -27,6 +27,15 @@ HISTORY = {
 }
 DERIVED: dict[type, tuple[str, ...]] = {Verdict: ("passed",), Entry: ("failure",), Run: ("quick",)}
 HEAD = ("tool", "created", "command")
+# Numbers that readers divide by or draw on a logarithmic axis, and the largest integer that is one of anything.
+POSITIVE: dict[type, tuple[str, ...]] = {
+    Artifact: ("imgsz", "batch"),
+    Process: ("samples_s",),
+    PublishedFigure: ("latency_s",),
+    RunWarning: ("level_factor",),
+    Summary: ("median_s", "interval_s", "fps"),
+}
+LARGEST = 2**63
 
 
 def json_from_result(result: Result) -> dict[str, Any]:
@@ -50,12 +59,18 @@ def result_from_json(document: object, where: str) -> Result:
             f"{where} is of schema {schema!r}, this version reads {', '.join(map(str, HISTORY))};"
             " use the yoloproof that wrote it"
         )
-    plain = {key: value for key, value in document.items() if key != "schema"}
+    rest = {key: value for key, value in document.items() if key != "schema"}
     try:
-        plain = from_schema_1(plain) if schema == 1 else plain
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        rest = from_schema_1(rest) if schema == 1 else rest
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise YoloproofError(f"{where} is damaged ({type(error).__name__}: {error}); measure again") from None
-    return _validated(_with_runs(plain), where)
+    found = _validated(_with_runs(rest))
+    if isinstance(found, Result):
+        return found
+    # a file of one run holds that run's keys at its top
+    raise YoloproofError(
+        f"{where} is damaged: {found if 'runs' in document else found.removeprefix('runs[0].')}; measure again"
+    )
 
 
 def _with_runs(document: dict[str, Any]) -> dict[str, Any]:
@@ -67,24 +82,21 @@ def _with_runs(document: dict[str, Any]) -> dict[str, Any]:
     return {**{key: run[key] for key in HEAD if key in run}, "runs": [run], "entries": entries}
 
 
-def _validated(document: dict[str, Any], where: str) -> Result:
+def _validated(document: dict[str, Any]) -> Result | str:
+    """The result of a document with a list of runs; else the path of the first key that is wrong, and what is."""
     from pydantic import ValidationError
 
-    derived = _without_derived(document)
+    plain_document, derived = _without_derived(document)
     try:
         # as JSON text: strict about kinds, and an array there is a tuple here
-        result: Result = _adapter().validate_json(json.dumps(document), strict=True)
+        result: Result = _adapter().validate_json(json.dumps(plain_document), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        raise YoloproofError(f"{where} is damaged: {place or 'it'}: {first['msg'].lower()}; measure again") from None
-    missing = _first_missing(result, document, "")
-    if missing is not None:
-        raise YoloproofError(f"{where} is damaged: {missing} is missing; measure again")
-    wrong = _first_disagreement(result, derived)
-    if wrong is not None:
-        raise YoloproofError(f"{where} is damaged: {wrong}; measure again")
-    return result
+        return f"{place or 'it'}: {first['msg'].lower()}"
+    except RecursionError:
+        return "it is nested too deeply"
+    return _first_fault(result, plain_document, "") or _first_disagreement(result, derived) or result
 
 
 @cache
@@ -94,26 +106,32 @@ def _adapter() -> Any:
     return TypeAdapter(Result)
 
 
-def _without_derived(document: dict[str, Any]) -> dict[tuple[str, int], Any]:
-    """Take the derived values out of the document (it is changed), by the place they stood in; _ABSENT where missing."""
-    found: dict[tuple[str, int], Any] = {}
-    for i, run in enumerate(_list(document.get("runs"))):
-        found["quick", i] = run.pop("quick", _ABSENT) if isinstance(run, dict) else _ABSENT
-    for i, entry in enumerate(_list(document.get("entries"))):
-        proof = entry.get("proof") if isinstance(entry, dict) else None
-        found["failure", i] = entry.pop("failure", _ABSENT) if isinstance(entry, dict) else _ABSENT
-        found["passed", i] = proof.pop("passed", _ABSENT) if isinstance(proof, dict) else _ABSENT
-    return found
-
-
 _ABSENT = object()
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _without_derived(document: dict[str, Any]) -> tuple[dict[str, Any], dict[tuple[str, int], Any]]:
+    """The document without its derived values, and those by key and index of their run or entry; _ABSENT where missing."""
+    found: dict[tuple[str, int], Any] = {}
+
+    def without(record: Any, key: str, index: int) -> Any:
+        found[key, index] = record.get(key, _ABSENT) if isinstance(record, dict) else _ABSENT
+        return {name: value for name, value in record.items() if name != key} if isinstance(record, dict) else record
+
+    whole = dict(document)
+    if isinstance(whole.get("runs"), list):
+        whole["runs"] = [without(run, "quick", i) for i, run in enumerate(whole["runs"])]
+    if isinstance(whole.get("entries"), list):
+        whole["entries"] = [without(entry, "failure", i) for i, entry in enumerate(whole["entries"])]
+        for i, entry in enumerate(whole["entries"]):
+            if isinstance(entry, dict) and "proof" in entry:
+                entry["proof"] = without(entry["proof"], "passed", i)
+    return whole, found
 
 
 def _first_disagreement(result: Result, derived: Mapping[tuple[str, int], Any]) -> str | None:
+    for i, entry in enumerate(result.entries):
+        if not 0 <= entry.run < len(result.runs):
+            return f"entries[{i}].run is {entry.run} of {len(result.runs)} runs"
     for (key, i), value in derived.items():
         place = {"quick": f"runs[{i}].quick", "failure": f"entries[{i}].failure"}.get(key, f"entries[{i}].proof.passed")
         if value is _ABSENT:
@@ -122,28 +140,32 @@ def _first_disagreement(result: Result, derived: Mapping[tuple[str, int], Any]) 
         said = record.proof.passed if key == "passed" else getattr(record, key)
         if value != said or type(value) is not type(said):
             return f"{place} is {value!r}, and the rest of the file says {said!r}"
-    for i, entry in enumerate(result.entries):
-        if not 0 <= entry.run < len(result.runs):
-            return f"entries[{i}].run is {entry.run} of {len(result.runs)} runs"
     return None
 
 
-def _first_missing(record: Any, given: Any, place: str) -> str | None:
-    """The path of the first field that the document does not hold."""
-    if is_dataclass(record):
-        for one in fields(record):
-            path = f"{place}.{one.name}".lstrip(".")
-            if one.name not in given:
-                return path
-            if (found := _first_missing(getattr(record, one.name), given[one.name], path)) is not None:
-                return found
-    elif isinstance(record, tuple):
-        for i, item in enumerate(record):
-            if not is_dataclass(item):
-                return None
-            if (found := _first_missing(item, given[i], f"{place}[{i}]")) is not None:
-                return found
+def _first_fault(record: Any, given: Any, place: str) -> str | None:
+    """The path of the first field that the document does not hold, or whose number no measurement can be."""
+    for one in fields(record):
+        path = f"{place}.{one.name}".lstrip(".")
+        if one.name not in given:
+            return f"{path} is missing"
+        value, inner = getattr(record, one.name), given[one.name]
+        if one.name in POSITIVE.get(type(record), ()) and not all(number > 0 for number in _numbers(value)):
+            return f"{path} is not above zero"
+        if isinstance(value, int) and abs(value) > LARGEST:
+            return f"{path} is too large"
+        found = None
+        if is_dataclass(value):
+            found = _first_fault(value, inner, path)
+        elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+            found = next(filter(None, (_first_fault(v, inner[i], f"{path}[{i}]") for i, v in enumerate(value))), None)
+        if found is not None:
+            return found
     return None
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
 def plain(value: Any) -> Any:

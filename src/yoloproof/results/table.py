@@ -2,106 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from yoloproof.results.file import run_of
+from yoloproof.intervals import Ratio, process_medians, side_by_side
+from yoloproof.records import Accuracy, Entry, Result, RunWarning, Summary
+from yoloproof.results.labels import (
+    NOT_SAID,
+    machine_label,
+    model_label,
+    network_label,
+    plain_text,
+    precision_of,
+    row_label,
+)
 from yoloproof.results.published import model_ratios, verdict
 
-ACCURACY = {"AP": "AP", "AP50": "AP50", "AP_lost": "AP\nlost"}
-# Headings of two lines, so that 80 columns hold the table.
-MILLIONS = "M\npar"
-FIGURES = ("median\nms", "95 % over\nprocesses", "p90", "FPS")
-SHORT = {"float16": "fp16", "float32": "fp32", "bfloat16": "bf16", "unknown": "?"}
+# What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
+DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "p90", "FPS")
+UNLIMITED = 100_000  # columns of a pipe
+LEAST_NAME = 8  # letters of a model's name that stay
+# Warnings that only say what was asked for, or what was dealt with: no colour that calls for action.
+NOTHING_TO_DO = ("host_slowed", "published_protocol", "quick")
 
 
-def latency_table(result: Mapping[str, Any]) -> Table:
-    """One row per entry, fit for 80 columns. An unproved row's figures stand in brackets: they are no result.
+@dataclass(frozen=True)
+class Column:
+    """heading -- of one or two lines; cells -- one per row; shared -- goes into the title where all rows say the same"""
+
+    heading: str
+    cells: tuple[str, ...]
+    numeric: bool = True
+    shared: str | None = None
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(words) for words in (*self.heading.split("\n"), *self.cells))
+
+
+def print_result(result: Result, console: Console) -> None:
+    """The table, one line a row, and its notes. In a pipe nothing is wrapped, cut or left out."""
+    console = unwrapped(console)
+    table, left_out = latency_table(result, console.width)
+    console.print(Text(_title(result), "bold"))
+    console.print(table)
+    for note in notes(result, left_out):
+        console.print(note)
+
+
+def unwrapped(console: Console) -> Console:
+    """The console itself on a terminal, one that wraps no line in a pipe."""
+    return console if console.is_terminal else Console(file=console.file, width=UNLIMITED, color_system=None)
+
+
+def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
+    """One row per entry, and the headings left out so that it fits `width`. An unproved row's figures
+    stand in brackets: they are no result.
 
     Beside the median stand the ends of its 95 % interval over processes, not "±": it is seldom symmetric. Where there
     is none, ~ is the median absolute deviation of the samples.
     AP columns, in percent points, stand where an AP was measured; "AP lost" is against the float32 network.
     """
-    entries = result["entries"]
-    table = Table(box=None, padding=(0, 1, 0, 0), title=_title(result), title_justify="left", title_style="bold")
-    for heading in ("model", MILLIONS, "GFLOPs", "prec", "attention", "runtime", *FIGURES, "proof"):
-        numeric = heading in (MILLIONS, "GFLOPs", *FIGURES)
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    accuracy = [key for key in ACCURACY if any((entry.get("accuracy") or {}).get(key) is not None for entry in entries)]
-    for key in accuracy:
-        table.add_column(ACCURACY[key], justify="right", no_wrap=True)
-    for entry in entries:
-        figures = entry.get("accuracy") or {}
-        table.add_row(*_cells(entry), *(_percent(figures.get(key), 2 if key == "AP_lost" else 1) for key in accuracy))
-    return table
+    columns = [column for column in _columns(result) if not _is_shared(column)]
+    left_out = []
+    for heading in DROPPED_FIRST:
+        if _width(columns) > width:
+            left_out += [heading.replace("\n", " ") for column in columns if column.heading == heading]
+            columns = [column for column in columns if column.heading != heading]
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        room = column.width
+        if column is columns[0]:
+            room = max(LEAST_NAME, min(room, room + width - _width(columns)))
+        table.add_column(
+            column.heading, justify="right" if column.numeric else "left", no_wrap=True, overflow="ellipsis",
+            min_width=room, max_width=room,
+        )  # fmt: skip
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, cells))
+    return table, left_out
 
 
-def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """The table and its notes."""
-    console.print(latency_table(result))
-    for note in notes(result):
-        console.print(note)
-
-
-def notes(result: Mapping[str, Any]) -> list[Text]:
-    """What belongs below the table: signs, failed checks, published figures, warnings; each a line or two."""
-    return [*_signs(result), *_failures(result), *_own_terms(result), *_published(result), *_warnings(result)]
-
-
-def _title(result: Mapping[str, Any]) -> str:
-    runs = result.get("runs") or [result]
-    first = runs[0]
-    name = first["protocol"].get("name", "unknown protocol")
-    marks = [word for word, key in (("QUICK", "quick"), ("PARTIAL", "partial")) if any(run.get(key) for run in runs)]
-    machines = dict.fromkeys(_machine(run["machine"]) for run in runs)
-    return " · ".join([*marks, name, ", ".join(machines)])
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    gpu, cpu = machine.get("gpu"), machine.get("cpu") or {}
-    return str(gpu["name"]) if gpu else f"{cpu.get('model') or 'unknown CPU'} ({cpu.get('logical_cores') or '?'} cores)"
-
-
-def _cells(entry: Mapping[str, Any]) -> list[str]:
-    model, artifact, summary = entry["model"], entry["artifact"], entry["summary"]
-    passed = entry["proof"].get("passed")
-    name = str(model["name"]) + (" (random weights)" if model.get("weights") == "random" else "")
-    batch = artifact.get("batch")
-    precision = artifact.get("precision") or entry["runtime"].get("precision") or "unknown"
-    attention = artifact.get("attention") or "unknown"
+def notes(result: Result, left_out: Sequence[str] = ()) -> list[Text]:
+    """What belongs below the table: signs, failed checks, reported figures, warnings; each a line or two."""
+    hidden = [Text(f"not shown at this width: {', '.join(left_out)}", "dim")] if left_out else []
     return [
-        name if batch in (None, 1) else f"{name} ×{batch}",
-        _scaled(model.get("parameters"), 1e6),
-        _scaled(model.get("flops"), 1e9),
-        SHORT.get(precision, precision),
-        SHORT.get(attention, attention),
-        str(entry["runtime"].get("name", "?")),
-        *_figures(summary, passed),
-        {True: "✓", False: "✗", None: "?"}[passed],
+        *hidden, *_signs(result), *_failures(result), *_own_terms(result), *_reported(result), *_warnings(result),
+    ]  # fmt: skip
+
+
+def _columns(result: Result) -> list[Column]:
+    entries = result.entries
+    shown: list[Column] = [
+        Column("model", tuple(map(_name, entries)), numeric=False),
+        Column("M\npar", tuple(_scaled(e.model.parameters, 1e6) for e in entries), shared="{} M parameters"),
+        Column("G\nFLOPs", tuple(_scaled(e.model.flops, 1e9) for e in entries), shared="{} GFLOPs"),
+        Column("prec", tuple(map(precision_of, entries)), numeric=False, shared="{}"),
+        Column("attention", tuple(map(network_label, entries)), numeric=False, shared="{} attention"),
+        Column("runtime", tuple(str(e.runtime.name) for e in entries), numeric=False, shared="{}"),
     ]
+    figures = [_figures(e.summary, e.proof.passed) for e in entries]
+    headings = "median\nms", "95 % over\nprocesses", "p90", "FPS"
+    shown += [Column(heading, tuple(row[i] for row in figures)) for i, heading in enumerate(headings)]
+    ratios = first_row_ratios(result)
+    if any(ratio is not None for ratio in ratios):
+        cells = (_bracketed(ratio or NOT_SAID, e.proof.passed) for ratio, e in zip(ratios, entries, strict=True))
+        shown.append(Column("of\nfirst", tuple(cells)))
+    shown.append(
+        Column("proof", tuple({True: "✓", False: "✗", None: "?"}[e.proof.passed] for e in entries), numeric=False)
+    )
+    return [*shown, *_accuracy_columns(entries)]
 
 
-def _figures(summary: Mapping[str, Any] | None, passed: bool | None) -> tuple[str, ...]:
+def _accuracy_columns(entries: Sequence[Entry]) -> Iterator[Column]:
+    parts: tuple[tuple[str, Callable[[Accuracy], float | None], int], ...] = (
+        ("AP", lambda found: found.AP, 1), ("AP50", lambda found: found.AP50, 1),
+        ("AP\nlost", lambda found: found.AP_lost, 2),
+    )  # fmt: skip
+    for heading, part, places in parts:
+        shares = [None if entry.accuracy is None else part(entry.accuracy) for entry in entries]
+        if any(share is not None for share in shares):
+            yield Column(heading, tuple(_percent(share, places) for share in shares))
+
+
+def _is_shared(column: Column) -> bool:
+    """Whether a column's one value goes into the title instead."""
+    return column.shared is not None and len(column.cells) > 1 and len(set(column.cells)) == 1
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(column.width + 1 for column in columns) - 1
+
+
+def _title(result: Result) -> str:
+    protocols = dict.fromkeys(plain_text(run.protocol.name) for run in result.runs)
+    machines = dict.fromkeys(machine_label(run) for run in result.runs)
+    marks = [word for word, is_so in (("QUICK", result.quick), ("PARTIAL", result.partial)) if is_so]
+    shared = [column for column in _columns(result) if _is_shared(column) and column.cells[0] != NOT_SAID]
+    said = [column.shared.format(column.cells[0]) for column in shared if column.shared is not None]
+    return " · ".join([*marks, ", ".join(protocols), ", ".join(machines), *said])
+
+
+def _name(entry: Entry) -> str:
+    return model_label(entry) if entry.artifact.batch == 1 else f"{model_label(entry)} ×{entry.artifact.batch}"
+
+
+def _figures(summary: Summary | None, passed: bool | None) -> tuple[str, ...]:
     """Median, its interval, p90, images per second."""
     if summary is None:
-        return "failed", "–", "–", "–"
-    places = decimals(summary["median_s"])
+        return "failed", NOT_SAID, NOT_SAID, NOT_SAID
+    places = decimals(summary.median_s)
     shorter = places if places == 3 else max(0, places - 1)
-    interval, mad_s, p90, fps = (summary.get(key) for key in ("interval_s", "mad_s", "p90_s", "fps"))
-    spread = "–" if mad_s is None else f"~{mad_s * 1e3:.{places}f}"
-    if interval:
-        spread = f"{interval[0] * 1e3:.{shorter}f}–{interval[1] * 1e3:.{shorter}f}"
+    spread = f"~{summary.mad_s * 1e3:.{places}f}"
+    if summary.interval_s is not None:
+        spread = "–".join(f"{end * 1e3:.{shorter}f}" for end in summary.interval_s)
     cells = (
-        f"{summary['median_s'] * 1e3:.{places}f}",
+        f"{summary.median_s * 1e3:.{places}f}",
         spread,
-        "–" if p90 is None else f"{p90 * 1e3:.{places}f}",
-        "–" if fps is None else f"{fps:.{1 if fps < 100 else 0}f}",
+        NOT_SAID if summary.p90_s is None else f"{summary.p90_s * 1e3:.{places}f}",
+        f"{summary.fps:.{1 if summary.fps < 100 else 0}f}",
     )
-    return cells if passed is True else tuple(f"({cell})" for cell in cells)
+    return tuple(_bracketed(cell, passed) for cell in cells)
+
+
+def first_row_ratios(result: Result) -> list[str | None]:
+    """Each row's time over that of the first row of the same model, size and batch in its run, as a cell; None where
+    these rows differ in neither network, runtime nor precision."""
+    groups: dict[tuple[object, ...], list[Entry]] = {}
+    for entry in result.entries:
+        groups.setdefault(_group(entry), []).append(entry)
+    cells: list[str | None] = []
+    for entry in result.entries:
+        first, *_ = group = groups[_group(entry)]
+        differ = len({(network_label(one), one.runtime.name, precision_of(one)) for one in group}) > 1
+        ratio = side_by_side(process_medians(first.processes), process_medians(entry.processes))
+        cells.append(None if not differ else "1" if entry is first else _ratio(ratio))
+    return cells
+
+
+def _group(entry: Entry) -> tuple[object, ...]:
+    return entry.run, model_label(entry), entry.artifact.imgsz, entry.artifact.batch
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return NOT_SAID
+    sign = "~" if ratio.interval is None else "≈" if ratio.verdict == "cannot tell" else ""
+    return f"{sign}{ratio.value:.2f}"
+
+
+def _bracketed(cell: str, passed: bool | None) -> str:
+    return cell if passed is True or cell == NOT_SAID else f"({cell})"
 
 
 def decimals(seconds: float) -> int:
@@ -110,88 +206,91 @@ def decimals(seconds: float) -> int:
 
 
 def _scaled(value: float | None, unit: float) -> str:
-    return "–" if value is None else f"{value / unit:.{2 if value / unit < 10 else 1}f}"
+    return NOT_SAID if value is None else f"{value / unit:.{2 if value / unit < 10 else 1}f}"
 
 
 def _percent(share: float | None, places: int) -> str:
-    return "–" if share is None else f"{round(share * 100, places) + 0.0:.{places}f}"  # + 0.0: never "-0.0"
+    return NOT_SAID if share is None else f"{round(share * 100, places) + 0.0:.{places}f}"  # + 0.0: never "-0.0"
 
 
-def _signs(result: Mapping[str, Any]) -> Iterator[Text]:
-    measured = [entry for entry in result["entries"] if entry["summary"]]
-    if any(not entry["summary"].get("interval_s") for entry in measured):
+def _signs(result: Result) -> Iterator[Text]:
+    if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
-    if any(entry["proof"].get("passed") is not True for entry in result["entries"]):
+    if any(ratio is not None for ratio in first_row_ratios(result)):
+        said = "of first: time over that of the model's first row, process by process; ≈ not told apart from 1"
+        yield Text(said, "dim")
+    if any(entry.proof.passed is not True for entry in result.entries):
         yield Text("( ) not proved to be the published detector: the figure is no result", "dim")
 
 
-def _failures(result: Mapping[str, Any]) -> Iterator[Text]:
-    for entry in result["entries"]:
-        for check in entry["proof"].get("checks", ()):
-            sign, colour = {False: ("✗", "red"), None: ("?", "yellow")}.get(check.get("passed"), ("", ""))
-            if sign:
-                yield Text(f"{sign} {_label(entry)}: {check.get('name')}: {check.get('detail', '')}", colour)
-        reason = entry.get("error") or entry.get("failure")
-        if reason:
-            yield Text(f"! {_label(entry)}: {reason}", "red")
+def _failures(result: Result) -> Iterator[Text]:
+    for entry in result.entries:
+        for check in entry.proof.failures:
+            sign, colour = ("✗", "red") if check.passed is False else ("?", "yellow")
+            yield _line(f"{sign} {row_label(entry)}: {check.name}: {check.detail}", colour)
+        if entry.error is not None:
+            yield _line(f"! {row_label(entry)}: {entry.error}", "red")
 
 
-def _own_terms(result: Mapping[str, Any]) -> Iterator[Text]:
+def _own_terms(result: Result) -> Iterator[Text]:
     """Under the protocol `published`: the figure that ProfileModels would have printed."""
-    for entry in result["entries"]:
-        mean_s, std_s = ((entry["summary"] or {}).get(key) for key in ("clipped_mean_s", "clipped_std_s"))
-        if mean_s and std_s is not None:
-            places = decimals(mean_s)
-            yield Text(
-                f"{_label(entry)} as ProfileModels reports it: {mean_s * 1e3:.{places}f} ± {std_s * 1e3:.{places}f} ms "
-                f"(mean ± standard deviation of what its clipping left)"
+    for entry in result.entries:
+        summary = entry.summary
+        if summary is not None and summary.clipped_mean_s is not None and summary.clipped_std_s is not None:
+            places = decimals(summary.clipped_mean_s)
+            mean, std = (f"{seconds * 1e3:.{places}f}" for seconds in (summary.clipped_mean_s, summary.clipped_std_s))
+            yield _line(
+                f"{row_label(entry)} as ProfileModels reports it: {mean} ± {std} ms (mean ± standard deviation of what its "
+                "clipping left)"
             )
 
 
-def _published(result: Mapping[str, Any]) -> Iterator[Text]:
+def _reported(result: Result) -> Iterator[Text]:
     """Each model's reported figure once; ratios between models where the machine is another."""
     seen = set()
-    for entry in result["entries"]:
-        figure = entry.get("published")
-        if not figure or (figure["source"], figure["latency_s"]) in seen:
+    for entry in result.entries:
+        figure = entry.published
+        if figure is None or (figure.source, figure.latency_s) in seen:
             continue
-        machine = run_of(result, entry)["machine"]
-        said = verdict(figure, entry, machine) if figure.get("runtime") else "another machine"
+        seen.add((figure.source, figure.latency_s))
+        said = verdict(figure, entry, result.run_of(entry))
         where = "ANOTHER MACHINE" if said.startswith("another") else f"this GPU: {said}"
-        seen.add((figure["source"], figure["latency_s"]))
-        yield Text(
-            f"published for {_label(entry, short=True)}: {figure['latency_s'] * 1e3:.4g} ms on a {figure['gpu']}, "
-            f"{where} (source: {figure['source']})"
+        yield _line(
+            f"reported for {entry.model.name}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
+            f"(source: {figure.source})"
         )
-    if not result.get("runs"):
-        for ratio in model_ratios(result["entries"], result["machine"]):
-            yield Text(
-                f"{ratio['model']} / {ratio['against']}: {ratio['measured']:.2f} here, {ratio['reported']:.2f} as "
-                f"published for a {ratio['gpu']} ({ratio['source']})"
+    if len(result.runs) == 1:
+        ratios = {(ratio.model, ratio.against): ratio for ratio in reversed(model_ratios(result.entries))}
+        for ratio in reversed(ratios.values()):
+            yield _line(
+                f"{ratio.model} / {ratio.against}: {ratio.measured:.2f} here, {ratio.reported:.2f} as reported for a "
+                f"{ratio.gpu} ({ratio.source})"
             )
 
 
-def _warnings(result: Mapping[str, Any]) -> Iterator[Text]:
-    """Equal ones once, with the rows they hold for."""
-    rows: dict[tuple[str, str, str], list[str]] = {}
-    general = result.get("runs") or [result]
-    for warning in (w for run in general for w in run.get("warnings", ())):
-        rows.setdefault(_warning_key(warning), [])
-    for entry in result["entries"]:
-        for warning in entry["warnings"]:
-            rows.setdefault(_warning_key(warning), []).append(_label(entry))
-    for (code, evidence, advice), labels in rows.items():
-        yield Text(f"⚠ {code}{_of(labels, len(result['entries']))}: {evidence}. → {advice}", "yellow")
+def _warnings(result: Result) -> Iterator[Text]:
+    """A line per code: how many rows it holds for, the worst case, and what to do."""
+    found: dict[str, list[tuple[RunWarning, str | None]]] = {}
+    for run in result.runs:
+        for warning in run.warnings:
+            found.setdefault(warning.code, []).append((warning, None))
+    for entry in result.entries:
+        for warning in entry.warnings:
+            found.setdefault(warning.code, []).append((warning, row_label(entry)))
+    for code, seen in found.items():
+        worst = max((warning for warning, _ in seen), key=lambda warning: warning.level_factor or 0.0)
+        labels = list(dict.fromkeys(label for _, label in seen if label is not None))
+        differ = len({warning.evidence for warning, _ in seen}) > 1
+        evidence = f"{'at worst ' if differ else ''}{worst.evidence}"
+        colour = "dim" if code in NOTHING_TO_DO else "yellow"
+        yield _line(f"⚠ {code}{_rows(labels, len(result.entries))}: {evidence}. → {worst.advice}", colour)
 
 
-def _warning_key(warning: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(warning.get("code")), str(warning.get("evidence")), str(warning.get("advice"))
+def _rows(labels: Sequence[str], entries: int) -> str:
+    if not labels or len(labels) == entries:
+        return ""
+    return f" ({', '.join(labels) if len(labels) <= 2 else f'{len(labels)} of {entries} rows'})"
 
 
-def _of(labels: Sequence[str], entries: int) -> str:
-    return "" if not labels or entries == 1 or len(labels) == entries else f" ({', '.join(labels)})"
-
-
-def _label(entry: Mapping[str, Any], short: bool = False) -> str:
-    name = str(entry["model"]["name"])
-    return name if short else f"{name} {entry['artifact'].get('attention') or ''} {entry['runtime'].get('name', '')}"
+def _line(words: str, style: str = "") -> Text:
+    return Text(plain_text(words), style)

@@ -10,6 +10,7 @@ from yoloproof.names import ArtifactFormat, Attention, Precision, Weights
 from yoloproof.records import Entry, Run
 
 UNKNOWN = (None, "unknown")
+RENAMED = {"gpu form": "kernels"}
 
 
 def from_schema_1(document: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +43,11 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     for key, words in (("precision", Precision), ("attention", Attention)):
         artifact[key] = None if artifact.get(key) in UNKNOWN else words(artifact[key])
     model["weights"] = Weights(model["weights"]) if model.get("weights") in list(Weights) else None
+    artifact["simplified"] = [RENAMED.get(name, name) for name in artifact.get("simplified") or ()]
+    if entry.get("published") is not None:
+        entry["published"] = dict(entry["published"])
+        percent = entry["published"].get("ap")
+        entry["published"]["ap"] = None if percent is None else round(percent / 100, 4)
     entry["passed_over"] = runtime.pop("passed_over", [])
     entry["error"] = entry.get("error") or entry.pop("failure", None)
     proof = {"checks": (entry.get("proof") or {}).get("checks", [])}

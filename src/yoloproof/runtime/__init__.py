@@ -1,4 +1,4 @@
-"""Open an artifact and run it: `open_session(SessionSpec("onnxruntime", path))`."""
+"""Open an artifact and run it: `open_session(SessionSpec(Runtime.ONNXRUNTIME, path))`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from yoloproof.errors import YoloproofError
-from yoloproof.runtime.base import NonFiniteOutput, Outputs, Session, SessionSpec, TensorSpec, check_finite
+from yoloproof.names import ArtifactFormat, Precision, Runtime
+from yoloproof.runtime.base import (
+    NonFiniteOutput,
+    Outputs,
+    Session,
+    SessionOptions,
+    SessionSpec,
+    TensorSpec,
+    check_finite,
+)
 
 __all__ = [
     "AUTO_ORDER",
     "RUNTIMES",
     "NonFiniteOutput",
     "Outputs",
-    "Runtime",
+    "RuntimeRow",
     "Session",
+    "SessionOptions",
     "SessionSpec",
     "TensorSpec",
     "available_runtimes",
@@ -26,73 +36,98 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Runtime:
-    """Where a runtime's session lives, the library it needs, its pip line, whether it needs a GPU, and, of ONNX
-    Runtime, the provider it stands for (None: the device's own)."""
+class RuntimeRow:
+    """What a runtime opens, where its session lives, the library it needs and its pip line, whether it needs a GPU, of ONNX
+    Runtime the provider it stands for (None: the device's own), and what it can compute in."""
 
+    opens: ArtifactFormat
     module: str
     session: str
     library: str
     install: str
-    needs_gpu: bool
+    needs_gpu: bool = False
     provider: str | None = None
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16)
 
 
-def _provider(name: str, install: str) -> Runtime:
-    return Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", install, True, name)
+def _onnxruntime(provider: str, install: str) -> RuntimeRow:
+    return RuntimeRow(
+        ArtifactFormat.ONNX,
+        "onnxruntime",
+        "OnnxRuntimeSession",
+        "onnxruntime",
+        install,
+        needs_gpu=True,
+        provider=provider,
+    )
+
+
+def _tensorrt(library: str, install: str) -> RuntimeRow:
+    return RuntimeRow(ArtifactFormat.ENGINE, "tensorrt", "TensorRtSession", library, install, needs_gpu=True)
 
 
 RUNTIMES = {
-    "pytorch": Runtime("pytorch", "PyTorchSession", "torch", "pip install torch", False),
-    "onnxruntime": Runtime("onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime", False),
-    "openvino": Runtime("openvino", "OpenVinoSession", "openvino", "pip install 'yoloproof[openvino]'", False),
-    "onnxruntime-cuda": _provider(
+    Runtime.PYTORCH: RuntimeRow(
+        ArtifactFormat.PYTORCH, "pytorch", "PyTorchSession", "torch", "pip install torch", precisions=tuple(Precision)
+    ),
+    Runtime.ONNXRUNTIME: RuntimeRow(
+        ArtifactFormat.ONNX, "onnxruntime", "OnnxRuntimeSession", "onnxruntime", "pip install onnxruntime"
+    ),
+    Runtime.OPENVINO: RuntimeRow(
+        ArtifactFormat.ONNX,
+        "openvino",
+        "OpenVinoSession",
+        "openvino",
+        "pip install 'yoloproof[openvino]'",
+        precisions=tuple(Precision),
+    ),
+    Runtime.ONNXRUNTIME_CUDA: _onnxruntime(
         "CUDAExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
     ),
-    "onnxruntime-tensorrt": _provider(
+    Runtime.ONNXRUNTIME_TENSORRT: _onnxruntime(
         "TensorrtExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu tensorrt"
     ),
-    "onnxruntime-tensorrt-rtx": _provider(
+    Runtime.ONNXRUNTIME_TENSORRT_RTX: _onnxruntime(
         "NvTensorRTRTXExecutionProvider", "pip install onnxruntime-ep-nv-tensorrt-rtx-cu12"
     ),
-    "tensorrt": Runtime("tensorrt", "TensorRtSession", "tensorrt", "pip install tensorrt", True),
-    "tensorrt-rtx": Runtime("tensorrt", "TensorRtSession", "tensorrt_rtx", "pip install 'yoloproof[gpu]'", True),
+    Runtime.TENSORRT: _tensorrt("tensorrt", "pip install tensorrt"),
+    Runtime.TENSORRT_RTX: _tensorrt("tensorrt_rtx", "pip install 'yoloproof[gpu]'"),
 }
 
-# The command line's short names of precisions; sessions and their facts use NumPy's.
-PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-
-# The order in which `--runtime auto` tries what is installed; the first that is proved is taken.
+# The order in which `--runtime auto` tries what is installed; the first that is verified is taken. On a CPU it is the
+# order of speed in the committed table (docs/measurement.md).
 AUTO_ORDER = {
-    "cpu": ("openvino", "onnxruntime", "pytorch"),
-    "cuda": ("tensorrt", "tensorrt-rtx", "onnxruntime", "pytorch"),
+    "cpu": (Runtime.ONNXRUNTIME, Runtime.OPENVINO, Runtime.PYTORCH),
+    "cuda": (Runtime.TENSORRT, Runtime.TENSORRT_RTX, Runtime.ONNXRUNTIME, Runtime.PYTORCH),
 }
 
 
-def missing_part(name: str) -> str | None:
+def missing_part(name: Runtime) -> str | None:
     """What this machine lacks to open a session of runtime `name`, with its remedy, or None."""
+    if name == Runtime.AUTO:
+        raise YoloproofError(f"runtime auto is a choice, not a runtime to open; name one of {', '.join(RUNTIMES)}")
     if name not in RUNTIMES:
         raise YoloproofError(f"no runtime {name}; there are {', '.join(RUNTIMES)}")
-    runtime = RUNTIMES[name]
-    found = find_spec(runtime.library)
+    row = RUNTIMES[name]
+    found = find_spec(row.library)
     # Stubs alone (tensorrt-stubs) leave a folder of that name without a module in it.
     if found is None or found.origin is None:
-        return f"{runtime.library} is not installed; {runtime.install}"
-    if runtime.needs_gpu:
+        return f"{row.library} is not installed; {row.install}"
+    if row.needs_gpu:
         import torch
 
         if not torch.cuda.is_available():
             return "no CUDA device that PyTorch can use; an engine can be built here, but runs on a GPU machine"
-    if runtime.provider is not None:
+    if row.provider is not None:
         from yoloproof.runtime.onnxruntime import has_provider
 
-        if not has_provider(runtime.provider):
-            return f"this onnxruntime has no {runtime.provider}; {runtime.install}"
+        if not has_provider(row.provider):
+            return f"this onnxruntime has no {row.provider}; {row.install}"
     return None
 
 
-def available_runtimes() -> tuple[str, ...]:
-    """The runtimes that this machine can open, by name."""
+def available_runtimes() -> tuple[Runtime, ...]:
+    """The runtimes that this machine can open."""
     return tuple(name for name in RUNTIMES if missing_part(name) is None)
 
 
@@ -103,11 +138,10 @@ def open_session(spec: SessionSpec) -> Session:
         raise YoloproofError(f"runtime {spec.runtime}: {missing}")
     if spec.threads is not None and spec.threads < 1:
         raise YoloproofError(f"{spec.threads} threads; give at least 1")
-    runtime = RUNTIMES[spec.runtime]
-    spec = replace(spec, precision=PRECISIONS.get(spec.precision or "", spec.precision))
-    if runtime.needs_gpu and spec.device == "cpu":
+    row = RUNTIMES[spec.runtime]
+    if row.needs_gpu and spec.device == "cpu":
         spec = replace(spec, device="cuda")
-    if runtime.provider is not None:
-        spec = replace(spec, options={"provider": runtime.provider, **spec.options})
-    session: Session = getattr(import_module(f"yoloproof.runtime.{runtime.module}"), runtime.session)(spec)
+    if row.provider is not None and spec.options.provider is None:
+        spec = replace(spec, options=replace(spec.options, provider=row.provider))
+    session: Session = getattr(import_module(f"yoloproof.runtime.{row.module}"), row.session)(spec)
     return session

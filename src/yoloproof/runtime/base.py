@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Name, Precision, Runtime
+from yoloproof.records import SessionFacts
 
 Outputs = tuple[NDArray[Any], ...]
 
@@ -52,33 +54,68 @@ def check_finite(specs: Sequence[TensorSpec], outputs: Outputs) -> None:
 
 
 @dataclass(frozen=True)
+class SessionOptions:
+    """What only some runtimes know.
+
+    inputs -- file runtimes: values of a foreign detector's inputs besides the image, by name
+    provider -- ONNX Runtime: an execution provider; None: the CPU's on a CPU, CUDA's on a GPU
+    cpu_nodes -- ONNX Runtime on a GPU: the provider may leave operators to the CPU
+    cuda_graph -- PyTorch and TensorRT on a GPU: capture the call, so that a run is one launch
+    channels_last -- PyTorch; None: on a GPU alone; compile -- PyTorch: torch.compile
+    tf32 -- PyTorch on a GPU: float32 products may be rounded to TF32
+    """
+
+    inputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    provider: str | None = None
+    cpu_nodes: bool = False
+    cuda_graph: bool = True
+    channels_last: bool | None = None
+    compile: bool = False
+    tf32: bool = False
+
+
+@dataclass(frozen=True)
 class SessionSpec:
     """What to open and how; picklable, so that a fresh process can open the same.
 
-    `network` builds the module for the PyTorch runtime and is called in the process that runs it.
-    `threads` None leaves the choice to the runtime, which records what it took.
+    runtime, precision -- members of their enums, or their text; precision None: that of the file, float32 for a network
+    network -- builds the module for the PyTorch runtime; called in the process that runs it
+    threads -- None leaves the choice to the runtime, which records what it took
+    Raises YoloproofError for text that names no runtime or precision.
     """
 
-    runtime: str
+    runtime: Runtime
     path: Path | None = None
     device: str = "cpu"
     threads: int | None = None
-    precision: str | None = None
+    precision: Precision | None = None
     flush_to_zero: bool = False
     network: Callable[[], Any] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: SessionOptions = field(default_factory=SessionOptions)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runtime", _member("runtime", Runtime, self.runtime))
+        if self.precision is not None:
+            object.__setattr__(self, "precision", _member("precision", Precision, self.precision))
+
+
+def _member(what: str, names: type[Name], text: str) -> Name:
+    try:
+        return names(text)
+    except ValueError:
+        raise YoloproofError(f"no {what} {text}; there are {', '.join(names)}") from None
 
 
 class Session(ABC):
     """An opened artifact (context manager).
 
     inputs, outputs -- the tensors' specs, the image input first
-    facts -- what is on record of how it runs: runtime, version, device, provider, threads, precision …
+    facts -- what is on record of how it runs; `load` may add to them
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    facts: dict[str, Any]
+    facts: SessionFacts
 
     @abstractmethod
     def load(self, images: NDArray[np.float32]) -> None:

@@ -10,7 +10,7 @@ from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import Precision, Runtime
 from yoloproof.records import Case
-from yoloproof.runtime import AUTO_ORDER, missing_part
+from yoloproof.runtime import AUTO_ORDER, RUNTIMES, missing_part
 
 
 def candidates(case: Case) -> tuple[Case, ...]:
@@ -42,12 +42,17 @@ def _runtimes(case: Case) -> tuple[Runtime, ...]:
         order = AUTO_ORDER["cuda" if case.device.startswith("cuda") else "cpu"]
         installed = tuple(name for name in order if missing_part(name) is None)
         names = tuple(name for name in installed if path.suffix != ".onnx" or name is not Runtime.PYTORCH)
+        if path.suffix != ".onnx":
+            names = tuple(name for name in names if case.precision in RUNTIMES[name].precisions)
     if path.suffix == ".onnx" and Runtime.PYTORCH in names:
         raise YoloproofError(f"{path}: PyTorch runs weights, not ONNX files; name --runtime onnxruntime")
     for name in names:
         missing = missing_part(name)
         if missing is not None:
             raise YoloproofError(f"{path}: runtime {name}: {missing}")
+        if path.suffix not in (".onnx", ".engine") and case.precision not in RUNTIMES[name].precisions:
+            able = ", ".join(row for row in RUNTIMES if case.precision in RUNTIMES[row].precisions)
+            raise YoloproofError(f"{path}: {name} does not compute in {case.precision}; name --runtime {able}")
     if not names:
         raise YoloproofError(f"{path}: no runtime for {case.device} is installed; see `yoloproof doctor`")
     return names

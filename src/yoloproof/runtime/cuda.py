@@ -98,7 +98,7 @@ class CudaDevice:
         except RuntimeError as error:
             raise YoloproofError(
                 f"{self.name}: the network could not be captured in a CUDA graph ({str(error).splitlines()[0]}); "
-                "run it without one (options={'cuda_graph': False}), which goes on record"
+                "run it without one (SessionOptions(cuda_graph=False)), which goes on record"
             ) from None
         replay: Callable[[], None] = graph.replay
         return replay

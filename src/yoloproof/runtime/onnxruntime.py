@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.onnx import read_onnx_file
+from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
-from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
+from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first, with_filled_inputs
 from yoloproof.runtime.threads import physical_cores
 
 CPU = "CPUExecutionProvider"
@@ -35,15 +36,10 @@ PROVIDER_PACKAGES = {
 PLUGINS = {"NvTensorRTRTXExecutionProvider": "onnxruntime_ep_nv_tensorrt_rtx"}
 
 
-_WEAK_TYPING = ("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable")
-
-
 class OnnxRuntimeSession(Session):
     """An ONNX file opened by ONNX Runtime.
 
-    Options: `provider` (default CPU on a CPU, CUDA on a GPU), `provider_options` (passed through),
-    `cpu_nodes` ("refuse", the default, or "allow": whether a GPU provider may leave nodes to the CPU),
-    `inputs` (values of further inputs by name).
+    Of the options it knows `provider`, `cpu_nodes` and `inputs`.
     """
 
     def __init__(self, spec: SessionSpec) -> None:
@@ -51,51 +47,51 @@ class OnnxRuntimeSession(Session):
 
         path = _path(spec)
         file = read_onnx_file(path)
-        if spec.precision is not None and spec.precision != file.precision:
+        if spec.precision is not None and spec.precision.dtype != file.precision:
             raise YoloproofError(
-                f"{path} holds {file.precision} weights, not {spec.precision}; ONNX Runtime computes what it says, "
+                f"{path} holds {file.precision} weights, not {spec.precision.dtype}; ONNX Runtime computes what it says, "
                 f"so export it with --precision {spec.precision}"
             )
         self._provider = _provider(spec, onnxruntime.get_available_providers())
         threads = spec.threads or physical_cores()
         self._session = _open(path, self._provider, spec, threads)
         nodes = _nodes_by_provider(self._session)
-        self._refuse_fallback(path, nodes, spec.options.get("cpu_nodes", "refuse"))
-        self._given: Mapping[str, Any] = spec.options.get("inputs", {})
+        self._refuse_fallback(path, nodes, spec.options.cpu_nodes)
+        self._given = spec.options.inputs
         self.inputs = image_first([_tensor_spec(value) for value in self._session.get_inputs()], str(path))
         self.outputs = tuple(_tensor_spec(value) for value in self._session.get_outputs())
-        self.facts = {
-            "name": spec.runtime,
-            "version": onnxruntime.__version__,
-            "device": spec.device,
-            "provider": self._provider,
-            "provider_options": _provider_options(spec, self._provider),
-            "nodes_by_provider": {name: sum(ops.values()) for name, ops in nodes.items()},
-            "threads": threads,
-            "precision": file.precision,
-            "flush_to_zero": spec.flush_to_zero,
-            "caller_flushes_to_zero": _caller_flushes(spec.flush_to_zero),
-            "opset": file.opset,
-        }
         # A plugin's device memory cannot be had from Python: its rows hold the copies, and say so.
         on_host = self._provider == CPU or is_plugin(self._provider)
-        self.facts["copies_timed"] = on_host and self._provider != CPU
+        self.facts = SessionFacts(
+            name=spec.runtime,
+            version=onnxruntime.__version__,
+            device=spec.device,
+            provider=self._provider,
+            provider_options=_provider_options(spec.device, self._provider),
+            nodes_by_provider={name: sum(ops.values()) for name, ops in nodes.items()},
+            threads=threads,
+            precision=file.precision,
+            flush_to_zero=spec.flush_to_zero,
+            caller_flushes_to_zero=_caller_flushes(spec.flush_to_zero),
+            opset=file.opset,
+            copies_timed=on_host and self._provider != CPU,
+        )
         self._kind, self._index = ("cpu", 0) if on_host else ("cuda", int(spec.device.partition(":")[2] or 0))
         self._binding = self._session.io_binding()
         self._values: list[Any] = []
 
-    def _refuse_fallback(self, path: Path, nodes: Mapping[str, Counter[str]], cpu_nodes: str) -> None:
+    def _refuse_fallback(self, path: Path, nodes: Mapping[str, Counter[str]], cpu_nodes: bool) -> None:
         if self._provider not in self._session.get_providers():
             raise YoloproofError(
                 f"{path}: {self._provider} did not start and ONNX Runtime fell back to the CPU; "
                 "check that its CUDA libraries are installed (`yoloproof doctor`)"
             )
         left = nodes.get(CPU, Counter())
-        if self._provider != CPU and left and cpu_nodes != "allow":
+        if self._provider != CPU and left and not cpu_nodes:
             ops = ", ".join(f"{count} {op}" for op, count in left.most_common(4))
             raise YoloproofError(
                 f"{path}: {self._provider} left {sum(left.values())} nodes to the CPU ({ops}); "
-                "export with a fixed size and without --nms, or say cpu_nodes='allow' and have it recorded"
+                "export with a fixed size and without --nms, or open it with SessionOptions(cpu_nodes=True)"
             )
 
     def load(self, images: NDArray[np.float32]) -> None:
@@ -104,7 +100,7 @@ class OnnxRuntimeSession(Session):
         check_images(images, self.inputs[0])
         arrays = {self.inputs[0].name: cast_images(images, self.inputs[0].dtype)}
         arrays |= companion_inputs(self.inputs[1:], images.shape, self._given)
-        self._note_companions(arrays)
+        self.facts = with_filled_inputs(self.facts, {spec.name: arrays[spec.name] for spec in self.inputs[1:]})
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
         # A CPU OrtValue is a view: the list keeps the arrays under it alive.
@@ -127,11 +123,6 @@ class OnnxRuntimeSession(Session):
         self._values.append(value)
         self._binding.bind_ortvalue_output(spec.name, value)
 
-    def _note_companions(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        filled = {spec.name: arrays[spec.name].tolist() for spec in self.inputs[1:]}
-        if filled:
-            self.facts["filled_inputs"] = filled
-
     def execute(self) -> None:
         self._session.run_with_iobinding(self._binding)
 
@@ -146,32 +137,25 @@ def _path(spec: SessionSpec) -> Path:
 
 
 def _provider(spec: SessionSpec, available: list[str]) -> str:
-    provider = spec.options.get("provider") or (CPU if spec.device == "cpu" else "CUDAExecutionProvider")
+    provider = spec.options.provider or (CPU if spec.device == "cpu" else "CUDAExecutionProvider")
     if (provider == CPU) != (spec.device == "cpu"):
         raise YoloproofError(f"{provider} does not run on device {spec.device}; name a device and provider that agree")
-    if provider not in available and not is_plugin(str(provider)):
+    if provider not in available and not is_plugin(provider):
         package = PROVIDER_PACKAGES.get(provider, "a build of ONNX Runtime that has it")
         raise YoloproofError(
             f"this onnxruntime has no {provider} (it has {', '.join(available)}); `pip install {package}`, "
             "after uninstalling onnxruntime"
         )
-    return str(provider)
+    return provider
 
 
-def _provider_options(spec: SessionSpec, provider: str) -> dict[str, str]:
-    """The options given, the device, and what keeps the arithmetic that of the file.
-
-    The CUDA provider rounds float32 to TF32 where it can unless told not to; the TensorRT provider's weak-typing
-    switches would compute in a precision that nobody exported or proved.
-    """
+def _provider_options(device: str, provider: str) -> dict[str, str]:
+    """The device, and what keeps the arithmetic that of the file: the CUDA provider rounds float32 to TF32 where it can
+    unless told not to."""
     if provider == CPU:
         return {}
-    given = {key: str(value) for key, value in spec.options.get("provider_options", {}).items()}
-    weak = [key for key in _WEAK_TYPING if given.get(key, "0").lower() not in ("0", "false")]
-    if weak:
-        raise YoloproofError(f"{provider}: {weak[0]} changes the file's precision; export with --precision fp16")
     fixed = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
-    return {"device_id": spec.device.partition(":")[2] or "0", **fixed, **given}
+    return {"device_id": device.partition(":")[2] or "0", **fixed}
 
 
 def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
@@ -191,10 +175,10 @@ def _open(path: Path, provider: str, spec: SessionSpec, threads: int) -> Any:
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if spec.flush_to_zero else "0")
     providers: list[Any] | None = [CPU]
     if is_plugin(provider):
-        _append_plugin(options, provider, _provider_options(spec, provider))
+        _append_plugin(options, provider, _provider_options(spec.device, provider))
         providers = None
     elif provider != CPU:
-        providers = [(provider, _provider_options(spec, provider)), CPU]
+        providers = [(provider, _provider_options(spec.device, provider)), CPU]
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except (

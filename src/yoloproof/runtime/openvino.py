@@ -6,7 +6,7 @@ always set here, and what stands on record is what the compiled model answers, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.files.onnx import load_onnx, read_onnx_file
+from yoloproof.files.onnx import OnnxFile, load_onnx, read_onnx_file
+from yoloproof.names import Precision, Runtime
+from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
-from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
+from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first, with_filled_inputs
 from yoloproof.runtime.threads import physical_cores
 
-# Our name of a precision → the device capability it needs and OpenVINO's name of the element type.
-PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
+# The device capability that a precision needs, and OpenVINO's name of the element type.
+ELEMENTS = {Precision.FP32: ("FP32", "f32"), Precision.BF16: ("BF16", "bf16"), Precision.FP16: ("FP16", "f16")}
 
 
 class OpenVinoSession(Session):
     """An ONNX file compiled by OpenVINO for the CPU.
 
     `spec.precision` is the precision of the arithmetic: float32 unless bfloat16 or float16 is asked for, whatever
-    the file's weights are stored in. Options: `inputs` (values of further inputs by name).
+    the file's weights are stored in. Of the options it knows `inputs`.
     """
 
     def __init__(self, spec: SessionSpec) -> None:
@@ -39,23 +41,16 @@ class OpenVinoSession(Session):
         file = read_onnx_file(path)
         self._compiled, precision = _compile(path, spec)
         self._request = self._compiled.create_infer_request()
-        self._given: Mapping[str, Any] = spec.options.get("inputs", {})
+        self._given = spec.options.inputs
         graph = load_onnx(path, external_data=False).graph
         names = {value.name for value in (*graph.input, *graph.output)}
         self.inputs = image_first([_tensor_spec(port, names) for port in self._compiled.inputs], str(path))
         self.outputs = tuple(_tensor_spec(port, names) for port in self._compiled.outputs)
         self._arrays: dict[str, NDArray[Any]] = {}
-        self.facts = {
-            "name": "openvino",
-            "device": "cpu",
-            "provider": "CPU",
-            "weights_precision": file.precision,
-            "opset": file.opset,
-            **_recorded(self._compiled),
-        }
-        if self.facts["precision"] != precision:
+        self.facts = _facts(self._compiled, file)
+        if self.facts.precision != precision.dtype:
             raise YoloproofError(
-                f"{path}: OpenVINO computes in {self.facts['precision']} though {precision} was set; "
+                f"{path}: OpenVINO computes in {self.facts.precision} though {precision.dtype} was set; "
                 "it cannot be timed under that name on this CPU"
             )
 
@@ -65,9 +60,7 @@ class OpenVinoSession(Session):
         check_images(images, self.inputs[0])
         arrays = {self.inputs[0].name: cast_images(images, self.inputs[0].dtype)}
         arrays |= companion_inputs(self.inputs[1:], images.shape, self._given)
-        filled = {spec.name: arrays[spec.name].tolist() for spec in self.inputs[1:]}
-        if filled:
-            self.facts["filled_inputs"] = filled
+        self.facts = with_filled_inputs(self.facts, {spec.name: arrays[spec.name] for spec in self.inputs[1:]})
         for name, array in arrays.items():
             self._request.set_tensor(name, Tensor(array, shared_memory=True))
         self._arrays = arrays  # the request holds views
@@ -83,19 +76,19 @@ class OpenVinoSession(Session):
         del self._request, self._compiled
 
 
-def _compile(path: Path, spec: SessionSpec) -> tuple[Any, str]:
+def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
     """The compiled model and the precision that was set."""
     import openvino
     from openvino import properties
     from openvino.properties import hint, intel_cpu
 
     core = openvino.Core()
-    precision = spec.precision or "float32"
-    capability, element = PRECISIONS.get(precision, ("", ""))
+    precision = spec.precision or Precision.FP32
+    capability, element = ELEMENTS[precision]
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if capability not in capabilities:
-        can = ", ".join(name for name, (needs, _) in PRECISIONS.items() if needs in capabilities)
-        raise YoloproofError(f"openvino cannot compute in {precision} on this CPU; it can in {can}")
+        can = ", ".join(name.dtype for name, (needs, _) in ELEMENTS.items() if needs in capabilities)
+        raise YoloproofError(f"openvino cannot compute in {precision.dtype} on this CPU; it can in {can}")
     config = {
         hint.inference_precision: getattr(openvino.Type, element),
         hint.performance_mode: hint.PerformanceMode.LATENCY,
@@ -113,23 +106,28 @@ def _compile(path: Path, spec: SessionSpec) -> tuple[Any, str]:
         ) from None
 
 
-def _recorded(compiled: Any) -> dict[str, Any]:
+def _facts(compiled: Any, file: OnnxFile) -> SessionFacts:
     """What the compiled model says of itself."""
     import openvino
     from openvino import properties
     from openvino.properties import hint, intel_cpu
 
-    names = {ours: name for name, (_, ours) in PRECISIONS.items()}
+    names = {ours: precision.dtype for precision, (_, ours) in ELEMENTS.items()}
     element = compiled.get_property(hint.inference_precision).get_type_name()
-    return {
-        "version": openvino.__version__,
-        "threads": int(compiled.get_property(properties.inference_num_threads)),
-        "streams": int(compiled.get_property(properties.num_streams)),
-        "precision": names.get(element, element),
-        "performance_hint": str(compiled.get_property(hint.performance_mode)),
-        "flush_to_zero": bool(compiled.get_property(intel_cpu.denormals_optimization)),
-        "pinned": bool(compiled.get_property(hint.enable_cpu_pinning)),
-    }
+    return SessionFacts(
+        name=Runtime.OPENVINO,
+        version=openvino.__version__,
+        device="cpu",
+        provider="CPU",
+        threads=int(compiled.get_property(properties.inference_num_threads)),
+        streams=int(compiled.get_property(properties.num_streams)),
+        precision=names.get(element, element),
+        weights_precision=file.precision,
+        opset=file.opset,
+        performance_hint=str(compiled.get_property(hint.performance_mode)),
+        flush_to_zero=bool(compiled.get_property(intel_cpu.denormals_optimization)),
+        pinned=bool(compiled.get_property(hint.enable_cpu_pinning)),
+    )
 
 
 def _tensor_spec(port: Any, names: Set[str]) -> TensorSpec:

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Precision, Runtime
+from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda import CudaDevice
 from yoloproof.runtime.tensors import check_images
 from yoloproof.runtime.threads import physical_cores
 
-PRECISIONS = ("float32", "float16", "bfloat16")
-
 
 class PyTorchSession(Session):
     """A network built by `spec.network`.
 
-    Options, for a GPU: `cuda_graph` (default True), `channels_last` (default True), `compile` (False, True or a
-    torch.compile mode), `tf32` (default False: float32 means float32). The CPU takes `compile` and `channels_last`
-    (default False) too.
+    Of the options it knows `channels_last` and `compile`, and on a GPU `cuda_graph` and `tf32`.
     """
 
     def __init__(self, spec: SessionSpec) -> None:
@@ -38,34 +37,35 @@ class PyTorchSession(Session):
         self._device = _device(spec)
         self._cuda = CudaDevice(spec.device) if self._device.type == "cuda" else None
         on_gpu = self._cuda is not None
-        self._options = {"cuda_graph": on_gpu, "channels_last": on_gpu, "compile": False, "tf32": False, **spec.options}
+        options = spec.options
+        self._captures, self._compiles = on_gpu and options.cuda_graph, options.compile
+        channels_last = on_gpu if options.channels_last is None else options.channels_last
         precision = _precision(spec, on_gpu)
-        threads = _set_up_process(spec, bool(self._options["tf32"]))
+        threads = _set_up_process(spec)
         self._dtype = getattr(torch, precision)
-        self._format = torch.channels_last if self._options["channels_last"] else torch.contiguous_format
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
         network = spec.network().eval().to(device=self._device, dtype=self._dtype)
         self._network = network.to(memory_format=self._format)
-        if self._options["compile"]:
-            mode = self._options["compile"]
-            self._network = torch.compile(self._network, mode=None if mode is True else mode, dynamic=False)
+        if self._compiles:
+            self._network = torch.compile(self._network, dynamic=False)
         self.inputs = (TensorSpec("images", ("batch", 3, "height", "width"), precision),)
         self.outputs = (TensorSpec("output0", ("batch", "4+classes", "anchors"), precision),)
         self._images: Any = None
         self._outputs: tuple[Any, ...] = ()
         self._run: Callable[[], None] = self._call
-        self.facts = {
-            "name": "pytorch",
-            "version": torch.__version__,
-            "device": str(self._device),
-            "provider": self._cuda.name if self._cuda is not None else "CPU",
-            "threads": threads,
-            "precision": precision,
-            "flush_to_zero": spec.flush_to_zero,
-            "channels_last": bool(self._options["channels_last"]),
-            "compile": self._options["compile"],
-            "cuda_graph": bool(on_gpu and self._options["cuda_graph"]),
-            "tf32": bool(self._options["tf32"]),
-        }
+        self.facts = SessionFacts(
+            name=Runtime.PYTORCH,
+            version=str(torch.__version__),
+            device=str(self._device),
+            provider=self._cuda.name if self._cuda is not None else "CPU",
+            threads=threads,
+            precision=precision,
+            flush_to_zero=spec.flush_to_zero,
+            channels_last=channels_last,
+            compile=self._compiles,
+            cuda_graph=self._captures,
+            tf32=options.tf32,
+        )
 
     def load(self, images: NDArray[np.float32]) -> None:
         """As Session.load; a shape not seen before is also compiled and captured here, and its seconds recorded."""
@@ -82,7 +82,8 @@ class PyTorchSession(Session):
         if fresh:
             started = time.perf_counter()
             self._prepare()
-            self.facts["prepare_s"] = time.perf_counter() - started
+            tuning = getattr(self._network, "tuning", None)  # of our kernels: chosen in the first run
+            self.facts = replace(self.facts, prepare_s=time.perf_counter() - started, tuning=tuning)
 
     def _empty(self, shape: tuple[int, ...]) -> Any:
         import torch
@@ -92,11 +93,11 @@ class PyTorchSession(Session):
     def _prepare(self) -> None:
         """Compile and, on a GPU, choose kernels and capture for the loaded shape."""
         self._run = self._call
-        if self._cuda is not None and self._options["cuda_graph"]:
+        if self._cuda is not None and self._captures:
             self._run = self._cuda.captured(self._call)
         elif self._cuda is not None:
             self._cuda.run(self._call)
-        elif self._options["compile"]:
+        elif self._compiles:
             self._call()
 
     def _call(self) -> None:
@@ -150,15 +151,13 @@ def _device(spec: SessionSpec) -> Any:
 def _precision(spec: SessionSpec, cuda: bool) -> str:
     import torch
 
-    precision = spec.precision or "float32"
-    if precision not in PRECISIONS:
-        raise YoloproofError(f"pytorch has no precision {precision}; use one of {', '.join(PRECISIONS)}")
-    if precision == "bfloat16" and cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+    precision = spec.precision or Precision.FP32
+    if precision is Precision.BF16 and cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise YoloproofError(f"{torch.cuda.get_device_name(spec.device)} has no bfloat16 units; use float16")
-    return precision
+    return precision.dtype
 
 
-def _set_up_process(spec: SessionSpec, tf32: bool) -> int:
+def _set_up_process(spec: SessionSpec) -> int:
     """Set what PyTorch keeps per process, and return the thread count; flush-to-zero first, new threads inherit it."""
     import torch
 
@@ -166,6 +165,6 @@ def _set_up_process(spec: SessionSpec, tf32: bool) -> int:
         raise YoloproofError("pytorch cannot flush subnormal numbers to zero on this CPU; leave flush-to-zero off")
     torch.set_num_threads(spec.threads or physical_cores())
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = spec.options.tf32
+    torch.backends.cuda.matmul.allow_tf32 = spec.options.tf32
     return torch.get_num_threads()

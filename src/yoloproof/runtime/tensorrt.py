@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.files.engine import REBUILD, EngineIdentity, Machine, check_engine, network_name
+from yoloproof.files.engine import REBUILD, EngineHost, EngineIdentity, check_engine, network_name
+from yoloproof.names import Runtime
+from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda import CudaDevice
-from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first
+from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first, with_filled_inputs
 
-_LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_LIBRARIES = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
 
 
 class TensorRtSession(Session):
-    """An engine built by this project, opened on the GPU.
+    """An engine built by this project, opened on the GPU. Of the options it knows `cuda_graph` and `inputs`.
 
-    Options: `cuda_graph` (default True), `onnx_sha256` and `checkpoint_sha256` (what it must have been made from),
-    `runtime_cache` (TensorRT-RTX: keep compiled kernels beside the engine, default True), `inputs` (values of further
-    inputs by name).
+    TensorRT-RTX keeps the kernels that it compiles in a file beside the engine.
     """
 
     def __init__(self, spec: SessionSpec) -> None:
@@ -41,18 +42,13 @@ class TensorRtSession(Session):
         self._path = Path(spec.path)
         self._trt = import_module(_LIBRARIES[spec.runtime])
         self._device = CudaDevice(spec.device)
-        self._options = {"cuda_graph": True, "runtime_cache": True, **spec.options}
+        self._captures = spec.options.cuda_graph
         version = str(self._trt.__version__)
-        machine = Machine(spec.runtime, version, self._device.compute_capability, self._device.name)
-        self._identity = check_engine(
-            self._path,
-            machine,
-            onnx_sha256=self._options.get("onnx_sha256"),
-            checkpoint_sha256=self._options.get("checkpoint_sha256"),
-        )
-        if spec.precision not in (None, self._identity.precision):
+        host = EngineHost(spec.runtime, version, self._device.compute_capability, self._device.name)
+        self._identity = check_engine(self._path, host)
+        if spec.precision is not None and spec.precision.dtype != self._identity.precision:
             raise YoloproofError(
-                f"{self._path} is a {self._identity.precision} engine, not {spec.precision}; build one"
+                f"{self._path} is a {self._identity.precision} engine, not {spec.precision.dtype}; build one"
             )
         self._log = _log(self._trt)
         started = time.perf_counter()
@@ -63,41 +59,37 @@ class TensorRtSession(Session):
             f"{self._path.name}.{self._identity.engine_sha256[:12]}-sm{self._device.compute_capability}.rtxcache"
         )
         self._context, cache_state = self._create_context(spec.runtime)
-        self._given: Mapping[str, Any] = self._options.get("inputs", {})
+        self._given = spec.options.inputs
         self.inputs, self.outputs = _tensor_specs(self._trt, self._engine, self._path)
-        self._buffers: dict[str, Any] = {}
+        self._buffers: dict[str, Any] = {}  # PyTorch's tensors
         self._run: Callable[[], None] = self._enqueue
-        self.facts = {
-            "name": spec.runtime,
-            "version": version,
-            "device": str(self._device.device),
-            "provider": self._device.name,
-            "compute_capability": self._device.compute_capability,
-            "threads": None,
-            "precision": self._identity.precision,
-            "attention": self._identity.attention,
-            "flush_to_zero": None,
-            "engine_sha256": self._identity.engine_sha256,
-            "target": self._identity.target,
-            "cuda_graph": bool(self._options["cuda_graph"]),
-            "runtime_cache": cache_state,
-            "deserialize_s": deserialize_s,
-        }
+        self.facts = SessionFacts(
+            name=spec.runtime,
+            version=version,
+            device=str(self._device.device),
+            provider=self._device.name,
+            compute_capability=self._device.compute_capability,
+            precision=self._identity.precision,
+            attention=self._identity.attention,
+            engine_sha256=self._identity.engine_sha256,
+            target=self._identity.target,
+            cuda_graph=self._captures,
+            runtime_cache=cache_state,
+            deserialize_s=deserialize_s,
+        )
 
-    def _create_context(self, runtime: str) -> tuple[Any, str]:
+    def _create_context(self, runtime: Runtime) -> tuple[Any, str]:
         """The execution context, and what became of the runtime cache: none, empty, loaded or rejected."""
-        if runtime != "tensorrt-rtx":
+        if runtime is Runtime.TENSORRT:
             return self._checked_context(self._engine.create_execution_context()), "none"
         config = self._engine.create_runtime_config()
         # Kernels for a new shape are compiled when it is first run, not in the background of timed runs.
         config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        state = "none"
-        if self._options["runtime_cache"]:
-            self._cache = config.create_runtime_cache()
-            state = "empty"
-            if self._cache_path.is_file():
-                state = "loaded" if self._cache.deserialize(self._cache_path.read_bytes()) else "rejected"
-            config.set_runtime_cache(self._cache)
+        self._cache = config.create_runtime_cache()
+        state = "empty"
+        if self._cache_path.is_file():
+            state = "loaded" if self._cache.deserialize(self._cache_path.read_bytes()) else "rejected"
+        config.set_runtime_cache(self._cache)
         return self._checked_context(self._engine.create_execution_context(config)), state
 
     def _checked_context(self, context: Any) -> Any:
@@ -110,9 +102,7 @@ class TensorRtSession(Session):
         check_images(images, self.inputs[0])
         arrays = {self.inputs[0].name: cast_images(images, self.inputs[0].dtype)}
         arrays |= companion_inputs(self.inputs[1:], images.shape, self._given)
-        filled = {spec.name: arrays[spec.name].tolist() for spec in self.inputs[1:]}
-        if filled:
-            self.facts["filled_inputs"] = filled
+        self.facts = with_filled_inputs(self.facts, {spec.name: arrays[spec.name] for spec in self.inputs[1:]})
         held = {name: tuple(buffer.shape) for name, buffer in self._buffers.items()}
         fresh = any(held.get(name) != array.shape for name, array in arrays.items())
         if fresh:
@@ -146,14 +136,14 @@ class TensorRtSession(Session):
         self._run = self._enqueue
         started = time.perf_counter()
         self._device.run(self._enqueue)
-        self.facts["first_run_s"] = time.perf_counter() - started
+        self.facts = replace(self.facts, first_run_s=time.perf_counter() - started)
         if self._cache is not None:
             self._cache_path.write_bytes(bytes(self._cache.serialize()))
-        if self._options["cuda_graph"]:
+        if self._captures:
             self._refuse_capture()
             started = time.perf_counter()
             self._run = self._device.captured(self._enqueue)
-            self.facts["capture_s"] = time.perf_counter() - started
+            self.facts = replace(self.facts, capture_s=time.perf_counter() - started)
 
     def _refuse_capture(self) -> None:
         """Raise where the library says that a CUDA graph cannot hold these inputs (TensorRT-RTX 1.2 and later)."""
@@ -161,7 +151,7 @@ class TensorRtSession(Session):
         if asked is not None and not asked(self._device.stream.cuda_stream):
             raise YoloproofError(
                 f"{self._path}: {self._trt.__name__} cannot be captured in a CUDA graph with these inputs; build the "
-                "engine again, or run it without one (options={'cuda_graph': False}), which goes on record"
+                "engine again, or run it without one (SessionOptions(cuda_graph=False)), which goes on record"
             )
 
     def _enqueue(self) -> None:
@@ -202,7 +192,7 @@ def _errors(log: Any) -> str:
 def _deserialize(trt: Any, log: Any, path: Path, identity: EngineIdentity) -> tuple[Any, Any]:
     """Runtime and engine; the library's own check of the file comes first, where it has one."""
     runtime = trt.Runtime(log)
-    if identity.options.get("version_compatible"):
+    if identity.version_compatible:
         # Such an engine carries its own runtime as host code; it is ours, by its hash.
         runtime.engine_host_code_allowed = True
     plan = path.read_bytes()

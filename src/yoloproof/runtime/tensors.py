@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
+from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import TensorSpec
 
 
@@ -44,7 +46,7 @@ def cast_images(images: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def companion_inputs(
-    specs: Sequence[TensorSpec], image_shape: Sequence[int], given: Mapping[str, Any]
+    specs: Sequence[TensorSpec], image_shape: Sequence[int], given: Mapping[str, Sequence[Any]]
 ) -> dict[str, NDArray[Any]]:
     """Values for a foreign detector's inputs beside the image.
 
@@ -56,7 +58,9 @@ def companion_inputs(
     return {spec.name: _companion(spec, batch, height, width, given) for spec in specs}
 
 
-def _companion(spec: TensorSpec, batch: int, height: int, width: int, given: Mapping[str, Any]) -> NDArray[Any]:
+def _companion(
+    spec: TensorSpec, batch: int, height: int, width: int, given: Mapping[str, Sequence[Any]]
+) -> NDArray[Any]:
     if spec.name in given:
         return np.ascontiguousarray(np.asarray(given[spec.name], dtype=spec.dtype))
     if len(spec.shape) == 2 and spec.shape[1] == 2:
@@ -67,5 +71,12 @@ def _companion(spec: TensorSpec, batch: int, height: int, width: int, given: Map
             return np.tile(np.array(row, dtype=spec.dtype), (batch, 1))
     raise YoloproofError(
         f"input {spec.name} {list(spec.shape)} {spec.dtype} is not an image and not a known companion of one; "
-        f"give its values with options={{'inputs': {{'{spec.name}': …}}}}"
+        f"give its values with SessionOptions(inputs={{'{spec.name}': …}})"
     )
+
+
+def with_filled_inputs(facts: SessionFacts, filled: Mapping[str, NDArray[Any]]) -> SessionFacts:
+    """The facts with what the inputs besides the image were filled with, as text; unchanged where there are none."""
+    if not filled:
+        return facts
+    return replace(facts, filled_inputs={name: str(array.tolist()) for name, array in filled.items()})

@@ -1,233 +1,300 @@
 """Exact simplification of a trained network: the same function up to rounding, in fewer and cheaper operations.
 
-Each rewrite is an identity of linear algebra, named in its docstring and held by a test. `simplify` copies the network,
-applies the rewrites asked for in the order of `REWRITES`, and leaves the original alone.
+Each rewrite is an identity of linear algebra, named in its docstring and held by a test. `simplify` builds a network of
+its own from a published one's tensors and applies the rewrites asked for in the order of `REWRITES`.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.attention import HEAD_DIM, A2C2f, AAttn
-from yoloproof.network.blocks import C3, C2f, Conv, DSConv
-from yoloproof.network.head import Detect
-from yoloproof.network.hypergraph import AdaHGComputation, HyperACE
-from yoloproof.network.wiring import Network
-from yoloproof.simplify.modules import (
-    ApartAttention,
-    BranchPair,
-    CoarseTunnel,
-    DirectDetect,
-    EdgeFirst,
-    EdgeFirstComputation,
-    MergedAttention,
-    MergedC3,
+from yoloproof.names import Attention
+from yoloproof.network.hypergraph import AdaHGComputation, FullPAD_Tunnel
+from yoloproof.network.wiring import IMAGES, Concat, Network, Upsample
+from yoloproof.simplify.attention import ApartAttention, AreaAttention, AttentionCore, MergedAttention, apart, merged
+from yoloproof.simplify.blocks import (
+    AttentionStages,
+    Convolution,
+    Correlation,
+    CrossStage,
+    Head,
+    LevelFusion,
+    SeparableConvolution,
     SplitEntry,
-    SummedExit,
-    TwoScaleEntry,
-    TwoScaleFuse,
+    SplitStages,
     convolution,
 )
+from yoloproof.simplify.modules import (
+    CoarseTunnel,
+    DirectHead,
+    EdgeFirst,
+    EdgeFirstComputation,
+    MergedCrossStage,
+    PairedCorrelation,
+    SummedExit,
+    TwoScaleEntry,
+    branch_pair,
+    edges_first,
+    merged_stage,
+    two_scale,
+    two_scale_fusion,
+)
+from yoloproof.simplify.network import Layers, SimplifiedNetwork, layers_from_network
+
+__all__ = ["DEFAULT_REWRITES", "REWRITES", "SimplifiedNetwork", "simplify"]
 
 
-def fold_norms(network: Network) -> None:
-    """γ·(W·x − μ)/σ + β = (γ/σ·W)·x + (β − γ·μ/σ), for every Conv and for the pointwise half of every DSConv."""
-    for module in network.modules():
-        if isinstance(module, Conv | DSConv):
-            name = "conv" if isinstance(module, Conv) else "pw"
-            conv, norm = getattr(module, name), module.bn
-            # in float64, so that a folded weight is the correctly rounded one
-            scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-            weight = (conv.weight.double() * scale.view(-1, 1, 1, 1)).float()
-            bias = (norm.bias.double() - norm.running_mean.double() * scale).float()
-            setattr(module, name, convolution(weight, bias, conv))
-            module.bn = nn.Identity()
+def fold_norms(block: nn.Module) -> nn.Module:
+    """γ·(W·x − μ)/σ + β = (γ/σ·W)·x + (β − γ·μ/σ), for every convolution and a separable one's pointwise half."""
+    match block:
+        case Convolution(bn=nn.BatchNorm2d() as norm):
+            return Convolution(_folded(block.conv, norm), block.has_act)
+        case SeparableConvolution(bn=nn.BatchNorm2d() as norm):
+            return SeparableConvolution(block.dw, _folded(block.pw, norm))
+    return block
 
 
-def densify_groups(network: Network) -> None:
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    # in float64, so that a folded weight is the correctly rounded one
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    weight = (conv.weight.double() * scale.view(-1, 1, 1, 1)).float()
+    bias = (norm.bias.double() - norm.running_mean.double() * scale).float()
+    return convolution(weight, bias, conv)
+
+
+def densify_groups(block: nn.Module) -> nn.Module:
     """A grouped convolution is a dense one with zeros between the groups; dense where a group is too thin to vectorise.
 
     Of the published networks only the second layer of the n scale has fewer than 16 channels in a group (8).
     """
-    for module in network.modules():
-        if isinstance(module, Conv) and 1 < module.conv.groups < module.conv.in_channels:
-            conv, groups = module.conv, module.conv.groups
-            if conv.in_channels // groups < 16:
-                blocks = conv.weight.chunk(groups)
-                dense = torch.zeros(conv.out_channels, conv.in_channels, *conv.kernel_size)
-                for i, block in enumerate(blocks):
-                    dense[
-                        i * block.shape[0] : (i + 1) * block.shape[0], i * block.shape[1] : (i + 1) * block.shape[1]
-                    ] = block
-                conv.groups = 1
-                module.conv = convolution(dense, conv.bias, conv)
+    if not isinstance(block, Convolution):
+        return block
+    conv, groups = block.conv, block.conv.groups
+    if not 1 < groups < conv.in_channels or conv.in_channels // groups >= 16:
+        return block
+    dense = torch.zeros(conv.out_channels, conv.in_channels, *conv.weight.shape[2:])
+    for i, part in enumerate(conv.weight.chunk(groups)):
+        c_out, c_in = part.shape[:2]
+        dense[i * c_out : (i + 1) * c_out, i * c_in : (i + 1) * c_in] = part
+    return block.with_weights(dense, conv.bias, groups=1)
 
 
-def scale_queries(network: Network) -> None:
+def scale_queries(block: nn.Module) -> nn.Module:
     """s·(q·kᵀ) = (s·q)·kᵀ: the attention's scale goes into the weights and bias of q."""
-    for module in network.modules():
-        if isinstance(module, AAttn):
-            c = module.v.conv.out_channels
-            module.qk.conv.weight.data[:c] *= HEAD_DIM**-0.5
-            module.qk.conv.bias.data[:c] *= HEAD_DIM**-0.5
-            module.scale = 1.0
+    if not isinstance(block, AreaAttention):
+        return block
+    c, conv = block.v.conv.out_channels, block.qk.conv
+    assert conv.bias is not None
+    scale = torch.ones(2 * c)
+    scale[:c] = block.core.scale
+    qk = block.qk.with_weights(conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale)
+    return AreaAttention(replace(block.core, scale=1.0), qk, block.v, block.pe, block.proj)
 
 
-def merge_attention(network: Network) -> None:
+def merge_attention(block: nn.Module) -> nn.Module:
     """[Wqk; Wv]·x = (Wqk·x, Wv·x): q, k and v from one convolution."""
-    _replace(network, AAttn, MergedAttention)
+    return merged(block) if isinstance(block, AreaAttention) else block
 
 
-def commute_upsampling(network: Network) -> None:
+def commute_upsampling(layers: Layers) -> Layers:
     """W·up(x) = up(W·x) for a 1×1 convolution and nearest-neighbour upsampling, at a quarter of the cost.
 
-    A gate on an upsampled input goes into that input's columns: W·(a + g·up(b)) = W·a + up((g·W)·b).
+    A gate on an upsampled input goes into that input's columns: W·(a + g·up(b)) = W·a + up((g·W)·b). Where a block's entry
+    reads an upsampled layer beside a finer one, where a tunnel adds a convolution of an upsampled layer, and in HyperACE.
     """
-    layers, sources = network.model, network.sources
+    modules, sources = list(layers.modules), list(layers.sources)
 
-    def enter(layer: int, up: int, cat: int, *coarse: int, fine: int, gate: torch.Tensor | None = None) -> None:
-        entry = layers[layer].cv1
-        c = _out_channels(layers, coarse[0])
-        weight = entry.conv.weight
-        columns = [weight[:, :c]] + ([] if gate is None else [weight[:, c:] * gate])
-        layers[layer].cv1 = TwoScaleEntry(entry, torch.cat(columns, 1), weight[:, c:])
-        sources[layer] = (*coarse, fine)
-        drop(up, cat)
+    def is_upsampled(index: int) -> bool:
+        return index != IMAGES and isinstance(modules[index], Upsample)
 
-    def drop(*unused: int) -> None:
-        for layer in unused:
-            layers[layer], sources[layer] = nn.Identity(), ()
-
-    if network.variant.family == "yolov12":
-        enter(11, 9, 10, 8, fine=6)
-        enter(14, 12, 13, 11, fine=4)
-        return
-    layers[9].fuse = TwoScaleFuse(layers[9].fuse, _out_channels(layers, 8))
-    enter(17, 15, 16, 14, fine=12)
-    enter(21, 19, 20, 17, 9, fine=4, gate=layers[13].gate)
-    layers[23] = CoarseTunnel(layers[23].gate)  # 22, a 1×1 Conv, now reads 9 itself
-    sources[22] = (9,)
-    drop(10, 13)
-
-
-def _out_channels(layers: nn.Sequential, index: int) -> int:
-    """Channels of the A2C2f or C2f at `index`, or of the tunnel that adds to the layer of that width."""
-    layer = layers[index]
-    if index == 14:  # the tunnel on layer 8
-        layer = layers[8]
-    return int(layer.cv2.conv.out_channels)
+    for index, module in enumerate(layers.modules):
+        first = sources[index][0]
+        if isinstance(module, SplitStages | AttentionStages) and isinstance(modules[first], Concat):
+            up, fine = sources[first][0], sources[first][-1]
+            if is_upsampled(up) and len(sources[first]) == 2 and isinstance(module.cv1, Convolution):
+                coarse, gate = sources[up], None
+                tunnel = modules[fine]
+                if isinstance(tunnel, FullPAD_Tunnel) and is_upsampled(sources[fine][1]):
+                    fine, added = sources[fine]
+                    coarse, gate = (*coarse, *sources[added]), tunnel.gate
+                modules[index] = _two_scale_stages(module, module.cv1, layers.channels[up], gate)
+                sources[index] = (*coarse, fine)
+        if isinstance(module, FullPAD_Tunnel):
+            added = sources[index][1]
+            readers = [reader for reader, read in enumerate(sources) if added in read]
+            if _is_pointwise(modules[added]) and is_upsampled(sources[added][0]) and readers == [index]:
+                modules[index] = CoarseTunnel(module.gate)
+                sources[added] = sources[sources[added][0]]
+    layers = _without_unread(replace(layers, modules=tuple(modules), sources=tuple(sources)))
+    return layers.each(lambda block: two_scale_fusion(block) if isinstance(block, LevelFusion) else block)
 
 
-def edges_first(network: Network) -> None:
+def _two_scale_stages(
+    block: SplitStages | AttentionStages, entry: Convolution, channels: int, gate: Tensor | None
+) -> SplitStages | AttentionStages:
+    """The block with an entry that reads `channels` upsampled channels, and with `gate` the rest's upsampled part, coarse."""
+    weight = entry.conv.weight
+    coarse, fine = weight[:, :channels], weight[:, channels:]
+    entries = two_scale(entry, coarse if gate is None else torch.cat((coarse, fine * gate), 1), fine)
+    if isinstance(block, SplitStages):
+        return SplitStages(entries, block.m, block.cv2, block.c)
+    return AttentionStages(entries, block.m, block.cv2, block.gamma)
+
+
+def _is_pointwise(block: nn.Module) -> bool:
+    return isinstance(block, Convolution) and block.conv.kernel_size == block.conv.stride == (1, 1)
+
+
+def _without_unread(layers: Layers) -> Layers:
+    """Layers that no layer reads lose their sources; their places keep the numbering. The last is the output."""
+    modules, sources = list(layers.modules), list(layers.sources)
+    for index in reversed(range(len(sources) - 1)):  # a layer is read by later ones only
+        if not any(index in read for read in sources):
+            modules[index], sources[index] = nn.Identity(), ()
+    return replace(layers, modules=tuple(modules), sources=tuple(sources))
+
+
+def edges_before_tokens(block: nn.Module) -> nn.Module:
     """The hypergraph's projections of N tokens become projections of E hyperedges, and its heads vanish.
 
     With h heads of d dimensions, mean over heads of (W·x + b)_h·p_h/√d = x·(Wᵀ·p)/(h·√d) + b·p/(h·√d), whose last term
     is the same for every token and cancels in the softmax over tokens. And V·(Σₑ aₑ·yₑ) = Σₑ aₑ·(V·yₑ).
     """
-    _replace(network, AdaHGComputation, lambda m: EdgeFirstComputation(m.hgnn))
+    return EdgeFirstComputation(edges_first([block.hgnn])) if isinstance(block, AdaHGComputation) else block
 
 
-def pair_branches(network: Network) -> None:
-    """Both C3AH branches of HyperACE read one tensor: one convolution for four entries, one hypergraph of two items."""
-    for module in network.modules():
-        if isinstance(module, HyperACE):
-            module.branches = BranchPair(module.branch1, module.branch2)
-            c, n = module.c, len(module.m)
-            # columns of the exit: y0, branch1, y2, blocks, branch2 → y0, y2, blocks, branch1, branch2
-            order = [0, *range(2, 3 + n), 1, 3 + n]
-            weight = module.cv2.conv.weight
-            module.cv2.conv.weight = nn.Parameter(torch.cat([weight[:, i * c : (i + 1) * c] for i in order], 1))
-            del module.branch1, module.branch2
+def pair_branches(block: nn.Module) -> nn.Module:
+    """Both branches of HyperACE read one tensor: one convolution for four entries, one hypergraph of two items."""
+    if not (isinstance(block, Correlation) and isinstance(block.cv2, Convolution)):
+        return block
+    n, exit = len(block.m), block.cv2
+    # columns of the exit: y0, branch1, y2, blocks, branch2 → y0, y2, blocks, branch1, branch2
+    columns = exit.conv.weight.chunk(4 + n, 1)
+    order = [0, *range(2, 3 + n), 1, 3 + n]
+    reordered = exit.with_weights(torch.cat([columns[i] for i in order], 1), exit.conv.bias)
+    return PairedCorrelation(block.fuse, block.cv1, block.m, branch_pair(block.branch1, block.branch2), reordered)
 
 
-def bound_scores(network: Network) -> None:
+def bound_scores(block: nn.Module) -> nn.Module:
     """exp(s − m) = exp(max(s, m − 60) − m) up to rounding, m a row's maximum: a softmax that makes no subnormal number."""
-    for module in network.modules():
-        if isinstance(module, AAttn | MergedAttention | ApartAttention) and module.attention in ("fused", "explicit"):
-            module.attention = "bounded"
-        if isinstance(module, EdgeFirst):
-            module.bounded = True
+
+    def bound(core: AttentionCore) -> AttentionCore:
+        return replace(core, bounded=core.attention in (Attention.FUSED, Attention.EXPLICIT))
+
+    match block:
+        case AreaAttention():
+            return AreaAttention(bound(block.core), block.qk, block.v, block.pe, block.proj)
+        case MergedAttention():
+            return MergedAttention(bound(block.core), block.qkv, block.pe, block.proj)
+        case ApartAttention():
+            return ApartAttention(bound(block.core), block.q, block.k, block.v, block.pe, block.proj)
+        case EdgeFirst():
+            return block.with_bounded_scores()
+    return block
 
 
-def merge_entries(network: Network) -> None:
+def merge_entries(block: nn.Module) -> nn.Module:
     """[W1; W2]·x = (W1·x, W2·x): the two entries of a C3 as one convolution."""
-    _replace(network, C3, MergedC3)
+    return merged_stage(block) if isinstance(block, CrossStage) else block
 
 
-def split_attention(network: Network) -> None:
+def split_attention(block: nn.Module) -> nn.Module:
     """(Wqk·x)[:c] = Wqk[:c]·x: q, k and v from a convolution each, where cutting a tensor costs more than a call."""
-    _replace(network, AAttn, ApartAttention)
+    return apart(block) if isinstance(block, AreaAttention) else block
 
 
-def split_entries(network: Network) -> None:
+def split_entries(block: nn.Module) -> nn.Module:
     """(W·x)[:c] = W[:c]·x: halves of a C2f's entry and thirds of HyperACE's as convolutions, where a slice costs more."""
-    for module in network.modules():
-        if isinstance(module, C2f):
-            module.cv1 = SplitEntry(module.cv1, 2 * module.c, 2)
-        if isinstance(module, HyperACE):
-            module.cv1 = SplitEntry(module.cv1, 3 * module.c, 3)
+    match block:
+        case SplitStages(cv1=Convolution() | TwoScaleEntry() as entry):
+            return SplitStages(SplitEntry(entry, 2 * block.c, 2), block.m, block.cv2, block.c)
+        case Correlation(cv1=Convolution() as entry):
+            parts = SplitEntry(entry, entry.conv.out_channels, 3)
+            return Correlation(block.fuse, parts, block.m, block.branch1, block.branch2, block.cv2)
+        case PairedCorrelation(cv1=Convolution() as entry):
+            parts = SplitEntry(entry, entry.conv.out_channels, 3)
+            return PairedCorrelation(block.fuse, parts, block.m, block.branches, block.cv2)
+    return block
 
 
-def sum_exits(network: Network) -> None:
+def sum_exits(block: nn.Module) -> nn.Module:
     """W·(x1 beside x2) = W1·x1 + W2·x2: exits of C3, C2f, A2C2f and HyperACE, where a convolution adds for nothing."""
-    for module in list(network.modules()):
-        if isinstance(module, C3 | MergedC3):
-            _sum(module, "cv3", 2)
-        if isinstance(module, A2C2f):
-            _sum(module, "cv2", 1 + len(module.m))
-        if isinstance(module, C2f):
-            _sum(module, "cv2", 2 + len(module.m), first=1 if isinstance(module.cv1, SplitEntry) else 2)
-        if isinstance(module, HyperACE):
-            _sum(module, "cv2", 4 + len(module.m), last=1 if module.branches is None else 2)
+    match block:
+        case CrossStage(cv3=Convolution() as exit):
+            return CrossStage(block.cv1, block.cv2, block.m, _summed(exit, 2))
+        case MergedCrossStage(cv3=Convolution() as exit):
+            return MergedCrossStage(block.cv12, block.m, _summed(exit, 2), block.c)
+        case AttentionStages(cv2=Convolution() as exit):
+            return AttentionStages(block.cv1, block.m, _summed(exit, 1 + len(block.m)), block.gamma)
+        case SplitStages(cv2=Convolution() as exit):
+            first = 1 if isinstance(block.cv1, SplitEntry) else 2
+            return SplitStages(block.cv1, block.m, _summed(exit, 2 + len(block.m), first=first), block.c)
+        case Correlation(cv2=Convolution() as exit):
+            summed = _summed(exit, 4 + len(block.m))
+            return Correlation(block.fuse, block.cv1, block.m, block.branch1, block.branch2, summed)
+        case PairedCorrelation(cv2=Convolution() as exit):
+            summed = _summed(exit, 4 + len(block.m), last=2)
+            return PairedCorrelation(block.fuse, block.cv1, block.m, block.branches, summed)
+    return block
 
 
-def _sum(module: nn.Module, name: str, parts: int, first: int = 1, last: int = 1) -> None:
-    """The exit `name` of `parts` equal parts, of which `first` and `last` arrive side by side."""
-    exit = getattr(module, name)
+def _summed(exit: Convolution, parts: int, first: int = 1, last: int = 1) -> SummedExit:
+    """An exit of `parts` equal parts, of which `first` and `last` arrive side by side."""
     c = exit.conv.in_channels // parts
-    widths = [first * c, *[c] * (parts - first - last), last * c]
-    setattr(module, name, SummedExit(exit, widths))
+    return SummedExit(exit, [first * c, *[c] * (parts - first - last), last * c])
 
 
-def direct_head(network: Network) -> None:
+def direct_head(block: nn.Module) -> nn.Module:
     """Expectation over bins, box arithmetic and strides as two small matrix products instead of a chain of reshapes."""
-    _replace(network, Detect, DirectDetect)
+    return DirectHead(block.cv2, block.cv3, block.classes) if isinstance(block, Head) else block
 
 
-def fold_pixels(network: Network) -> None:
+def fold_pixels(layers: Layers) -> Layers:
     """W·(p/255) = (W/255)·p: the network takes pixels 0…255 (zero padding is zero either way)."""
-    network.model[0].conv.weight.data /= 255.0
-    network.pixel_scale = 255.0
+    modules = list(layers.modules)
+    for index, sources in enumerate(layers.sources):
+        module = modules[index]
+        if IMAGES in sources:
+            assert isinstance(module, Convolution)
+            modules[index] = module.with_weights(module.conv.weight / 255.0, module.conv.bias)
+    return replace(layers, modules=tuple(modules), pixel_scale=255.0)
 
 
-REWRITES: dict[str, Callable[[Network], None]] = {
-    "norms": fold_norms,
-    "groups": densify_groups,
-    "scale": scale_queries,
+def everywhere(rewrite: Callable[[nn.Module], nn.Module]) -> Callable[[Layers], Layers]:
+    """The rewrite of a block as a rewrite of all layers."""
+    return lambda layers: layers.each(rewrite)
+
+
+REWRITES: dict[str, Callable[[Layers], Layers]] = {
+    "norms": everywhere(fold_norms),
+    "groups": everywhere(densify_groups),
+    "scale": everywhere(scale_queries),
     "upsampling": commute_upsampling,
-    "branches": pair_branches,
-    "edges": edges_first,
-    "attention": merge_attention,
-    "queries": split_attention,
-    "bounds": bound_scores,
-    "entries": merge_entries,
-    "halves": split_entries,
-    "sums": sum_exits,
-    "head": direct_head,
+    "branches": everywhere(pair_branches),
+    "edges": everywhere(edges_before_tokens),
+    "attention": everywhere(merge_attention),
+    "queries": everywhere(split_attention),
+    "bounds": everywhere(bound_scores),
+    "entries": everywhere(merge_entries),
+    "halves": everywhere(split_entries),
+    "sums": everywhere(sum_exits),
+    "head": everywhere(direct_head),
     "pixels": fold_pixels,
 }
 # `queries`, `halves` and `sums` make more convolutions to save slices and copies, `bounds` takes time where subnormal
-# numbers cost none, and `pixels` changes what the network is fed: by choice only. What pays on which runtime stands in runtime_forms.py.
+# numbers cost none, and `pixels` changes what the network is fed: by choice only. `choice.py` says what pays on which runtime.
 DEFAULT_REWRITES = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
 
 
-def simplify(network: Network, rewrites: Iterable[str] | None = None) -> Network:
-    """A simplified copy of `network`: with DEFAULT_REWRITES, or the named ones of REWRITES.
+def simplify(network: Network, rewrites: Iterable[str] | None = None) -> SimplifiedNetwork:
+    """The simplified network: with DEFAULT_REWRITES, or the named ones of REWRITES. `network` is left alone.
 
     Raises YoloproofError for an unknown rewrite, any without "norms", or a network that is simplified already.
     """
@@ -236,19 +303,11 @@ def simplify(network: Network, rewrites: Iterable[str] | None = None) -> Network
         raise YoloproofError(f"no rewrite is called {', '.join(sorted(unknown))}; there are {', '.join(REWRITES)}")
     if chosen and "norms" not in chosen:
         raise YoloproofError("the other rewrites work on folded batch norms; add 'norms'")
-    if network.rewrites:
+    if not isinstance(network, Network):
         raise YoloproofError("the network is simplified already; simplify the one it was made from")
-    network = copy.deepcopy(network)
-    for name, rewrite in REWRITES.items():
-        if name in chosen:
-            rewrite(network)
-    network.rewrites = tuple(name for name in REWRITES if name in chosen)
-    return network.eval().requires_grad_(False)
-
-
-def _replace(root: nn.Module, kind: type[nn.Module], made: Callable[[nn.Module], nn.Module]) -> None:
-    """Put `made(module)` in the place of every module of `kind` below `root`."""
-    for parent in list(root.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, kind):
-                setattr(parent, name, made(child))
+    layers = layers_from_network(network)
+    with torch.no_grad():
+        for name, rewrite in REWRITES.items():
+            if name in chosen:
+                layers = rewrite(layers)
+    return SimplifiedNetwork(network, layers, tuple(name for name in REWRITES if name in chosen))

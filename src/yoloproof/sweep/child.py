@@ -1,7 +1,7 @@
-"""The process that does one job of a sweep: `python -m yoloproof.sweep.child`, the job as one line of JSON on stdin.
+"""The process that does one job of a sweep: `python -m yoloproof.sweep.child FOLDER`, the job in FOLDER/job.pickle.
 
 It is a process of its own, in a session of its own, so that it can be killed with all that it started: by its parent
-when its time is up, and by itself when its parent is gone (stdin ends).
+when its time is up, and by itself when its parent is gone (its stdin ends).
 """
 
 from __future__ import annotations
@@ -9,37 +9,78 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import sys
 import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from yoloproof.errors import YoloproofError
+from yoloproof.names import Name
+from yoloproof.records import Case
+from yoloproof.results.schema import json_from_result
+from yoloproof.sweep.plan import Cell
+
+JOB, ANSWER, RESULT = "job.pickle", "answer.json", "result.json"
 
 
-def main() -> int:
-    """Run the job and write `answer.json` in its folder: {"result": …} or {"error": …, "kind": …}."""
-    line = sys.stdin.buffer.readline()
-    job = json.loads(line)
-    folder = Path(job["folder"])
+class End(Name):
+    """How a job ended. `refused`: its input is at fault, and a repetition would say the same; `lost`: its files or its node
+    were."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    MEMORY = "memory"
+    LOST = "lost"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class ChildJob:
+    """A cell to measure, or a case whose ONNX file to export, by a runner: a module with the functions of
+    `yoloproof.sweep.measure`. models -- where those that are files lie here."""
+
+    runner: str
+    task: Cell | Case
+    models: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a child says at its end. file -- the name of what it wrote into its folder."""
+
+    end: End
+    reason: str = ""
+    file: str = ""
+
+
+def main(folder: Path) -> int:
+    """Do the job of a folder and answer there."""
     threading.Thread(target=_die_with_parent, args=(folder,), daemon=True).start()
-    answer = _answer(job, folder)
-    scratch = folder / "answer.tmp"
-    scratch.write_text(json.dumps(answer, default=str), encoding="utf-8")
-    scratch.replace(folder / "answer.json")
-    return 0 if "result" in answer else 1
+    answer = _answer(pickle.loads((folder / JOB).read_bytes()), folder)
+    scratch = folder / f"{ANSWER}.tmp"
+    scratch.write_text(json.dumps(asdict(answer)), encoding="utf-8")
+    scratch.replace(folder / ANSWER)
+    return 0 if answer.end is End.DONE else 1
 
 
-def _answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    work = getattr(importlib.import_module(job["module"]), job["function"])
+def _answer(job: ChildJob, folder: Path) -> Answer:
+    runner = importlib.import_module(job.runner)
     try:
-        return {"result": work(job["argument"], {name: Path(path) for name, path in job["files"].items()}, folder)}
+        if isinstance(job.task, Case):
+            return Answer(End.DONE, file=runner.export(job.task, job.models, folder).name)
+        result = json_from_result(runner.measure(job.task, job.models, folder))
     except YoloproofError as error:
-        return {"error": str(error), "kind": "refused"}
+        return Answer(End.REFUSED, str(error))
     except MemoryError:
-        return {"error": "out of memory", "kind": "memory"}
+        return Answer(End.MEMORY, "out of memory")
+    (folder / RESULT).write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
+    return Answer(End.DONE, file=RESULT)
 
 
 def _die_with_parent(folder: Path) -> None:
@@ -51,4 +92,6 @@ def _die_with_parent(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from yoloproof.sweep import child  # under the name that the pickle has
+
+    sys.exit(child.main(Path(sys.argv[1])))

@@ -5,57 +5,71 @@ The driver holds references and counts, never results: a sweep's memory does not
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from yoloproof.records import Case
 from yoloproof.sweep import worker
+from yoloproof.sweep.child import End
 from yoloproof.sweep.cluster import Node, alive_nodes, remote
-from yoloproof.sweep.materials import Materials, Runner, Sent
+from yoloproof.sweep.materials import Materials
 from yoloproof.sweep.plan import Cell, Plan
 from yoloproof.sweep.store import Store
+from yoloproof.sweep.worker import NodeJob, Outcome, SentFile
 
 POLL_S = 0.5
-
-
-@dataclass
-class Progress:
-    """Cells by state, and what runs where (`running`: a task's name → its node's host)."""
-
-    waiting: int = 0
-    kept: int = 0
-    done: int = 0
-    failed: int = 0
-    retried: int = 0
-    running: dict[str, str] = field(default_factory=dict)
+RUNNER = "yoloproof.sweep.measure"
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What a node does now: a cell, or the export called `export` on behalf of it."""
+class NodeTask:
+    """What a node does now: a cell, or an export on behalf of it. content -- Ray's reference to the file it makes."""
 
     cell: Cell
     node: Node
-    export: str | None
-    rest: tuple[Any, ...]
+    export: Case | None
+    content: Any
 
     @property
     def label(self) -> str:
-        return self.cell.label if self.export is None else f"export {self.export.replace('|', ' ')}"
+        return self.cell.label if self.export is None else f"export {self.export.label}"
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """Cells by state (kept: from an earlier sweep), and what runs."""
+
+    waiting: int
+    kept: int
+    done: int
+    failed: int
+    retried: int
+    running: tuple[NodeTask, ...]
 
 
 class Dispatch:
-    """One sweep at work. `changed` is called with the progress whenever it may have changed."""
+    """One sweep at work on the cells of a plan that are `missing`; `changed` is called whenever the progress may have changed."""
 
-    def __init__(self, plan: Plan, store: Store, runner: Runner, changed: Callable[[Progress], None]) -> None:
-        self.plan, self.store, self.runner, self.changed = plan, store, runner, changed
-        self.materials = Materials(plan, runner)
-        self.waiting = [cell for cell in plan.cells if not store.finished(cell)]
-        self.reasons: dict[str, list[str]] = {}
-        self.running: dict[Any, _Task] = {}
-        self.progress = Progress(waiting=len(self.waiting), kept=len(plan.cells) - len(self.waiting))
+    def __init__(
+        self, plan: Plan, missing: Iterable[Cell], store: Store, changed: Callable[[SweepProgress], None],
+        runner: str | None = None,
+    ) -> None:  # fmt: skip
+        self.plan, self.store, self.changed, self.runner = plan, store, changed, runner or RUNNER
+        self.materials = Materials(importlib.import_module(self.runner).exported_case)
+        self.waiting = list(missing)
+        self.reasons: dict[str | Case, list[str]] = {}
+        self.running: dict[Any, NodeTask] = {}
+        self.kept = len(plan.cells) - len(self.waiting)
+        self.done = self.failed = self.retried = 0
 
-    def run(self) -> Progress:
+    @property
+    def progress(self) -> SweepProgress:
+        running = tuple(self.running.values())
+        return SweepProgress(len(self.waiting), self.kept, self.done, self.failed, self.retried, running)
+
+    def run(self) -> SweepProgress:
         """Measure every missing cell; returns when each is kept or has failed for good."""
         import ray
 
@@ -67,12 +81,12 @@ class Dispatch:
             for node in nodes:
                 if node.id not in busy:
                     self._occupy(node)
-            self._tell()
+            self.changed(self.progress)
             if self.running:
                 ready, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
                 for reference in ready:
                     self._receive(reference)
-        self._tell()
+        self.changed(self.progress)
         return self.progress
 
     def cancel(self) -> None:
@@ -81,11 +95,6 @@ class Dispatch:
 
         for reference in self.running:
             ray.cancel(reference, force=True)
-
-    def _tell(self) -> None:
-        self.progress.waiting = len(self.waiting)
-        self.progress.running = {task.label: task.node.host for task in self.running.values()}
-        self.changed(self.progress)
 
     def _occupy(self, node: Node) -> None:
         """Give an idle node the first cell it can take, or an export that such a cell waits for."""
@@ -97,80 +106,68 @@ class Dispatch:
             if not missing:
                 self._start(cell, node)
                 return
-            if idle := [name for name in missing if name not in at_work]:
+            if idle := [case for case in missing if case not in at_work]:
                 self._start_export(cell, idle[0], node)
                 return
 
     def _start(self, cell: Cell, node: Node) -> None:
-        argument = {**asdict(cell), "options": dict(self.plan.options)}
-        job = worker.Job(self.runner.module, "measure", argument, self.plan.timeout_s, self.materials.cell_files(cell))
-        # All of the node's CPUs, so that no other task of this or another sweep shares the machine.
+        models, artifacts = self.materials.models_of(cell.cases), self.materials.artifacts_of(cell)
+        job = NodeJob(self.runner, cell, self.plan.timeout_s, models, artifacts)
         gpu = cell.accelerator if cell.accelerator != "cpu" else None
-        task = remote(worker.measure, node, node.cpus, 1 if gpu else 0, gpu, returns=2)
-        answer, result = task.remote(job)
-        self.running[answer] = _Task(cell, node, None, (result,))
+        outcome, content = remote(worker.run, node, node.cpus, 1 if gpu else 0, gpu, returns=2).remote(job)
+        self.running[outcome] = NodeTask(cell, node, None, content)
         self.waiting.remove(cell)
 
-    def _start_export(self, cell: Cell, name: str, node: Node) -> None:
-        model_files = self.materials.model_files([self.materials.export_names(cell)[name].model])
-        argument = self.materials.export_argument(name, cell)
-        job = worker.Job(self.runner.module, "export", argument, self.plan.timeout_s, model_files)
-        answer, identity, content = remote(worker.export, node, node.cpus, returns=3).remote(job)
-        self.running[answer] = _Task(cell, node, name, (identity, content))
+    def _start_export(self, cell: Cell, case: Case, node: Node) -> None:
+        job = NodeJob(self.runner, case, self.plan.timeout_s, self.materials.models_of([case]))
+        outcome, content = remote(worker.run, node, node.cpus, returns=2).remote(job)
+        self.running[outcome] = NodeTask(cell, node, case, content)
 
     def _receive(self, reference: Any) -> None:
         import ray
         from ray.exceptions import RayError
 
         task = self.running.pop(reference)
-        first: Any = None
+        result = b""
         try:
-            answer = ray.get(reference)
-            # An artifact stays where it is; a result and an artifact's name come here.
-            if answer.kind == "done":
-                first = ray.get(task.rest[0])
+            outcome: Outcome = ray.get(reference)
+            # An exported file stays where it is; a result comes here.
+            if outcome.end is End.DONE and task.export is None:
+                result = ray.get(task.content)
         except RayError as error:
             # A full disk, say, is the cause of what Ray wraps as its own; a dead worker has none.
             said = getattr(error, "cause", None) or type(error).__name__
-            answer = worker.Answer("lost", f"{said} on node {task.node.host}")
+            outcome = Outcome(End.LOST, f"{said} on node {task.node.host}")
         if task.export is not None:
-            if answer.kind == "done":
-                name, digest = first
-                self.materials.exports[task.export] = Sent(name, digest, task.rest[1])
-            else:
-                self._export_failed(task.export, answer)
-        elif answer.kind == "done":
-            self.store.keep(task.cell, first, answer.wall_s)
-            self.progress.done += 1
+            self._receive_export(task.export, outcome, task.content)
+        elif outcome.end is End.DONE:
+            self.store.keep(task.cell, result, outcome.wall_s)
+            self.done += 1
         else:
-            self._retry_or_fail(task.cell, answer)
+            self._retry_or_fail(task.cell, outcome)
         self.materials.keep_only(self.waiting + [other.cell for other in self.running.values()])
 
-    def _retry_or_fail(self, cell: Cell, answer: worker.Answer) -> None:
+    def _receive_export(self, case: Case, outcome: Outcome, content: Any) -> None:
+        if outcome.end is End.DONE:
+            self.materials.artifacts[case] = SentFile(outcome.name, outcome.sha256, content)
+        elif self._used_up(case, outcome):
+            for cell in [cell for cell in self.waiting if case in self.materials.exports_of(cell)]:
+                self._fail(cell, "its export failed: " + "; then ".join(self.reasons[case]))
+
+    def _retry_or_fail(self, cell: Cell, outcome: Outcome) -> None:
         """Another try, unless the input itself was refused or the tries are used up."""
-        # A file that was lost with its node is sent or exported anew.
-        if answer.kind == "lost":
-            self._forget_files(cell)
+        if outcome.end is End.LOST:
+            self.materials.forget_artifacts(cell)
         self.waiting.append(cell)
-        if self._used_up(cell.key, answer):
+        if self._used_up(cell.key, outcome):
             self._fail(cell)
 
-    def _export_failed(self, name: str, answer: worker.Answer) -> None:
-        waiting = [cell for cell in self.waiting if name in self.materials.export_names(cell)]
-        if self._used_up(name, answer):
-            for cell in waiting:
-                self._fail(cell, "its export failed: " + "; then ".join(self.reasons[name]))
-
-    def _used_up(self, key: str, answer: worker.Answer) -> bool:
-        """Note why something failed; whether it is not to be tried again."""
-        self.reasons.setdefault(key, []).append(answer.reason)
-        final = answer.kind == "refused" or len(self.reasons[key]) > self.plan.retries
-        self.progress.retried += not final
+    def _used_up(self, key: str | Case, outcome: Outcome) -> bool:
+        """Note why a cell or an export failed; whether it is not to be tried again."""
+        self.reasons.setdefault(key, []).append(outcome.reason)
+        final = outcome.end is End.REFUSED or len(self.reasons[key]) > self.plan.retries
+        self.retried += not final
         return final
-
-    def _forget_files(self, cell: Cell) -> None:
-        for name in self.materials.export_names(cell):
-            self.materials.exports.pop(name, None)
 
     def _fail(self, cell: Cell, reason: str | None = None) -> None:
         reasons = self.reasons.setdefault(cell.key, [])
@@ -178,4 +175,4 @@ class Dispatch:
             reasons.append(reason)
         self.waiting.remove(cell)
         self.store.keep_failure(cell, reasons)
-        self.progress.failed += 1
+        self.failed += 1

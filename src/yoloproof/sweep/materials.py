@@ -1,92 +1,65 @@
-"""The files a sweep's cells need: checkpoints and exported artifacts, each sent through Ray's object store by its hash.
+"""The files a sweep's cells need: models and exported ONNX files, each sent through Ray's object store by its hash.
 
-An artifact is exported once, wherever there is a node for it, and measured everywhere. Engines are not sent: they are
+An ONNX file is exported once, wherever there is a node for it, and measured everywhere. Engines are not sent: they are
 built where they run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from yoloproof.sweep.plan import Cell, Measurement, Plan
-
-
-@dataclass(frozen=True)
-class Runner:
-    """The module that does the work, named so that every node can import it.
-
-    `check(plan)` refuses a plan before it is begun. `export_name(measurement, accelerator)` names the artifact that a
-    measurement needs, or None; measurements with the same name share it. `export(argument, files, folder)` makes it and
-    returns its path. `measure(argument, files, folder)` returns a schema-1 result. `files` maps a model's name to its
-    checkpoint, an export's name to its artifact.
-    """
-
-    module: str = "yoloproof.sweep.measure"
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A file in the object store: its name, SHA-256, and reference."""
-
-    name: str
-    sha256: str
-    ref: Any
+from yoloproof.records import Case
+from yoloproof.sweep.plan import MODEL_FILES, Cell
+from yoloproof.sweep.worker import SentFile
 
 
 class Materials:
-    """The files of one sweep that are in the object store now."""
+    """The files of one sweep that are in the object store now. exported_case -- the runner's."""
 
-    def __init__(self, plan: Plan, runner: Runner) -> None:
-        self.plan, self.runner = plan, runner
-        self.models: dict[str, Sent] = {}
-        self.exports: dict[str, Sent] = {}
-        self.names: dict[str, dict[str, Measurement]] = {}
+    def __init__(self, exported_case: Callable[[Case], Case | None]) -> None:
+        self.models: dict[str, SentFile] = {}
+        self.artifacts: dict[Case, SentFile] = {}
+        self._exported_case = exported_case
+        self._exports: dict[str, tuple[Case, ...]] = {}
 
-    def export_names(self, cell: Cell) -> dict[str, Measurement]:
-        """The artifacts a cell needs, by name, each with a measurement that needs it."""
-        if cell.key not in self.names:
-            naming = importlib.import_module(self.runner.module).export_name
-            named = [(naming(asdict(one), cell.accelerator), one) for one in cell.measurements]
-            self.names[cell.key] = {name: one for name, one in named if name is not None}
-        return self.names[cell.key]
+    def exports_of(self, cell: Cell) -> tuple[Case, ...]:
+        """The cases whose ONNX files a cell needs."""
+        if cell.key not in self._exports:
+            found = map(self._exported_case, cell.cases)
+            self._exports[cell.key] = tuple(dict.fromkeys(case for case in found if case is not None))
+        return self._exports[cell.key]
 
-    def missing(self, cell: Cell) -> list[str]:
-        """The names of the cell's artifacts that are yet to be exported."""
-        return [name for name in self.export_names(cell) if name not in self.exports]
+    def missing(self, cell: Cell) -> list[Case]:
+        """Those that are yet to be exported."""
+        return [case for case in self.exports_of(cell) if case not in self.artifacts]
 
-    def export_argument(self, name: str, cell: Cell) -> dict[str, Any]:
-        """What `export` is called with."""
-        one = asdict(self.export_names(cell)[name])
-        return {**one, "name": name, "accelerator": cell.accelerator, "options": dict(self.plan.options)}
+    def artifacts_of(self, cell: Cell) -> tuple[SentFile, ...]:
+        """The exported files a cell needs."""
+        return tuple(self.artifacts[case] for case in self.exports_of(cell))
 
-    def model_files(self, models: Sequence[str]) -> list[tuple[str, str, str, Any]]:
-        """(key, file name, SHA-256, reference) of those models that are files."""
-        files = [self._sent_model(model) for model in dict.fromkeys(models) if Path(model).suffix]
-        return [(model, sent.name, sent.sha256, sent.ref) for model, sent in files]
+    def models_of(self, cases: Iterable[Case]) -> dict[str, SentFile]:
+        """The models of some cases that are files, by their name in the plan."""
+        files = dict.fromkeys(case.model for case in cases if Path(case.model).suffix in MODEL_FILES)
+        return {model: self._sent_model(model) for model in files}
 
-    def cell_files(self, cell: Cell) -> list[tuple[str, str, str, Any]]:
-        """(key, file name, SHA-256, reference) of everything the cell needs."""
-        artifacts = {name: self.exports[name] for name in self.export_names(cell)}
-        return self.model_files([one.model for one in cell.measurements]) + [
-            (name, sent.name, sent.sha256, sent.ref) for name, sent in artifacts.items()
-        ]
+    def forget_artifacts(self, cell: Cell) -> None:
+        """What a cell needs is exported anew: the files may have been lost with a node."""
+        for case in self.exports_of(cell):
+            self.artifacts.pop(case, None)
 
     def keep_only(self, cells: Sequence[Cell]) -> None:
         """Let go of what none of these cells needs; Ray then frees it."""
-        exports = {name for cell in cells for name in self.export_names(cell)}
-        models = {one.model for cell in cells for one in cell.measurements}
-        self.exports = {name: sent for name, sent in self.exports.items() if name in exports}
+        exports = {case for cell in cells for case in self.exports_of(cell)}
+        models = {case.model for cell in cells for case in cell.cases}
+        self.artifacts = {case: sent for case, sent in self.artifacts.items() if case in exports}
         self.models = {model: sent for model, sent in self.models.items() if model in models}
 
-    def _sent_model(self, model: str) -> tuple[str, Sent]:
+    def _sent_model(self, model: str) -> SentFile:
         import ray
 
         if model not in self.models:
             content = Path(model).read_bytes()
-            self.models[model] = Sent(Path(model).name, hashlib.sha256(content).hexdigest(), ray.put(content))
-        return model, self.models[model]
+            self.models[model] = SentFile(Path(model).name, hashlib.sha256(content).hexdigest(), ray.put(content))
+        return self.models[model]

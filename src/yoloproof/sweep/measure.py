@@ -1,178 +1,107 @@
-"""The runner of a real sweep: `profile` on the node that a cell was given to."""
+"""The runner of a real sweep: `pipeline.profile` on the node that a cell was given to.
+
+A runner is a module of these three functions, named so that every node can import it.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
-from yoloproof.errors import YoloproofError
-from yoloproof.sweep.plan import Cell, Plan
-
-# What a plan's [options] may say; each is a field of profiling.Settings, or `quick`. Random weights are for models that
-# are named; a model that is a file has its own. `data` is a folder of annotated images whose AP every row gets, or `demo`.
-OPTIONS = ("threads", "flush_to_zero", "random_weights", "images", "data", "quick")
-ATTENTIONS = ("fused", "explicit", "published", "stripped")
-FLAGS = ("quick", "random_weights", "flush_to_zero")
-FILES = (".pt", ".safetensors", ".onnx", ".engine")
+import yoloproof
+from yoloproof.demo import FOLDER as DEMO_FOLDER
+from yoloproof.names import ArtifactFormat, Precision, Runtime
+from yoloproof.records import Case, Entry, Result, RunWarning
+from yoloproof.sweep.plan import Cell
 
 
-def check(plan: Plan) -> None:
-    """Refuse a plan with words that `profile` would refuse, before anything is begun. Raises YoloproofError."""
-    try:
-        _check_options(plan.options)
-        for cell in plan.cells:
-            _check_cell(cell)
-    except YoloproofError as error:
-        raise YoloproofError(f"{plan.path}: {error}") from None
+def exported_case(case: Case) -> Case | None:
+    """The case whose ONNX file this one runs, or builds its engine of; None where it needs none.
 
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    if unknown := sorted(set(options) - set(OPTIONS)):
-        raise YoloproofError(f"[options] hold {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
-    for flag in FLAGS:
-        if not isinstance(options.get(flag, False), bool):
-            raise YoloproofError(f"[options] {flag} is {options[flag]!r}; true or false")
-    threads = options.get("threads", 1)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise YoloproofError(f"[options] threads is {threads!r}; a whole number above 0")
-    images = options.get("images", [])
-    if not isinstance(images, list) or not all(isinstance(path, str) and Path(path).is_absolute() for path in images):
-        raise YoloproofError("[options] images must be a list of absolute paths, the same on every node")
-    data = options.get("data", "demo")
-    if not isinstance(data, str) or not (data == "demo" or Path(data).is_absolute()):
-        raise YoloproofError(f"[options] data is {data!r}; demo, or a folder's absolute path, the same on every node")
-
-
-def _check_cell(cell: Cell) -> None:
-    from yoloproof.measurement.protocol import PROTOCOLS
-    from yoloproof.network import VARIANTS
-    from yoloproof.runtime import PRECISIONS, RUNTIMES
-
-    allowed = {"attention": ATTENTIONS, "precision": PRECISIONS, "runtime": RUNTIMES}
-    if cell.protocol not in PROTOCOLS:
-        raise YoloproofError(f"protocol {cell.protocol}: there are {', '.join(PROTOCOLS)}")
-    for one in cell.measurements:
-        for axis, words in allowed.items():
-            if getattr(one, axis) not in words:
-                raise YoloproofError(f"{axis} {getattr(one, axis)}: there are {', '.join(words)}")
-        if one.model not in VARIANTS and Path(one.model).suffix not in FILES:
-            raise YoloproofError(f"model {one.model}: a file ({', '.join(FILES)}) or one of {', '.join(VARIANTS)}")
-        if any(side < 64 or side % 32 or side > 4096 for side in one.imgsz):
-            raise YoloproofError(f"imgsz {list(one.imgsz)}: both sides must be multiples of 32 from 64 to 4096")
-        if one.runtime.startswith("tensorrt") and cell.accelerator == "cpu":
-            raise YoloproofError(f"runtime {one.runtime} needs a GPU: name its accelerator, or exclude it on cpu")
-
-
-def export_name(one: Mapping[str, Any], accelerator: str) -> str | None:
-    """The name of the ONNX file a measurement needs; None where it needs none.
-
-    Measurements share a file where the pipeline would write the same one: same weights, size, batch, precision in the
-    graph, attention and rewrites.
+    Cases that run one and the same file come to the same case: it has all that decides what is in the file, nothing else.
     """
-    from yoloproof.simplify.choice import rewrites_for
+    from yoloproof.artifact.build import rewrites_of
 
-    if one["runtime"] == "pytorch" or Path(one["model"]).suffix in (".onnx", ".engine"):
+    if case.runtime is Runtime.PYTORCH or Path(case.model).suffix in (".onnx", ".engine"):
         return None
-    rewrites = rewrites_for(one["runtime"], _device(accelerator), one["attention"])
-    size = "x".join(map(str, one["imgsz"]))
-    precision = "fp32" if one["precision"] == "bf16" else one["precision"]
-    return "|".join([one["model"], one["attention"], precision, size, str(one["batch"]), "+".join(rewrites)])
+    precision = Precision.FP32 if case.precision is Precision.BF16 else case.precision
+    return Case(
+        case.model, Runtime.ONNXRUNTIME, precision, case.attention, case.imgsz, case.batch,
+        random_weights=case.random_weights, rewrites=rewrites_of(case),
+    )  # fmt: skip
 
 
-def export(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path) -> str:
-    """The path of the ONNX file of one measurement, written into `folder`; engines are built where they run."""
-    from yoloproof import profiling
-    from yoloproof.network import load_network
+def export(case: Case, models: Mapping[str, Path], folder: Path) -> Path:
+    """The ONNX file of a case of `exported_case`, written into `folder`. models -- where files of the plan lie here."""
+    from yoloproof.artifact.build import build
 
-    settings = _settings(argument, [argument], folder)
-    model = str(files.get(argument["model"], argument["model"]))
-    network = load_network(model, random_weights=settings.random_weights_for(model))
-    # Any runtime that is not TensorRT's stops at the ONNX file.
-    runtime = "onnx" if argument["runtime"].startswith("tensorrt") else argument["runtime"]
-    request = profiling.Request(model, runtime, argument["precision"], argument["attention"], argument["batch"])
-    return str(profiling.exported(network, request, settings).path)
+    artifact = build(_here(case, models), ArtifactFormat.ONNX, folder)
+    assert artifact.path is not None
+    return artifact.path
 
 
-def measure(argument: Mapping[str, Any], files: Mapping[str, Path], folder: Path) -> dict[str, Any]:
-    """The schema-1 result of one cell: its measurements made, proved and timed side by side."""
-    from yoloproof import profiling
+def measure(cell: Cell, models: Mapping[str, Path], folder: Path) -> Result:
+    """A cell's cases built, verified and timed side by side; what was exported before is found in `folder`."""
+    from yoloproof.pipeline import Options, profile
 
-    measurements = argument["measurements"]
-    models = {one["model"]: str(files.get(one["model"], one["model"])) for one in measurements}
-    for path in files.values():
-        # Where the pipeline looks for an artifact before it makes one.
-        if path.suffix == ".onnx" and str(path) not in models.values():
-            shutil.copyfile(path, folder / path.name)
-    requests = [
-        profiling.Request(models[one["model"]], one["runtime"], one["precision"], one["attention"], one["batch"])
-        for one in measurements
-    ]
-    settings = _settings(argument, measurements, folder)
-    result = profiling.profile(requests, settings, argument["protocol"], fast=bool(argument["options"].get("quick")))
-    # A protocol that sweeps batches makes several entries of one measurement.
-    share = len(result["entries"]) // len(measurements)
-    for index, entry in enumerate(result["entries"]):
-        # The plan's own name for it, not where it lay on the node.
-        entry["model"]["source"] = measurements[index // share]["model"]
-    result["command"] = profile_command(argument)
-    result["warnings"] = [*result["warnings"], *_niceness_warning()]
-    return result
+    options = Options(tuple(map(Path, cell.options.images)), folder, _data(cell))
+    result = profile([_here(case, models) for case in cell.cases], cell.timing, options)
+    names = {str(path): name for name, path in models.items()}
+    (run,) = result.runs
+    command = profile_command(cell)
+    run = replace(run, command=command, warnings=(*run.warnings, *_niceness_warning()))
+    entries = tuple(_as_planned(entry, names) for entry in result.entries)
+    return replace(result, command=command, runs=(run,), entries=entries)
 
 
-def profile_command(argument: Mapping[str, Any]) -> list[str]:
+def profile_command(cell: Cell) -> tuple[str, ...]:
     """The `profile` command that measures what this cell does."""
-    measurements, options = argument["measurements"], argument["options"]
-    first = measurements[0]
-    words = ["yoloproof", "profile", *dict.fromkeys(one["model"] for one in measurements)]
+    first, options = cell.cases[0], cell.options
+    words = ["yoloproof", "profile", *dict.fromkeys(case.model for case in cell.cases)]
     for axis in ("runtime", "attention", "precision"):
-        for value in dict.fromkeys(one[axis] for one in measurements):
+        for value in dict.fromkeys(str(getattr(case, axis)) for case in cell.cases):
             words += [f"--{axis}", value]
-    words += ["--imgsz", "x".join(map(str, dict.fromkeys(first["imgsz"]))), "--batch", str(first["batch"])]
-    words += ["--device", _device(argument["accelerator"]), "--protocol", argument["protocol"]]
-    words += ["--threads", str(options["threads"])] if options.get("threads") else []
-    if data := _data(options):
-        words += ["--data", str(data.relative_to(Path.cwd()) if data.is_relative_to(Path.cwd()) else data)]
-    return words + [f"--{flag.replace('_', '-')}" for flag in FLAGS if options.get(flag)]
+    words += ["--imgsz", "x".join(map(str, dict.fromkeys(first.imgsz))), "--batch", str(first.batch)]
+    words += ["--device", first.device, "--protocol", cell.protocol]
+    words += ["--threads", str(options.threads)] if options.threads else []
+    if (data := _data(cell)) is not None:
+        # Of what is ours only the part that is the same everywhere: results get published.
+        ours = Path(yoloproof.__file__).parents[2]
+        words += ["--data", str(data.relative_to(ours) if data.is_relative_to(ours) else data)]
+    flags = [one.name for one in fields(options) if getattr(options, one.name) is True]
+    return (*words, *(f"--{flag.replace('_', '-')}" for flag in flags))
 
 
-def _settings(argument: Mapping[str, Any], measurements: list[Mapping[str, Any]], folder: Path) -> Any:
-    from yoloproof import profiling
-    from yoloproof.demo import demo_images
-
-    options = {name: value for name, value in argument["options"].items() if name != "quick"}
-    options["images"] = tuple(Path(path) for path in options.get("images", ())) or tuple(demo_images())
-    first = measurements[0]
-    options["data"] = _data(options)
-    return profiling.Settings(
-        imgsz=tuple(first["imgsz"]),
-        device=_device(argument["accelerator"]),
-        folder=folder,
-        **options,
-    )
+def _here(case: Case, models: Mapping[str, Path]) -> Case:
+    return replace(case, model=str(models.get(case.model, case.model)))
 
 
-def _data(options: Mapping[str, Any]) -> Path | None:
-    from yoloproof.demo import FOLDER
+def _as_planned(entry: Entry, names: Mapping[str, str]) -> Entry:
+    """An entry with the plan's own name of a model that is a file, and no folder of this node."""
+    model = names.get(entry.case.model)
+    if model is not None:
+        entry = replace(entry, case=replace(entry.case, model=model), model=replace(entry.model, source=model))
+    path = entry.artifact.path
+    if path is None:
+        return entry
+    return replace(entry, artifact=replace(entry.artifact, path=Path(names.get(str(path), path.name))))
 
-    named = options.get("data")
-    return FOLDER if named == "demo" else Path(named) if named else None
+
+def _data(cell: Cell) -> Path | None:
+    named = cell.options.data
+    return None if named is None else DEMO_FOLDER if named == "demo" else Path(named)
 
 
-def _device(accelerator: str) -> str:
-    return "cpu" if accelerator == "cpu" else "cuda"
-
-
-def _niceness_warning() -> list[dict[str, str]]:
+def _niceness_warning() -> tuple[RunWarning, ...]:
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     if niceness <= 0:
-        return []
-    return [
-        {
-            "code": "niceness",
-            "evidence": f"measured at niceness {niceness}, behind everything else on the machine",
-            "advice": "start the Ray node with RAY_worker_niceness=0, and the sweep without nice",
-        }
-    ]
+        return ()
+    return (
+        RunWarning(
+            "niceness",
+            f"measured at niceness {niceness}, behind everything else on the machine",
+            "start the Ray node with RAY_worker_niceness=0, and the sweep without nice",
+        ),
+    )

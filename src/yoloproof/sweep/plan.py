@@ -1,7 +1,7 @@
 """The plan of a sweep: a TOML file, and the cells it comes to.
 
-A cell is what one node measures in one go. Its measurements differ only in the interleaved axes (the attention, by
-default), so that what is to be compared is compared on one machine at one time.
+A cell is what one node measures in one go. Its cases differ only in the interleaved axes (the attention, by default), so
+that what is to be compared is compared on one machine at one time.
 """
 
 from __future__ import annotations
@@ -9,89 +9,192 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 import yoloproof
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.measurement.protocol import PROTOCOLS, protocol_from_name
+from yoloproof.names import Attention, Precision, Runtime
+from yoloproof.records import Case, Protocol, Record
+from yoloproof.results.schema import plain
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-# The axes of a plan, and the key of the plan file that lists each one's values.
-AXES = {
-    "model": "models",
-    "attention": "attentions",
-    "runtime": "runtimes",
-    "precision": "precisions",
-    "imgsz": "imgsz",
-    "batch": "batches",
-    "protocol": "protocols",
-    "accelerator": "accelerators",
-}
-DEFAULTS: dict[str, list[Any]] = {
-    "attentions": ["fused"],
-    "runtimes": ["onnxruntime"],
-    "precisions": ["fp32"],
-    "imgsz": [640],
-    "batches": [1],
-    "protocols": ["latency"],
-    "accelerators": ["cpu"],
-}
-SETTINGS: dict[str, Any] = {
-    "interleave": ["attention"],
-    "timeout_s": 1800.0,
-    "retries": 1,
-    "exclude": [],
-    "options": {},
-}
-# One task runs on one machine by one protocol, on the same images: only these can be interleaved.
-INTERLEAVED = ("model", "attention", "runtime", "precision")
+MODEL_FILES = (".pt", ".safetensors", ".onnx", ".engine")
+# Far above any sweep that ends, and read in a second.
+MOST_COMBINATIONS, MOST_BYTES = 10_000, 1 << 20
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("text on one line, without control characters")
+    return text
+
+
+def _one_of(words: Sequence[str]) -> Callable[[object], object]:
+    def check(word: object) -> object:
+        if word not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return word
+
+    return check
+
+
+def _absolute(path: str) -> str:
+    if not Path(path).is_absolute():
+        raise ValueError("an absolute path, the same on every node")
+    return path
+
+
+def _demo_or_absolute(path: str) -> str:
+    if path != "demo" and not Path(path).is_absolute():
+        raise ValueError("demo, or a folder's absolute path, the same on every node")
+    return path
+
+
+def _sides(size: Any) -> Any:
+    sides = size if isinstance(size, list) else [size]
+    return sides * 2 if len(sides) == 1 else sides
+
+
+def _distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("each value once")
+    return values
+
+
+Value = TypeVar("Value")
+# What stands in a plan file: the types are the check.
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Text = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_printable)]
+AttentionName = Annotated[Attention, BeforeValidator(_one_of(list(Attention)))]
+PrecisionName = Annotated[Precision, BeforeValidator(_one_of(list(Precision)))]
+RuntimeName = Annotated[Runtime, BeforeValidator(_one_of([name for name in Runtime if name is not Runtime.AUTO]))]
+ProtocolName = Annotated[str, BeforeValidator(_one_of(list(PROTOCOLS)))]
+Side = Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=32)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_sides)]
+Axis = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_COMBINATIONS), AfterValidator(_distinct)]
+OneOrMore = Annotated[
+    tuple[Value, ...], BeforeValidator(lambda value: value if isinstance(value, list) else [value]), Field(min_length=1)
+]
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One artifact on one runtime: one entry of the result file. `imgsz` is (height, width) in px."""
+class PlanOptions(Record):
+    """The table [options]: what holds for every case.
+
+    threads, flush_to_zero, random_weights -- as in Case; images -- absolute paths, () for the bundled four
+    data -- an absolute path: a folder of annotated images whose AP every row gets; or "demo", the bundled ones
+    quick -- in seconds, for a first look
+    """
+
+    threads: Count | None = None
+    flush_to_zero: Flag = False
+    random_weights: Flag = False
+    images: tuple[Annotated[Text, AfterValidator(_absolute)], ...] = ()
+    data: Annotated[Text, AfterValidator(_demo_or_absolute)] | None = None
+    quick: Flag = False
+
+
+@dataclass(frozen=True)
+class _Exclusion(Record):
+    """Combinations to leave out: those whose value is among these on every axis named; () for an axis that is not."""
+
+    model: OneOrMore[Text] = ()
+    attention: OneOrMore[AttentionName] = ()
+    runtime: OneOrMore[RuntimeName] = ()
+    precision: OneOrMore[PrecisionName] = ()
+    imgsz: Annotated[tuple[Size, ...], BeforeValidator(lambda size: [size])] = ()
+    batch: OneOrMore[Count] = ()
+    protocol: OneOrMore[ProtocolName] = ()
+    accelerator: OneOrMore[Text] = ()
+
+
+@dataclass(frozen=True)
+class _PlanFile(Record):
+    """The keys of a plan file. Interleaved axes share a cell: it runs on one machine by one protocol, on the same images."""
+
+    models: Axis[Text]
+    attentions: Axis[AttentionName] = (Attention.FUSED,)
+    runtimes: Axis[RuntimeName] = (Runtime.ONNXRUNTIME,)
+    precisions: Axis[PrecisionName] = (Precision.FP32,)
+    imgsz: Axis[Size] = ((640, 640),)
+    batches: Axis[Count] = (1,)
+    protocols: Axis[ProtocolName] = ("latency",)
+    accelerators: Axis[Text] = ("cpu",)
+    interleave: tuple[Literal["model", "attention", "runtime", "precision"], ...] = ("attention",)
+    timeout_s: Annotated[float, Field(strict=True, gt=0, lt=1e6)] = 1800.0
+    retries: Annotated[int, Field(strict=True, ge=0, le=1000)] = 1
+    exclude: Annotated[tuple[_Exclusion, ...], Field(max_length=1000)] = ()
+    options: PlanOptions = field(default_factory=PlanOptions)
+
+    @property
+    def axes(self) -> tuple[tuple[Any, ...], ...]:
+        """The axes' values, in the order of `_Combination`."""
+        return (
+            self.models, self.attentions, self.runtimes, self.precisions, self.imgsz, self.batches, self.protocols,
+            self.accelerators,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """One value of each axis."""
 
     model: str
-    attention: str
-    runtime: str
-    precision: str
+    attention: Attention
+    runtime: Runtime
+    precision: Precision
     imgsz: tuple[int, int]
     batch: int
+    protocol: str
+    accelerator: str
+
+
+AXES = tuple(one.name for one in fields(_Combination))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Measurements that one node of the kind `accelerator` takes interleaved; `key` names it on disk."""
+    """Cases that one node of the kind `accelerator` measures side by side; `key` names the cell on disk."""
 
     key: str
     accelerator: str
     protocol: str
-    measurements: tuple[Measurement, ...]
+    cases: tuple[Case, ...]
+    options: PlanOptions
 
     @property
     def label(self) -> str:
         """The cell on one line."""
-        parts: list[str] = []
-        for axis in (*INTERLEAVED, "imgsz", "batch"):
-            values = dict.fromkeys(_written(getattr(one, axis)) for one in self.measurements)
-            parts.append("+".join(values))
+        axes = ("model", "attention", "runtime", "precision", "imgsz", "batch")
+        parts = ["+".join(dict.fromkeys(_written(getattr(case, axis)) for case in self.cases)) for axis in axes]
         return " ".join([*parts, self.protocol, f"on {self.accelerator}"])
+
+    @property
+    def timing(self) -> Protocol:
+        """The protocol, in seconds where the plan says `quick`."""
+        return protocol_from_name(self.protocol, quick=self.options.quick)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that was read: its cells in order, and how each is run. `options` go to the runner as they are."""
+    """A plan that was read: its cells in order, the seconds that one may take, and how often a failed one is repeated."""
 
     path: Path
     cells: tuple[Cell, ...]
-    options: Mapping[str, Any]
     timeout_s: float
     retries: int
 
@@ -99,108 +202,116 @@ class Plan:
 def read_plan(path: Path) -> Plan:
     """The plan in a TOML file. Raises YoloproofError for what is not a plan: where, and what was expected."""
     try:
+        file = _plan_file(path)
+        return Plan(path, _cells(file), file.timeout_s, file.retries)
+    except YoloproofError as error:
+        raise YoloproofError(f"{path}: {error}") from None
+
+
+def _plan_file(path: Path) -> _PlanFile:
+    try:
+        if path.exists() and not path.is_file():
+            raise YoloproofError("not a file")
+        if path.stat().st_size > MOST_BYTES:
+            raise YoloproofError(f"{path.stat().st_size:,} bytes; a plan has at most {MOST_BYTES:,}")
         written = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise YoloproofError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise YoloproofError(f"{path}: not a TOML file: {error}") from error
-    known = {*AXES.values(), *SETTINGS}
-    if unknown := sorted(set(written) - known):
-        raise YoloproofError(f"{path}: no such key: {', '.join(unknown)}; a plan has {', '.join(sorted(known))}")
-    axes = {axis: _values(path, key, written.get(key, DEFAULTS.get(key))) for axis, key in AXES.items()}
-    settings = {key: written.get(key, default) for key, default in SETTINGS.items()}
-    _check_settings(path, settings)
-    combinations = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    rules = [_rule(path, rule, axes) for rule in settings["exclude"]]
-    kept = [one for one in combinations if not any(_matches(one, rule) for rule in rules)]
-    if not kept:
-        raise YoloproofError(f"{path}: every combination is excluded; nothing is left to measure")
-    digests = {model: _model_digest(path, model) for model in axes["model"]}
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for one in kept:
-        fixed = {axis: value for axis, value in one.items() if axis not in settings["interleave"]}
-        groups.setdefault(json.dumps(fixed, sort_keys=True), []).append(one)
-    cells = tuple(_cell(group, settings["options"], digests) for group in groups.values())
-    return Plan(path, cells, settings["options"], float(settings["timeout_s"]), settings["retries"])
+        raise YoloproofError(error.strerror or str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise YoloproofError(f"not a TOML file: {error}") from None
+    try:
+        return TypeAdapter(_PlanFile).validate_python(written)
+    except ValidationError as error:
+        raise YoloproofError(_first_error(error)) from None
 
 
-def _values(path: Path, key: str, values: Any) -> list[Any]:
-    """An axis's values: a non-empty list without doubles; an image size becomes (height, width)."""
-    if not isinstance(values, list) or not values:
-        raise YoloproofError(f'{path}: {key} must be a list that names at least one, such as {key} = ["…"]')
-    expected: type = int if key in ("imgsz", "batches") else str
-    made = []
-    for value in values:
-        sides = value if key == "imgsz" and isinstance(value, list) else [value]
-        plain = all(isinstance(side, expected) and not isinstance(side, bool) for side in sides)
-        positive = expected is str or (plain and all(side > 0 for side in sides))
-        if not plain or not positive or (key == "imgsz" and len(sides) not in (1, 2)):
-            wanted = {str: "text", int: "a whole number above 0"}[expected]
-            raise YoloproofError(f"{path}: {key} holds {value!r}; expected {wanted}")
-        made.append((sides[0], sides[-1]) if key == "imgsz" else value)
-    if len(set(made)) != len(made):
-        raise YoloproofError(f"{path}: {key} names a value twice")
-    return made
+def _first_error(error: ValidationError) -> str:
+    """What is wrong with a plan file first: the key's path, what it is, what it should be."""
+    first = error.errors(include_url=False)[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    if first["type"] == "unexpected_keyword_argument":
+        group = first["loc"][0] if len(first["loc"]) > 1 else "a plan"
+        records = {"options": PlanOptions, "exclude": _Exclusion}
+        known = ", ".join(one.name for one in fields(records.get(str(group), _PlanFile)))
+        return f"no such key: {place}; {group} has {known}"
+    if first["type"] == "missing":
+        return f'{place} is missing; a plan names at least one, such as {place} = ["yolov13n"]'
+    try:
+        value = repr(first["input"])
+    except ValueError:  # a number of thousands of digits
+        value = "an enormous number"
+    ours = {"dataclass_type": "a table", "tuple_type": "a list", "too_short": "more values", "too_long": "fewer values"}
+    said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = ours.get(first["type"], said)
+    return f"{place} is {value if len(value) <= 60 else value[:60] + '…'}; expected: {expected}"
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    interleave, timeout_s, retries = (settings[key] for key in ("interleave", "timeout_s", "retries"))
-    if not isinstance(interleave, list) or not set(map(str, interleave)) <= set(INTERLEAVED):
-        raise YoloproofError(f"{path}: interleave is {interleave!r}; a list of {', '.join(INTERLEAVED)}")
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < 1e6:
-        raise YoloproofError(f"{path}: timeout_s is {timeout_s!r}; seconds above 0 and below a million")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise YoloproofError(f"{path}: retries is {retries!r}; 0 or more")
-    if not isinstance(settings["options"], dict):
-        raise YoloproofError(f"{path}: options must be a table: [options]")
-    exclude = settings["exclude"]
-    if not isinstance(exclude, list) or not all(isinstance(rule, dict) and rule for rule in exclude):
-        raise YoloproofError(f'{path}: exclude must be tables, such as [[exclude]] runtime = "tensorrt"')
+def _cells(file: _PlanFile) -> tuple[Cell, ...]:
+    combinations = math.prod(map(len, file.axes))
+    if combinations > MOST_COMBINATIONS:
+        raise YoloproofError(
+            f"{combinations:,} combinations; a plan has at most {MOST_COMBINATIONS:,}: make several plans of it"
+        )
+    rules = [_rule(exclusion, file) for exclusion in file.exclude]
+    identities = {model: _identity(model) for model in file.models}
+    groups: dict[tuple[object, ...], list[_Combination]] = {}
+    for values in itertools.product(*file.axes):
+        one = _Combination(*values)
+        if not any(all(getattr(one, axis) in wanted for axis, wanted in rule.items()) for rule in rules):
+            fixed = tuple(getattr(one, axis) for axis in AXES if axis not in file.interleave)
+            groups.setdefault(fixed, []).append(one)
+    if not groups:
+        raise YoloproofError("every combination is excluded; nothing is left to measure")
+    return tuple(_cell(group, file.options, identities) for group in groups.values())
 
 
-def _rule(path: Path, rule: Mapping[str, Any], axes: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """An exclusion as axis → values. One that could match nothing is a slip of the pen, and refused."""
-    if unknown := sorted(set(rule) - set(AXES)):
-        raise YoloproofError(f"{path}: exclude names {', '.join(unknown)}; axes are {', '.join(AXES)}")
-    made = {}
-    for axis, wanted in rule.items():
-        values = wanted if isinstance(wanted, list) and axis != "imgsz" else [wanted]
-        made[axis] = [_values(path, AXES[axis], [value])[0] for value in values]
-        if absent := [value for value in made[axis] if value not in axes[axis]]:
-            raise YoloproofError(
-                f"{path}: exclude {axis} {_written(absent[0])}: the plan's {AXES[axis]} have no such value"
-            )
-    return made
+def _rule(exclusion: _Exclusion, file: _PlanFile) -> dict[str, set[object]]:
+    """The axes that an exclusion names, with their values. What could match nothing is a slip of the pen, and refused."""
+    rule: dict[str, set[object]] = {}
+    for axis, planned in zip(AXES, file.axes, strict=True):
+        if wanted := set(getattr(exclusion, axis)):
+            if absent := wanted.difference(planned):
+                raise YoloproofError(f"exclude {axis} {_written(absent.pop())}: the plan has no such value")
+            rule[axis] = wanted
+    if not rule:
+        raise YoloproofError('an empty exclude; name what to leave out, such as [[exclude]] runtime = "tensorrt"')
+    return rule
 
 
-def _matches(one: Mapping[str, Any], rule: Mapping[str, list[Any]]) -> bool:
-    return all(one[axis] in values for axis, values in rule.items())
+def _identity(model: str) -> str:
+    """What tells a model from others: of a file (a path relative to where the command runs) its name and SHA-256."""
+    from yoloproof.network import VARIANTS
 
-
-def _model_digest(path: Path, model: str) -> str:
-    """The SHA-256 of a model that is a file (a path relative to where the command runs); its name otherwise."""
+    if model in VARIANTS:
+        return model
     file = Path(model)
-    if file.suffix and not file.is_file():
-        raise YoloproofError(f"{path}: model {model}: no such file from {Path.cwd()}")
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix else model
+    if file.suffix not in MODEL_FILES:
+        raise YoloproofError(f"model {model}: a file ({', '.join(MODEL_FILES)}) or one of {', '.join(VARIANTS)}")
+    if not file.is_file():
+        raise YoloproofError(f"model {model}: no such file from {Path.cwd()}")
+    return f"{file.name} {sha256_of(file)}"
 
 
-def _cell(group: Sequence[Mapping[str, Any]], options: Mapping[str, Any], digests: Mapping[str, str]) -> Cell:
-    axes = [axis for axis in AXES if axis not in ("protocol", "accelerator")]
-    measurements = tuple(Measurement(**{axis: one[axis] for axis in axes}) for one in group)
+def _cell(group: list[_Combination], options: PlanOptions, identities: Mapping[str, str]) -> Cell:
     first = group[0]
+    cases = tuple(_case(one, options) for one in group)
     # What was measured is what the key stands for: other weights, options or code are another cell.
-    stands_for = {
-        "measurements": [{**asdict(one), "model": digests[one.model]} for one in measurements],
-        "protocol": first["protocol"],
-        "accelerator": first["accelerator"],
-        "options": options,
-        "version": yoloproof.__version__,
-    }
-    written = json.dumps(stands_for, sort_keys=True, default=str)
-    key = hashlib.sha256(written.encode()).hexdigest()[:20]
-    return Cell(key, first["accelerator"], first["protocol"], measurements)
+    known_by = [replace(case, model=identities[case.model]) for case in cases]
+    stands_for = [known_by, first.protocol, first.accelerator, options, yoloproof.__version__]
+    key = hashlib.sha256(json.dumps(plain(stands_for), sort_keys=True).encode()).hexdigest()[:20]
+    return Cell(key, first.accelerator, first.protocol, cases, options)
 
 
-def _written(value: Any) -> str:
+def _case(one: _Combination, options: PlanOptions) -> Case:
+    on_gpu = one.runtime.builds_engines or one.runtime.startswith("onnxruntime-")
+    if on_gpu and one.accelerator == "cpu":
+        raise YoloproofError(f"runtime {one.runtime} needs a GPU: name its accelerator, or exclude it on cpu")
+    return Case(
+        one.model, one.runtime, one.precision, one.attention, one.imgsz, one.batch,
+        device="cpu" if one.accelerator == "cpu" else "cuda", threads=options.threads,
+        flush_to_zero=options.flush_to_zero, random_weights=options.random_weights,
+    )  # fmt: skip
+
+
+def _written(value: object) -> str:
     return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)

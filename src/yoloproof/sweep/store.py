@@ -1,23 +1,27 @@
 """A sweep on disk: one file per finished cell, written as it ends; and the one result file they come to.
 
-`cells/KEY.json` is a whole result file (schema 1); `cells/KEY.failed.json` says what became of a cell that could not be
-measured. A repeated sweep measures what has no KEY.json.
+`cells/KEY.json` is a whole result file; `cells/KEY.failed.json` says what became of a cell that could not be measured, and
+`cells/KEY.wall_s` how long one took. A repeated sweep measures what has no readable KEY.json.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yoloproof
 from yoloproof.errors import YoloproofError
+from yoloproof.names import ArtifactFormat, Attention, Runtime, Weights
+from yoloproof.records import Artifact, Case, Entry, ModelFacts, Result, Run, SessionFacts, Tool
+from yoloproof.results.file import read_result
+from yoloproof.results.merge import merged
 from yoloproof.sweep.plan import Cell
 
 
@@ -49,43 +53,60 @@ class Store:
         """Where the cells' files lie."""
         return self.folder / "cells"
 
-    def finished(self, cell: Cell) -> bool:
-        """Whether the cell has a readable result. One that is damaged is set aside and counts as missing."""
+    def result(self, cell: Cell) -> Result | None:
+        """The cell's result, or None where there is none. YoloproofError for one that is damaged."""
         path = self.cells / f"{cell.key}.json"
         if not path.is_file():
-            return False
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            path.replace(path.with_suffix(".damaged"))
-            return False
-        return True
+            return None
+        result = read_result(path)
+        counts = len(result.runs), len(result.entries), len(cell.cases)
+        if counts[0] != 1 or not counts[1] or counts[1] % counts[2]:
+            raise YoloproofError(f"{path} is damaged: {counts[0]} runs, {counts[1]} entries of {counts[2]} cases")
+        return result
+
+    def missing(self, cells: Sequence[Cell]) -> dict[Cell, str | None]:
+        """The cells without a readable result, each with what is wrong with the file that should hold it, if there is one."""
+        found: dict[Cell, str | None] = {}
+        for cell in cells:
+            try:
+                if self.result(cell) is None:
+                    found[cell] = None
+            except YoloproofError as error:
+                found[cell] = str(error)
+        return found
 
     def keep(self, cell: Cell, result: bytes, wall_s: float) -> None:
-        """Write the result of a cell and the seconds it took in all; what said that it failed goes."""
+        """Write the result of a cell and the seconds it took in all. A damaged one is set aside; what said that the cell
+        failed goes."""
+        path = self.cells / f"{cell.key}.json"
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_suffix(".damaged"))
         _write(self.cells / f"{cell.key}.wall_s", f"{wall_s:.3f}\n".encode())
-        _write(self.cells / f"{cell.key}.json", result)
+        _write(path, result)
         (self.cells / f"{cell.key}.failed.json").unlink(missing_ok=True)
 
     def keep_failure(self, cell: Cell, reasons: Sequence[str]) -> None:
         """Write why a cell could not be measured, attempt by attempt."""
-        words = json.dumps({"cell": asdict(cell), "reasons": list(reasons)}, indent=1)
+        words = json.dumps({"cell": cell.label, "reasons": list(reasons)}, indent=1)
         _write(self.cells / f"{cell.key}.failed.json", words.encode())
 
-    def result(self, cell: Cell) -> dict[str, Any] | None:
-        """The cell's result, or None."""
-        path = self.cells / f"{cell.key}.json"
-        return dict(json.loads(path.read_bytes())) if path.is_file() else None
-
     def wall_s(self, cell: Cell) -> float | None:
-        """The seconds a finished cell took in all, or None."""
-        path = self.cells / f"{cell.key}.wall_s"
-        return float(path.read_text()) if path.is_file() else None
+        """The seconds a finished cell took in all, or None where that cannot be read."""
+        try:
+            return float((self.cells / f"{cell.key}.wall_s").read_text())
+        except (OSError, ValueError):
+            return None
 
     def failure(self, cell: Cell) -> str | None:
         """Why the cell failed, or None."""
         path = self.cells / f"{cell.key}.failed.json"
-        return "; then ".join(json.loads(path.read_bytes())["reasons"]) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            reasons = json.loads(path.read_bytes())["reasons"]
+            return "; then ".join(reasons)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return f"{path} cannot be read"
 
     def next_result_path(self) -> Path:
         """`result-1.json`, or the first number that is free."""
@@ -95,63 +116,54 @@ class Store:
         return self.folder / f"result-{number}.json"
 
 
-def merged_result(store: Store, cells: Sequence[Cell], command: Sequence[str]) -> dict[str, Any]:
-    """One schema-1 result of all cells: an entry's `run` indexes `runs`, which hold machine, protocol and command.
-
-    A cell that could not be measured is a row per measurement with `failure` and no summary; with cells missing or
-    failed the whole is `partial`.
-    """
-    runs: list[dict[str, Any]] = []
-    entries: list[dict[str, Any]] = []
-    for cell in cells:
-        result = store.result(cell)
-        if result is None:
-            reason = store.failure(cell) or "not measured yet: the sweep was interrupted"
-            runs.append(
-                {"machine": {"requested": cell.accelerator}, "protocol": {"name": cell.protocol}, "partial": True}
-            )
-            entries += [_failed_entry(one, reason, len(runs) - 1) for one in cell.measurements]
-            continue
-        runs.append({key: value for key, value in result.items() if key not in ("entries", "schema")})
-        entries += [{**entry, "run": len(runs) - 1} for entry in result.get("entries", [])]
-    machines = [run["machine"] for run in runs]
-    protocols = [run["protocol"] for run in runs]
-    return {
-        "schema": 1,
-        "tool": {"name": "yoloproof", "version": yoloproof.__version__},
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": list(command),
-        "quick": any(run.get("quick", False) for run in runs),
-        "partial": any(run.get("partial", False) for run in runs),
-        # A file of several machines or protocols has none of its own: its runs have.
-        "machine": machines[0] if len(machines) == 1 else {},
-        "protocol": protocols[0] if all(protocol == protocols[0] for protocol in protocols) else {},
-        "runs": runs,
-        "entries": entries,
-        "warnings": [],
-    }
+def merged_result(store: Store, cells: Sequence[Cell], command: Sequence[str]) -> Result:
+    """One result of all cells, with a run for each, in their order. A cell that was not measured has a run without a
+    machine, and an entry per case that says why."""
+    return merged([_result(store, cell) for cell in cells], command)
 
 
-def _failed_entry(one: Any, reason: str, run: int) -> dict[str, Any]:
-    return {
-        "run": run,
-        "model": {"name": one.model},
-        "artifact": {
-            "attention": one.attention,
-            "precision": one.precision,
-            "imgsz": list(one.imgsz),
-            "batch": one.batch,
-        },
-        "runtime": {"name": one.runtime},
-        "proof": {"passed": None, "checks": []},
-        "accuracy": None,
-        "processes": [],
-        "summary": None,
-        "end_to_end": None,
-        "warnings": [],
-        "published": None,
-        "failure": reason,
-    }
+def verified_throughout(result: Result) -> bool:
+    """Whether every entry is measured and verified; `stripped`, which never can be, and files that were made elsewhere,
+    which have nothing to be verified by, need no passed proof."""
+    return all(
+        entry.error is None
+        and (
+            entry.proof.passed is True
+            or entry.artifact.attention is Attention.STRIPPED
+            or (entry.model.weights is Weights.FOREIGN and not entry.proof.checks)
+        )
+        for entry in result.entries
+    )
+
+
+def _result(store: Store, cell: Cell) -> Result:
+    reason = "not measured yet: the sweep was interrupted"
+    try:
+        found = store.result(cell)
+    except YoloproofError as error:
+        found, reason = None, str(error)
+    return found or _unmeasured(cell, store.failure(cell) or reason)
+
+
+def _unmeasured(cell: Cell, reason: str) -> Result:
+    tool = Tool("yoloproof", yoloproof.__version__)
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    run = Run(tool=tool, created=created, command=(), protocol=cell.timing, requested=cell.accelerator, partial=True)
+    entries = tuple(_unmeasured_entry(case, reason) for case in cell.cases)
+    return Result(tool=tool, created=created, command=(), runs=(run,), entries=entries)
+
+
+def _unmeasured_entry(case: Case, reason: str) -> Entry:
+    engine = case.runtime.builds_engines or case.model.endswith(".engine")
+    kind = ArtifactFormat.ENGINE if engine else ArtifactFormat.ONNX
+    artifact = Artifact(
+        format=ArtifactFormat.PYTORCH if case.runtime is Runtime.PYTORCH else kind, precision=case.precision,
+        attention=case.attention, imgsz=case.imgsz, batch=case.batch,
+    )  # fmt: skip
+    name = Path(case.model).stem if Path(case.model).suffix else case.model
+    return Entry(
+        case=case, model=ModelFacts(name=name), artifact=artifact, runtime=SessionFacts(name=case.runtime), error=reason
+    )
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -164,12 +176,7 @@ def _write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
+        scratch.unlink(missing_ok=True)
         raise YoloproofError(
             f"{path} was not written: {error.strerror}; what is finished is kept: make room and run again"
         ) from error
-
-
-def proved_throughout(result: Mapping[str, Any]) -> bool:
-    """Whether every entry is measured and proved; `stripped`, which never can be, is left out."""
-    entries = [entry for entry in result["entries"] if entry["artifact"].get("attention") != "stripped"]
-    return all(entry.get("failure") is None and entry["proof"]["passed"] is True for entry in entries)

@@ -1,6 +1,6 @@
 """What a Ray task does for a sweep: fetch the job's files, run the job in a child process, watch it, say how it ended.
 
-Nothing here can hang or die with the job: the child has a time limit, and its end, whatever it was, becomes an answer.
+Nothing here can hang or die with the job: the child has a time limit, and its end, whatever it was, becomes an outcome.
 """
 
 from __future__ import annotations
@@ -9,120 +9,126 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yoloproof
+from yoloproof.files.digest import sha256_of
+from yoloproof.records import Case
+from yoloproof.sweep.child import ANSWER, JOB, Answer, ChildJob, End
+from yoloproof.sweep.plan import Cell
 
 
 @dataclass(frozen=True)
-class Job:
-    """A function of a module to run on `argument` with files; picklable.
+class SentFile:
+    """A file in Ray's object store: its name, its SHA-256, and the reference to its bytes."""
 
-    `files` are (key, file name, SHA-256, object reference); the function gets them as key → path.
+    name: str
+    sha256: str
+    ref: Any
+
+
+@dataclass(frozen=True)
+class NodeJob:
+    """What a node is given to do: `ChildJob` with the files it needs, by their name in the plan; picklable.
+
+    artifacts -- ONNX files that were exported before: `build` finds them in the job's folder
     """
 
-    module: str
-    function: str
-    argument: Mapping[str, Any]
+    runner: str
+    task: Cell | Case
     timeout_s: float
-    files: Sequence[tuple[str, str, str, Any]] = ()
+    models: Mapping[str, SentFile]
+    artifacts: tuple[SentFile, ...] = ()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How a job ended.
+class Outcome:
+    """How a job ended, after `wall_s`; and the name and SHA-256 of the file it made, if it is done."""
 
-    `kind`: `done`, `refused` (its input is at fault: a repetition would say the same), or what failed.
-    """
-
-    kind: str
+    end: End
     reason: str = ""
     wall_s: float = 0.0
+    name: str = ""
+    sha256: str = ""
 
 
-def probe() -> dict[str, Any]:
-    """What a node says of itself before it is given work."""
-    return {"version": yoloproof.__version__, "python": sys.version.split()[0], "host": os.uname().nodename}
+def version_here() -> str:
+    """What a node is asked before it is given work."""
+    return yoloproof.__version__
 
 
-def measure(job: Job) -> tuple[Answer, bytes]:
-    """Run the job; its result as JSON bytes (empty unless done)."""
-    with tempfile.TemporaryDirectory(prefix="yoloproof-sweep-") as folder:
-        answer, result = _run(job, Path(folder))
-        return answer, json.dumps(result).encode() if result is not None else b""
+def run(job: NodeJob) -> tuple[Outcome, bytes]:
+    """Run the job; the bytes of the file it made, b"" unless done."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="yoloproof-sweep-") as name:
+        folder = Path(name)
+        try:
+            models = {model: _local_file(sent) for model, sent in job.models.items()}
+            for sent in job.artifacts:
+                (folder / Path(sent.name).name).symlink_to(_local_file(sent))
+            (folder / JOB).write_bytes(pickle.dumps(ChildJob(job.runner, job.task, models)))
+            answer = _answer_of_child(folder, job.timeout_s)
+            content = (folder / answer.file).read_bytes() if answer.end is End.DONE else b""
+        except (_DamagedFile, OSError) as error:
+            answer, content = Answer(End.LOST, str(error)), b""
+    wall_s = time.monotonic() - began
+    reason = "".join(c if c.isprintable() else "?" for c in answer.reason)  # it will be printed
+    return Outcome(answer.end, reason, wall_s, answer.file, hashlib.sha256(content).hexdigest()), content
 
 
-def export(job: Job) -> tuple[Answer, tuple[str, str], bytes]:
-    """Run a job whose result is the path of a file: the answer, the file's (name, SHA-256), and its bytes."""
-    with tempfile.TemporaryDirectory(prefix="yoloproof-sweep-") as folder:
-        answer, result = _run(job, Path(folder))
-        if result is None:
-            return answer, ("", ""), b""
-        content = Path(str(result)).read_bytes()
-        return answer, (Path(str(result)).name, hashlib.sha256(content).hexdigest()), content
-
-
-def _run(job: Job, folder: Path) -> tuple[Answer, Any]:
-    began, kills = time.monotonic(), _memory_kills()
-    try:
-        files = {key: str(_local_file(name, digest, ref)) for key, name, digest, ref in job.files}
-    except _DamagedFile as error:
-        return Answer("lost", str(error)), None
-    line = {"module": job.module, "function": job.function, "argument": job.argument, "files": files}
-    # Ray sets the number of OpenMP threads of its workers; a measurement sets its own.
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+def _answer_of_child(folder: Path, timeout_s: float) -> Answer:
+    kills = _memory_kills()
     with open(folder / "log", "wb") as log:
+        # Its folder is its current one: `-m` puts that on the module path before Python 3.11, and it holds no modules.
         child = subprocess.Popen(
-            [sys.executable, "-m", "yoloproof.sweep.child"],
-            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
+            [sys.executable, "-m", "yoloproof.sweep.child", str(folder)], cwd=folder, env=_environment(),
+            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            assert child.stdin is not None
-            child.stdin.write(json.dumps({**line, "folder": str(folder)}).encode() + b"\n")
-            child.stdin.flush()
-            code: int | None = child.wait(job.timeout_s)
+            code = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            code = None
-        except BrokenPipeError:
-            code = child.wait(10)
+            return Answer(End.TIMEOUT, f"hung: killed after {timeout_s:g} s")
         finally:
-            _kill_group(child)
-    wall_s = time.monotonic() - began
-    if code is None:
-        return Answer("timeout", f"hung: killed after {job.timeout_s:g} s", wall_s), None
-    return _read_answer(folder, code, wall_s, _memory_kills() > kills)
-
-
-def _read_answer(folder: Path, code: int, wall_s: float, out_of_memory: bool) -> tuple[Answer, Any]:
-    path = folder / "answer.json"
-    if path.is_file():
-        said = json.loads(path.read_bytes())
-        if "result" in said:
-            return Answer("done", wall_s=wall_s), said["result"]
-        return Answer(said["kind"], said["error"], wall_s), None
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # with whatever it started
+            child.wait()
+    if (folder / ANSWER).is_file():
+        said = json.loads((folder / ANSWER).read_bytes())
+        return Answer(End(said["end"]), said["reason"], said["file"])
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
     last = lines[-1][:500] if lines else "it said nothing"
-    if code < 0:
-        why = "the machine ran out of memory" if out_of_memory else "out of memory, or killed by hand"
-        name = signal.Signals(-code).name
-        return Answer("killed", f"killed by {name} ({why}); last said: {last}", wall_s), None
-    return Answer("crashed", f"ended with status {code}: {last}", wall_s), None
+    if code >= 0:
+        return Answer(End.CRASHED, f"ended with status {code}: {last}")
+    why = "the machine ran out of memory" if _memory_kills() > kills else "out of memory, or killed by hand"
+    return Answer(End.KILLED, f"killed by {signal.Signals(-code).name} ({why}); last said: {last}")
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    """End the child and whatever it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _environment() -> dict[str, str]:
+    # Ray sets the number of OpenMP threads of its workers; a measurement sets its own.
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return {**inherited, "PYTHONPATH": module_path(), "PYTHONSAFEPATH": "1"}
+
+
+def module_path() -> str:
+    """The PYTHONPATH of processes that import what this one does, and nothing from the folder that happens to be current:
+    a plan lies there beside other people's files. So all of it is absolute, and the empty entry, which means that folder,
+    goes; our own package's folder is there unless every Python here has it."""
+    entries = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    package = str(Path(yoloproof.__file__).parents[1])
+    if package not in (*entries, *site.getsitepackages(), site.getusersitepackages()):
+        entries.append(package)
+    return os.pathsep.join(entries)
 
 
 def _memory_kills() -> int:
@@ -138,21 +144,21 @@ class _DamagedFile(Exception):
     pass
 
 
-def _local_file(name: str, digest: str, ref: Any) -> Path:
+def _local_file(sent: SentFile) -> Path:
     """The file on this node, kept by its hash; fetched through Ray where it is not here yet."""
     import ray
 
     base = Path(tempfile.gettempdir()) / f"yoloproof-files-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
-    if base.stat().st_uid != os.getuid():
+    if base.is_symlink() or base.stat().st_uid != os.getuid():
         raise _DamagedFile(f"{base} belongs to somebody else; remove it")
-    path = base / digest / Path(name).name
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+    path = base / sent.sha256 / Path(sent.name).name
+    if path.is_file() and sha256_of(path) == sent.sha256:
         return path
-    content = ray.get(ref)
+    content = ray.get(sent.ref)
     found = hashlib.sha256(content).hexdigest()
-    if found != digest:
-        raise _DamagedFile(f"{name} arrived with SHA-256 {found[:12]}…, expected {digest[:12]}…")
+    if found != sent.sha256:
+        raise _DamagedFile(f"{sent.name} arrived with SHA-256 {found[:12]}…, expected {sent.sha256[:12]}…")
     path.parent.mkdir(exist_ok=True)
     scratch = path.with_name(f".{os.getpid()}")
     scratch.write_bytes(content)

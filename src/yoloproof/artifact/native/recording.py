@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from yoloproof.artifact.gpu_network import network_with_kernels
 from yoloproof.artifact.native.memory import laid_out
 from yoloproof.errors import YoloproofError
 from yoloproof.files.plan import (
@@ -25,13 +26,11 @@ from yoloproof.files.plan import (
     Operation,
     Plan,
     WeightPointer,
+    all_launches,
 )
-from yoloproof.kernels import gpu_network
-from yoloproof.kernels.choosing import AreaAttention, Choosing, FusedConv
+from yoloproof.kernels.autotune import LIBRARY, Tunable
 from yoloproof.kernels.launch import RECORDER
-from yoloproof.network.blocks import Conv
-from yoloproof.network.wiring import Network
-from yoloproof.simplify.modules import convolution
+from yoloproof.simplify.rewrites import SimplifiedNetwork
 
 # The parameters through which a kernel writes; it reads through the others.
 WRITTEN = {
@@ -100,17 +99,17 @@ class _Recording:
         else:
             self.steps.append(_Operation(f"{len(self.steps)}", ((launch,),)))
 
-    def chosen(self, module: Choosing, sources: list[Tensor], add: Tensor | None, half: bool) -> Tensor:
+    def chosen(self, operation: Tunable, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
         outer, results, tactics = self.steps, [], []
-        for way in native_ways(module):
+        for configuration in configurations(operation):
             self.steps, self.depth = [], self.depth + 1
-            results.append(module.run(way, sources, add, half))
+            results.append(operation.run(configuration, sources, add, coarse))
             tactics.append(tuple(self.steps))
             self.depth -= 1
         self.steps = outer
         for result in results[1:]:
             self.same[self._place(result).storage] = self._place(results[0]).storage
-        self.steps.append(_Operation(self.paths[module], tuple(tactics)))
+        self.steps.append(_Operation(self.paths[operation], tuple(tactics)))
         return results[0]
 
     def _place(self, x: Tensor) -> _Place:
@@ -121,12 +120,12 @@ class _Recording:
         return _Place(key, x.storage_offset() * x.element_size())
 
 
-def native_ways(module: Choosing) -> range:
-    """The ways of a module that are launches of our own kernels."""
-    library = isinstance(module, FusedConv | AreaAttention)
-    if library and module.ways() == 1:
-        raise YoloproofError(f"native engine: no kernel of ours computes {module.identity()}")
-    return range(1 if library else 0, module.ways())
+def configurations(operation: Tunable) -> list[object]:
+    """Those that are launches of our own kernels."""
+    ours = [one for one in operation.configurations() if one != LIBRARY]
+    if not ours:
+        raise YoloproofError(f"native engine: no kernel of ours computes {operation.kind} {operation.parameters_of_operation()}")
+    return ours
 
 
 def _type(value: Any, free: bool) -> str:
@@ -146,12 +145,12 @@ class RecordedNetwork:
     weights: dict[str, NDArray[np.float16]]
 
 
-def plan_from_network(network: Network, batch: int, imgsz: tuple[int, int]) -> RecordedNetwork:
+def plan_from_network(network: SimplifiedNetwork, batch: int, imgsz: tuple[int, int]) -> RecordedNetwork:
     """The launch plan of a network simplified with the default rewrites, at a batch of images of one size (h, w).
 
     Raises YoloproofError where anything but our kernels would touch data.
     """
-    ours = gpu_network(_without_groups(network), overlap=False, early_start=False).half()
+    ours = network_with_kernels(network, overlap=False, early_start=False).half()
     values = dict((*ours.named_parameters(), *ours.named_buffers()))
     meta = copy.deepcopy(ours).to("meta")
     images = torch.empty((batch, *imgsz, 3), dtype=torch.float16, device="meta").permute(0, 3, 1, 2)
@@ -164,31 +163,8 @@ def plan_from_network(network: Network, batch: int, imgsz: tuple[int, int]) -> R
         RECORDER.reset(token)
     weights = {recording._place(v).storage: name for name, v in (*meta.named_parameters(), *meta.named_buffers())}
     plan = _Planner(recording, weights).plan(images, outputs)
-    read = {a.weight for launch in _launches(plan.operations) for a in launch.arguments if isinstance(a, WeightPointer)}
+    read = {a.weight for launch in all_launches(plan.operations) for a in launch.arguments if isinstance(a, WeightPointer)}
     return RecordedNetwork(plan, {name: values[name].detach().contiguous().numpy() for name in values if name in read})
-
-
-def _launches(operations: Sequence[Launch | Operation]) -> list[Launch]:
-    from yoloproof.files.plan import all_launches
-
-    return list(all_launches(operations))
-
-
-def _without_groups(network: Network) -> Network:
-    """A copy whose grouped convolutions are dense ones with zeros between the groups, the depthwise ones aside."""
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, Conv) and 1 < module.conv.groups < module.conv.in_channels and module.conv.kernel_size[0] > 1:
-            conv = module.conv
-            rows = conv.weight.detach().chunk(conv.groups)
-            dense = torch.zeros(conv.out_channels, conv.in_channels, *conv.kernel_size)
-            for i, block in enumerate(rows):
-                height, width = block.shape[:2]
-                dense[i * height : (i + 1) * height, i * width : (i + 1) * width] = block
-            like = copy.copy(conv)
-            like.groups = 1
-            module.conv = convolution(dense, conv.bias, like)
-    return network
 
 
 class _Planner:

@@ -17,10 +17,18 @@ from torch import Tensor
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.network.variants import VARIANTS, Variant
+from yoloproof.names import Attention
+from yoloproof.network.variants import FAMILIES, VARIANTS, Variant
 from yoloproof.network.weights.unpickle import Inert, checkpoint_from_pt, named_tensors
-from yoloproof.network.wiring import Network, network_from_variant
+from yoloproof.network.wiring import Network
 
+# The published tensors that tell what a checkpoint is: the first convolution, an area attention (and how the older
+# YOLOv12 spelled it), the stages of the first layer of attentions, and a level's class output in the head.
+STEM = "model.0.conv.weight"
+ATTENTION = "model.6.m.0.0.attn.qk.conv.weight"
+OLDER_ATTENTION = ".attn.qkv."
+STAGE = re.compile(r"model\.6\.m\.([^.]+)\..+")
+CLASSES = re.compile(r"model\.([0-9]{1,3})\.cv3\.0\.2\.weight")
 FORMAT = "yoloproof.weights.1"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Of random weights: residual branches stay small, but attention is sharp enough to be missed when it is lost.
@@ -122,12 +130,12 @@ def _names(names: Any) -> dict[int, str]:
     }
 
 
-def network_from_checkpoint(checkpoint: Checkpoint, attention: str = "fused") -> Network:
+def network_from_checkpoint(checkpoint: Checkpoint, attention: str = Attention.FUSED) -> Network:
     """The network these tensors are of, strictly loaded in float32. Raises YoloproofError for anything else."""
     source = checkpoint.source
     tensors = _without_wrapper(checkpoint.tensors)
     variant, classes = variant_from_tensors(tensors, source)
-    network = network_from_variant(variant, classes, attention)
+    network = Network(variant, classes, attention, names=checkpoint.names, source=source, sha256=checkpoint.sha256)
     expected = network.state_dict()
     difference = _difference(tensors, expected)
     if difference:
@@ -139,14 +147,12 @@ def network_from_checkpoint(checkpoint: Checkpoint, attention: str = "fused") ->
                 f"{source}: tensor {name} holds NaN or infinity; the training diverged or the file is damaged"
             )
     network.load_state_dict(tensors, strict=True)
-    network.names = {i: checkpoint.names.get(i, f"class{i}") for i in range(classes)}
-    network.source, network.sha256 = source, checkpoint.sha256
     return network
 
 
 def _without_wrapper(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Names without what all of them begin with (`module.` of DistributedDataParallel, `_orig_mod.` of torch.compile)."""
-    stems = (name.removesuffix("model.0.conv.weight") for name in tensors if name.endswith("model.0.conv.weight"))
+    stems = (name.removesuffix(STEM) for name in tensors if name.endswith(STEM))
     prefix = min(stems, key=len, default="")
     if not all(name.startswith(prefix) for name in tensors):
         return tensors
@@ -155,30 +161,27 @@ def _without_wrapper(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Variant, int]:
     """Family, scale and class count as the tensors' names and shapes tell them; the file's name plays no part."""
-    if any(".attn.qkv." in name for name in tensors):
+    if any(OLDER_ATTENTION in name for name in tensors):
         raise YoloproofError(
             f"{source}: the older YOLOv12 (v1.0, or the ultralytics package's yolo12*.pt: one qkv convolution, 7x7 pe);"
             " this project runs the current 'turbo' weights, from sunsmarterjie/yolov12 release 'turbo'"
         )
-    head = {
-        int(m[1]): t
-        for name, t in tensors.items()
-        if (m := re.fullmatch(r"model\.([0-9]{1,3})\.cv3\.0\.2\.weight", name))
-    }
-    stem = tensors.get("model.0.conv.weight")
-    if stem is None or not head or "model.6.m.0.0.attn.qk.conv.weight" not in tensors:
+    outputs = {int(m[1]): tensor for name, tensor in tensors.items() if (m := CLASSES.fullmatch(name))}
+    stem = tensors.get(STEM)
+    if stem is None or not outputs or ATTENTION not in tensors:
         example = next(iter(tensors))
         raise YoloproofError(f"{source}: not a YOLOv13 or YOLOv12 detector (its tensors are like '{example}')")
-    if stem.ndim != 4 or head[max(head)].ndim != 4:
+    head = max(outputs)
+    if stem.ndim != 4 or outputs[head].ndim != 4:
         raise YoloproofError(f"{source}: first convolution or class output has the wrong rank for a YOLO")
-    stages = len({name.split(".")[3] for name in tensors if name.startswith("model.6.m.")})
-    family = {32: "yolov13", 21: "yolov12"}.get(max(head), "")
+    stages = len({m[1] for name in tensors if (m := STAGE.fullmatch(name))})
     for variant in VARIANTS.values():
-        if (family, stem.shape[0], stages) == (variant.family, variant.channels(64), variant.repeats(4)):
-            return variant, int(head[max(head)].shape[0])
+        told = FAMILIES[variant.family].head, variant.channels(64), variant.repeats(4)
+        if told == (head, stem.shape[0], stages):
+            return variant, int(outputs[head].shape[0])
     raise YoloproofError(
         f"{source}: no known scale has {stem.shape[0]} channels after the stem, {stages} attention stages and its head at"
-        f" layer {max(head)}; known: {', '.join(VARIANTS)}"
+        f" layer {head}; known: {', '.join(VARIANTS)}"
     )
 
 
@@ -207,7 +210,7 @@ def save_safetensors(network: Network, path: Path, dtype: torch.dtype = torch.fl
     """
     if path.exists():
         raise YoloproofError(f"{path} exists; nothing was overwritten")
-    if network.rewrites:
+    if not isinstance(network, Network):
         raise YoloproofError("a simplified network cannot be saved as weights; save it before simplify()")
     tensors = {n: (t.to(dtype) if t.is_floating_point() else t).contiguous() for n, t in network.state_dict().items()}
     metadata = {

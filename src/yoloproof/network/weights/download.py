@@ -9,12 +9,8 @@ import pooch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.network.variants import Variant
+from yoloproof.network.variants import FAMILIES, Variant
 
-RELEASES = {
-    "yolov13": "https://github.com/iMoonLab/yolov13/releases/download/yolov13/",
-    "yolov12": "https://github.com/sunsmarterjie/yolov12/releases/download/turbo/",
-}
 # Two independent public records name this hash with the release's address. Where none is known, the hash of the first
 # download is recorded beside the file and later loads are held to it.
 KNOWN_SHA256 = {"yolov13n": "6653035017b0f111f80ec11ed914874ea85699b104aeac1e46e517d16889d6b7"}
@@ -31,6 +27,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
     Raises YoloproofError without a network, and for a file whose SHA-256 is not the known or first recorded one.
     """
     file_name = f"{variant.name}.pt"
+    address = FAMILIES[variant.family].release + file_name
     folder = cache_folder()
     path, record = folder / file_name, folder / "sha256.json"
     recorded = _recorded(record)
@@ -40,7 +37,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
     pooch.get_logger().setLevel("WARNING")  # what it says of its own accord is in the errors raised here
     try:
         pooch.retrieve(
-            RELEASES[variant.family] + file_name,
+            address,
             known_hash=f"sha256:{known}" if known else None,
             fname=file_name,
             path=folder,
@@ -48,7 +45,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
         )
     except OSError as error:  # requests' errors are OSErrors
         raise YoloproofError(
-            f"cannot fetch {RELEASES[variant.family]}{file_name} ({type(error).__name__}): put the file at {path},"
+            f"cannot fetch {address} ({type(error).__name__}): put the file at {path},"
             " name a file of yours instead, or use --random-weights (latency without detections)"
         ) from None
     except ValueError:  # pooch: the hash does not match

@@ -1,0 +1,129 @@
+"""Where the time of yolov13n goes, in each CPU runtime's own profile of its operators: one thread, the trained weights.
+
+    python research/operators.py [--runtime onnxruntime openvino] [--attention published fused]
+
+Also how many of the softmaxes' results are subnormal numbers, on the four bundled images as ONNX Runtime computes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from yoloproof.artifact.build import build
+from yoloproof.demo import demo_checkpoint, demo_images
+from yoloproof.detection.letterbox import letterboxed
+from yoloproof.files.onnx import load_onnx
+from yoloproof.names import ArtifactFormat, Attention, Runtime
+from yoloproof.records import Case
+
+Images = NDArray[np.float32]
+
+
+def operators(path: Path, runtime: str, runs: int = 25) -> dict[str, list[float]]:
+    """Operator → [how many, seconds of all of them in one inference], each operator's shortest of `runs`; one thread."""
+    image = letterboxed(demo_images(), (640, 640))[:1]
+    taken = (onnxruntime_times if runtime == "onnxruntime" else openvino_times)(path, image, runs)
+    table: dict[str, list[float]] = {}
+    for kind, seconds in taken:
+        row = table.setdefault(kind, [0, 0.0])
+        row[0] += 1
+        row[1] += seconds
+    return dict(sorted(table.items(), key=lambda item: -item[1][1]))
+
+
+def onnxruntime_times(path: Path, image: Images, runs: int) -> list[tuple[str, float]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling = 1, True
+    options.profile_file_prefix = str(path.with_suffix(""))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for _ in range(runs):
+        session.run(None, {"images": image})
+    shortest: dict[tuple[str, str], float] = {}
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["name"], event["args"]["op_name"]
+            shortest[key] = min(shortest.get(key, np.inf), event["dur"] * 1e-6)
+    return [(kind, seconds) for (_, kind), seconds in shortest.items()]
+
+
+def openvino_times(path: Path, image: Images, runs: int) -> list[tuple[str, float]]:
+    import openvino
+    from openvino import properties
+    from openvino.properties import hint
+
+    core = openvino.Core()
+    request = core.compile_model(
+        core.read_model(path), "CPU",
+        {hint.inference_precision: openvino.Type.f32, hint.performance_mode: hint.PerformanceMode.LATENCY,
+         properties.inference_num_threads: 1, properties.enable_profiling: True},
+    ).create_infer_request()  # fmt: skip
+    shortest: dict[tuple[str, str], float] = {}
+    for _ in range(runs):
+        request.infer({0: image})
+        for node in request.get_profiling_info():
+            if node.status == openvino.ProfilingInfo.Status.EXECUTED:
+                key = node.node_name, node.node_type
+                shortest[key] = min(shortest.get(key, np.inf), node.real_time.total_seconds())
+    return [(kind, seconds) for (_, kind), seconds in shortest.items()]
+
+
+def subnormal_share(path: Path) -> tuple[int, int]:
+    """How many results of the Softmax operators are subnormal numbers, of how many; (0, 0) where there is no Softmax."""
+    import onnxruntime
+
+    model = load_onnx(path)
+    names = [node.output[0] for node in model.graph.node if node.op_type == "Softmax"]
+    if not names:
+        return 0, 0
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    count = size = 0
+    for image in letterboxed(demo_images(), (640, 640)):
+        for weights in session.run(names, {"images": image[None]}):
+            count += int(((weights != 0) & (np.abs(weights) < np.finfo(np.float32).tiny)).sum())
+            size += weights.size
+    return count, size
+
+
+def print_operators(runtime: str, files: dict[str, Path]) -> None:
+    tables = {name: operators(path, runtime) for name, path in files.items()}
+    kinds = list(dict.fromkeys(kind for table in tables.values() for kind in table))
+    print(f"| {runtime}, ms (how many) | {' | '.join(tables)} |")
+    print("|---" * (1 + len(tables)) + "|")
+    for kind in kinds:
+        cells = [table.get(kind, [0, 0.0]) for table in tables.values()]
+        if max(seconds for _, seconds in cells) >= 1e-4:
+            print(f"| {kind} | {' | '.join(f'{seconds * 1e3:.2f} ({count:.0f})' for count, seconds in cells)} |")
+    print(f"| all | {' | '.join(f'{sum(s for _, s in t.values()) * 1e3:.2f}' for t in tables.values())} |")
+    shares = [subnormal_share(path) for path in files.values()]
+    cells = [f"{count} of {size}" if size else "unknown" for count, size in shares]
+    print(f"| subnormal results of softmaxes | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--runtime", nargs="+", default=["onnxruntime", "openvino"])
+    options.add_argument("--attention", nargs="+", default=list(Attention))
+    given = options.parse_args()
+    for runtime in given.runtime:
+        with tempfile.TemporaryDirectory() as folder:  # ONNX Runtime writes its profiles beside the files
+            files = {}
+            for attention in map(Attention, given.attention):
+                case = Case(str(demo_checkpoint()), Runtime(runtime), attention=attention)
+                path = build(case, ArtifactFormat.ONNX, Path(folder)).path
+                assert path is not None
+                files[str(attention)] = path
+            print_operators(runtime, files)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The tables and the figure of docs/t4.md and docs/t4-tables.md, from a study and the committed result files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from t4_model.figure import figure_svg
+from t4_model.fitting import FORMULAS, plausibilities
+from t4_model.study import HeldOut, Study, fifteen, formula_text, summary
+from t4_model.transfer import mean_errors, transfer_rows
+from t4_model.verdicts import verdicts, verdicts_under_moved_priors
+from yoloproof.errors import YoloproofError
+from yoloproof.estimate.cost import Formula
+from yoloproof.estimate.forensics import ModelForensics, forensics
+from yoloproof.estimate.posterior import Posterior
+from yoloproof.estimate.shapes import ATTENTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, TABLES, FIGURE = ROOT / "docs/t4.md", ROOT / "docs/t4-tables.md", ROOT / "docs/t4.svg"
+NINE = [f"yolov{family}" for family in ("12n", "12s", "12m", "12l", "12x", "13n", "13s", "13l", "13x")]
+VERDICT_TABLES = {
+    "yolov12": "YOLOv12 reported", "yolov13": "YOLOv13 reported", "users-yolov12": "YOLOv12 measured by users",
+    "users-yolov13": "YOLOv13-N measured by users",
+}  # fmt: skip
+SCHEMES = {
+    "family": "by family, calibrated on all three tables",
+    "model": "by model, calibrated on all three tables",
+    "alone": "by family, calibrated on the fifteen alone",
+}
+BLOCK = re.compile(r"(<!-- estimate: (\w+) -->\n).*?(<!-- /estimate -->)", re.DOTALL)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)) + "\n"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def accuracy_table(study: Study) -> str:
+    rows = []
+    for name, title in SCHEMES.items():
+        sets = [("the fifteen", fifteen(study.folds[name]))]
+        if name != "alone":
+            sets.append(("all thirty", study.folds[name]))
+        for which, held in sets:
+            found = summary(held)
+            rows.append([
+                title, which, percent(found.mean_error), percent(found.worst_error),
+                percent(found.coverage_50, 0), percent(found.coverage_90, 0),
+            ])  # fmt: skip
+    return table(["held out", "figures", "mean error", "worst", "in the 50 % interval", "in the 90 % interval"], rows)
+
+
+def held_out_table(rows: Sequence[HeldOut]) -> str:
+    cells = []
+    for row in rows:
+        seen, (low, high) = row.observation, row.intervals_s[0.9]
+        cells.append([
+            seen.model, seen.table, f"{1e3 * seen.seconds:.2f}", f"{1e3 * row.predicted_s:.2f}",
+            f"{100 * row.error:+.1f} %", f"{1e3 * low:.2f}–{1e3 * high:.2f}", formula_text(row.formula),
+        ])  # fmt: skip
+    heads = ["model", "table", "published", "predicted", "error", "90 % interval", "formula chosen without it"]
+    return table(heads, cells)
+
+
+def sensitivity_table(study: Study) -> str:
+    rows = [
+        [what, percent(found.mean_error), percent(found.worst_error), f"{1e3 * found.yolov13n_s:.2f}"]
+        for what, found in study.sensitivity.items()
+    ]
+    return table(["belief", "mean error", "worst", "yolov13n fused, ms"], rows)
+
+
+def nine_table(models: Sequence[ModelForensics]) -> str:
+    rows = []
+    for found in models:
+        cells = [f"{1e3 * s:.1f} ({1e3 * low:.1f}–{1e3 * high:.1f})" for s, low, high in found.estimates_s.values()]
+        known = {figure.role: f"{1e3 * figure.seconds:.2f}" for figure in found.figures}
+        rows.append([found.model, *cells, known.get("reported", "–"), known.get("measured", "–")])
+    return table(["model", *ATTENTIONS, "reported", "measured"], rows)
+
+
+def alone_table(models: Sequence[ModelForensics]) -> str:
+    rows = [
+        [f"{found.model} {role}", *(f"{p:.2f}" for p in shares.values())]
+        for found in models
+        for role, shares in found.probability.items()
+    ]
+    return table(["figure, taken alone", *ATTENTIONS], rows)
+
+
+def verdict_table(posterior: Posterior) -> str:
+    rows = []
+    for name, title in VERDICT_TABLES.items():
+        for spread, found in verdicts(name, posterior, (0.05, 0.10, 0.20)).items():
+            rows.append([title, f"{spread:.2f}", *(f"{p:.3f}" for p in found.values())])
+    return table(["figures", "spread", *ATTENTIONS], rows)
+
+
+def attention_table(posterior: Posterior) -> str:
+    moved = verdicts_under_moved_priors(posterior, ("yolov12", "yolov13", "users-yolov12"))
+    rows = [[VERDICT_TABLES[name], what, *(f"{p:.3f}" for p in found.values())] for name, what, found in moved]
+    return table(["figures (spread 0.10)", "prior median moved to", *ATTENTIONS], rows)
+
+
+def transfer_tables(posterior: Posterior) -> tuple[str, str]:
+    """Mean errors by how the network ran, and every timing, of the committed results/h100-*.json (or h200) that measured ceilings."""
+    files = sorted((ROOT / "results").glob("h[12]00-*.json"))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    results = [result for result in results if result.get("ceilings")]
+    if not results:
+        raise YoloproofError("results/: no h100-*.json with ceilings; benchmarks/gpu.py writes them on an H100")
+    found = transfer_rows(posterior, results)
+    rows = [
+        [
+            row.gpu, row.model + (f" ×{row.batch}" if row.batch > 1 else ""), row.network, row.attention,
+            f"{1e3 * row.measured_s:.2f}", f"{1e3 * row.estimated_s:.2f}", f"{100 * row.error:+.0f} %",
+        ]
+        for row in found
+    ]  # fmt: skip
+    means = [
+        [network, str(count), f"{100 * signed:+.0f} %", percent(absolute, 0)]
+        for network, (count, signed, absolute) in mean_errors(found).items()
+    ]
+    heads = ["GPU", "model", "network", "attention", "measured", "estimated", "error"]
+    return table(["network", "timings", "mean error", "mean absolute error"], means), table(heads, rows)
+
+
+def constants_tables(study: Study) -> str:
+    point, weights = study.posterior.point, plausibilities(study.formulas)
+    formulas = [*list(study.formulas)[:5], formula_text(Formula())]
+    parts = [
+        f"Formulas tried: {len(FORMULAS)}. By misfit on all thirty, and the one of the central figure:\n",
+        table(
+            ["formula", "misfit", "weight"], [[f, f"{study.formulas[f]:.2f}", f"{weights[f]:.3f}"] for f in formulas]
+        ),
+        f"{point.effective_parameters:.1f} parameters are decided by the figures rather than by their priors.\n",
+        table(["constant", "value"], [[name, f"{value:.4g}"] for name, value in vars(point.constants).items()]),
+        table(
+            ["table", "offset, ms", "factor"],
+            [[name, f"{1e3 * offset:.2f}", f"{factor:.3f}"] for name, (offset, factor) in point.tables.items()],
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def pages(study: Study) -> dict[Path, str]:
+    """Everything that is written for readers, by path."""
+    posterior = study.posterior
+    models = [forensics(model, posterior) for model in NINE]
+    errors, timings = transfer_tables(posterior)
+    blocks = {
+        "accuracy": accuracy_table(study), "nine": nine_table(models), "verdicts": verdict_table(posterior),
+        "transfer": errors,
+    }  # fmt: skip
+    sections = {
+        "Held out by family": held_out_table(study.folds["family"]),
+        "Held out by family, the fifteen alone": held_out_table(study.folds["alone"]),
+        "Held out by model": held_out_table(study.folds["model"]),
+        "What hangs on the priors": "One belief changed at a time, the fifteen held out by family, formula fixed.\n\n"
+        + sensitivity_table(study),
+        "The calibration": constants_tables(study),
+        "Each figure alone": alone_table(models),
+        "What hangs on the attention priors": attention_table(posterior),
+        "H100, measured ceilings": timings,
+    }
+    return {
+        TABLES: "# Tables made by research/t4.py\n"
+        + "".join(f"\n## {title}\n\n{body}" for title, body in sections.items()),
+        PAGE: BLOCK.sub(lambda m: f"{m[1]}\n{blocks[m[2]]}\n{m[3]}", PAGE.read_text(encoding="utf-8")),
+        FIGURE: figure_svg(study.folds["family"], models),
+    }

@@ -1,0 +1,232 @@
+"""`benchmark`: artifacts in, measurements out; several fresh processes, all artifacts side by side in each.
+
+    subjects → for each process: a worker (worker.py) → events → samples → summary, warnings
+
+Nothing is printed. What was measured before a Ctrl-C, a crash or an exception is kept and marked partial.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.errors import YoloproofError
+from yoloproof.intervals import LEAST_FOR_INTERVAL
+from yoloproof.measurement.collect import Collector
+from yoloproof.measurement.cpu import usable_cores
+from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
+from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
+from yoloproof.measurement.stability import machine_warnings, subject_warnings
+from yoloproof.measurement.statistics import summarize
+from yoloproof.measurement.subject import Progress, Subject
+from yoloproof.measurement.worker import WorkerJob
+from yoloproof.records import Machine, Process, Protocol, RunWarning, SessionFacts, Summary
+
+Images = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One subject's samples and what they come to.
+
+    facts -- the session's own account of how it ran; None where it never opened
+    processes -- those the summary stands on; set_aside -- those that the host slowed, where enough others are left
+    summary -- None where there is not one sample
+    partial -- not every process ran to the end; `error` says why where an inference or a process failed
+    """
+
+    subject: Subject
+    facts: SessionFacts | None
+    processes: tuple[Process, ...]
+    set_aside: tuple[Process, ...]
+    summary: Summary | None
+    warnings: tuple[RunWarning, ...]
+    partial: bool
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What `benchmark` measured.
+
+    protocol -- with the seed of the order of turns; warnings -- those that hold for every subject
+    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it
+    measurements -- one of each subject, in their order
+    """
+
+    protocol: Protocol
+    machine: Machine
+    warnings: tuple[RunWarning, ...]
+    interrupted: bool
+    gauge_best_s: float | None
+    measurements: tuple[Measurement, ...]
+
+
+def benchmark(
+    subjects: Sequence[Subject],
+    protocol: Protocol,
+    images: Images,
+    *,
+    progress: Progress | None = None,
+    seed: int | None = None,
+    executor: Executor = run_worker,
+    watch: Callable[[str], Watcher] = Watcher,
+) -> Benchmark:
+    """Time `subjects` side by side under `protocol`.
+
+    images -- [n, 3, H, W] float32 RGB in 0…1 for all, or one such array per subject name
+    seed -- of the order of turns; chosen and recorded where it is None
+    executor -- runs one process's job and hands its events back; a test brings its own
+
+    Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most.
+    A Ctrl-C ends the run early: it is marked interrupted and the measurements partial; where there was nothing yet,
+    KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for a temporary
+    folder without room for the images.
+    """
+    arrays = _arrays(subjects, protocol, images)
+    protocol = replace(protocol, seed=secrets.randbits(32) if seed is None else seed)
+    device = max(subject.spec.device for subject in subjects)  # "cuda" before "cpu"
+    collector = Collector(subjects, protocol, progress)
+    before = machine_facts(device)
+    cores = usable_cores(before.cpu)
+    with _image_files(arrays) as files, watch(device) as watcher:
+        interrupted = _run_processes(collector, protocol, files, cores, executor)
+    machine = replace(before, during=watcher.readings(), after=changing_facts(device))
+    aside = _to_set_aside(collector, protocol)
+    measurements = [
+        _measurement(i, collector, protocol, zero_input=not array.any(), cores=cores, aside=aside)
+        for i, array in enumerate(arrays)
+    ]
+    return Benchmark(
+        protocol=protocol,
+        machine=machine,
+        warnings=tuple(machine_warnings(machine)),
+        interrupted=interrupted,
+        gauge_best_s=collector.best_s,
+        measurements=tuple(measurements),
+    )
+
+
+def _run_processes(
+    collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor
+) -> bool:
+    """All processes of the run; True where Ctrl-C ended them."""
+    try:
+        for process in range(2 * protocol.processes):
+            if process - len(collector.slowed()) >= protocol.processes:
+                break
+            for company in _companies(collector.subjects, collector.failed):
+                job = WorkerJob(
+                    process,
+                    company,
+                    {i: files[i] for i in company},
+                    protocol,
+                    best_s=collector.best_s,
+                    wait_s=max(0.0, protocol.wait_max_s - collector.waited_s),
+                    cores=cores,
+                )
+                collector.begin(job)
+                try:
+                    executor(job, collector.take)
+                except WorkerDied as death:
+                    collector.died(death)
+    except KeyboardInterrupt:
+        if not collector.any_samples():
+            raise
+        return True
+    return False
+
+
+def _to_set_aside(collector: Collector, protocol: Protocol) -> set[int]:
+    """Processes that the host slowed, where so many others are left that they carry an interval, or as many as planned;
+    else none, and the warning `host_slowed` says what that means."""
+    slowed = collector.slowed()
+    left = max((len({r.process for r in records if r.complete} - slowed) for records in collector.samples), default=0)
+    return slowed if left >= min(LEAST_FOR_INTERVAL, protocol.processes) else set()
+
+
+def _measurement(
+    index: int, collector: Collector, protocol: Protocol, *, zero_input: bool, cores: float, aside: set[int]
+) -> Measurement:
+    subject, error = collector.subjects[index], collector.failed.get(index)
+    taken = collector.samples[index]
+    processes = tuple(process for process in taken if process.process not in aside)
+    set_aside = tuple(process for process in taken if process.process in aside)
+    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
+    warnings = subject_warnings(
+        processes, summary, protocol, error,
+        zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
+    )  # fmt: skip
+    return Measurement(
+        subject=subject,
+        facts=collector.facts[index],
+        processes=processes,
+        set_aside=set_aside,
+        summary=summary,
+        warnings=tuple(warnings),
+        partial=sum(process.complete for process in taken) < protocol.processes,
+        error=error,
+    )
+
+
+def _companies(subjects: Sequence[Subject], failed: Mapping[int, str]) -> Iterator[dict[int, Subject]]:
+    """The subjects that may share a process, company by company, less those that have failed.
+
+    ONNX Runtime sets flush-to-zero on the calling thread with a process's first session and never again
+    (microsoft/onnxruntime#5391), so subjects that differ in it do not meet in one process.
+    """
+    for flush in dict.fromkeys(subject.spec.flush_to_zero for subject in subjects):
+        company = {
+            i: subject for i, subject in enumerate(subjects) if subject.spec.flush_to_zero is flush and i not in failed
+        }
+        if company:
+            yield company
+
+
+def _arrays(subjects: Sequence[Subject], protocol: Protocol, images: Images) -> list[NDArray[np.float32]]:
+    if not subjects:
+        raise YoloproofError("nothing to measure: give at least one subject")
+    names = [subject.name for subject in subjects]
+    for name in names:
+        if names.count(name) > 1:
+            raise YoloproofError(f"two subjects are named {name!r}; a name stands for one row")
+    arrays = []
+    for subject in subjects:
+        if isinstance(images, Mapping) and subject.name not in images:
+            raise YoloproofError(f"no images for {subject.name!r}; there are some for {', '.join(images)}")
+        array = images[subject.name] if isinstance(images, Mapping) else images
+        if protocol.images == "zeros":
+            array = np.zeros((subject.batch, 3, *subject.imgsz), np.float32)
+        if array.ndim != 4 or array.shape[1:] != (3, *subject.imgsz) or not len(array):
+            raise YoloproofError(
+                f"{subject.name}: images of shape {list(array.shape)} do not fit an input of "
+                f"[n, 3, {subject.imgsz[0]}, {subject.imgsz[1]}]; letterbox them to its size"
+            )
+        arrays.append(np.ascontiguousarray(array, np.float32))
+    return arrays
+
+
+@contextmanager
+def _image_files(arrays: Sequence[NDArray[np.float32]]) -> Iterator[list[Path]]:
+    """The arrays as files for the workers, equal ones once."""
+    with tempfile.TemporaryDirectory(prefix="yoloproof-images-") as folder:
+        files: list[Path] = []
+        for index, array in enumerate(arrays):
+            twin = next((j for j in range(index) if arrays[j] is array or np.array_equal(arrays[j], array)), None)
+            if twin is None:
+                file = Path(folder) / f"{index}.npy"
+                try:
+                    np.save(file, array)
+                except OSError as error:
+                    raise no_room(folder, error) from None
+                files.append(file)
+            else:
+                files.append(files[twin])
+        yield files

@@ -1,0 +1,62 @@
+"""What rows, models and machines are called where people read, and text from a file made safe to print."""
+
+from __future__ import annotations
+
+from yoloproof.names import Precision, Weights
+from yoloproof.records import Entry, Run
+
+NOT_SAID = "–"
+KERNELS = "kernels"  # in `Artifact.simplified`: PyTorch runs the network in our own GPU kernels
+
+
+def plain_text(value: object) -> str:
+    """The value on one line, without anything that would steer a terminal or hide in a page: control characters, changes
+    of direction and halves of characters show as U+FFFD. A dash for None and for nothing."""
+    words = "" if value is None else " ".join(str(value).split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words) or NOT_SAID
+
+
+def model_label(entry: Entry) -> str:
+    """The model's name; random weights are said beside it."""
+    random = " (random weights)" if entry.model.weights is Weights.RANDOM else ""
+    return plain_text(entry.model.name) + random
+
+
+def precision_of(entry: Entry) -> str:
+    """What the row computes in: "fp32", "fp16", "bf16"; a dash where nobody said."""
+    said = Precision.of_dtype(entry.runtime.precision) or entry.artifact.precision
+    return plain_text(said or entry.runtime.precision)
+
+
+def network_label(entry: Entry) -> str:
+    """The attention, and what computes the network where that is not the runtime's own operators: "published",
+    "fused (our kernels)", "fused (compiled)"."""
+    computed = "our kernels" if KERNELS in entry.artifact.simplified else "compiled" if entry.runtime.compile else ""
+    return plain_text(entry.artifact.attention) + (f" ({computed})" if computed else "")
+
+
+def size_label(entry: Entry) -> str:
+    """ "640×640"; a dash where nobody said."""
+    return NOT_SAID if entry.artifact.imgsz is None else "×".join(map(str, entry.artifact.imgsz))
+
+
+def row_label(entry: Entry) -> str:
+    """A row on one line: "yolov13n fused fp32 onnxruntime"; size and batch where they are not the usual ones."""
+    parts = [model_label(entry), network_label(entry), precision_of(entry), str(entry.runtime.name)]
+    parts += [size_label(entry)] if entry.artifact.imgsz != (640, 640) else []
+    parts += [f"batch {entry.artifact.batch}"] if entry.artifact.batch != 1 else []
+    return " ".join(part for part in parts if part != NOT_SAID)
+
+
+def gpu_name(run: Run) -> str | None:
+    """The name of the GPU that a run was on; None for a CPU."""
+    gpu = run.machine.gpu if run.machine is not None else None
+    return None if gpu is None or not gpu.name else plain_text(gpu.name)
+
+
+def machine_label(run: Run) -> str:
+    """The accelerator's name, else the CPU's with its cores: how a machine is called in a heading."""
+    if run.machine is None:
+        return f"{plain_text(run.requested)} (not reached)"
+    cpu = run.machine.cpu
+    return gpu_name(run) or f"{plain_text(cpu.model or 'unknown CPU')} ({cpu.logical_cores or '?'} cores)"

@@ -1,0 +1,144 @@
+"""Area attention in a simplified network: q and k from one convolution, q, k and v from one, or each from its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yoloproof.names import Attention
+from yoloproof.network.attention import HEAD_DIM, attend
+from yoloproof.network.blocks import Block
+from yoloproof.simplify.blocks import Convolution, stacked
+
+# exp(-60) is 1e-26: a million such weights are lost in a float32's rounding of 1, and 1e6 times less is still normal
+BOUND = 60.0
+
+
+def bounded(scores: Tensor) -> Tensor:
+    """Scores that a softmax over the last dimension treats alike up to rounding, none more than BOUND below its row's
+    maximum, so that no exponential is a subnormal number."""
+    return torch.maximum(scores, scores.amax(-1, keepdim=True) - BOUND)
+
+
+@dataclass(frozen=True)
+class AttentionCore:
+    """How q, k and v become the output: `heads` of 32 channels, in each of `area` runs of the tokens, as `attention` says.
+
+    bounded -- the scores go through `bounded`; "fused" is then spelled as "explicit"
+    """
+
+    heads: int
+    area: int
+    attention: Attention
+    scale: float
+    bounded: bool = False
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """softmax(q·kᵀ·scale)·v over the last two dimensions."""
+        if not self.bounded:
+            return attend(q, k, v, self.attention, self.scale)
+        scores = (q * self.scale if self.scale != 1.0 else q) @ k.transpose(-2, -1)
+        return bounded(scores).softmax(-1) @ v
+
+    @property
+    def stripped(self) -> bool:
+        return self.attention == Attention.STRIPPED
+
+
+class AreaAttention(Block):
+    """AAttn: `qk` and `v` are convolutions; output proj(attention + pe(v))."""
+
+    def __init__(
+        self, core: AttentionCore, qk: Convolution, v: Convolution, pe: Convolution, proj: Convolution
+    ) -> None:
+        super().__init__()
+        self.core, self.qk, self.v, self.pe, self.proj = core, qk, v, pe, proj
+
+    def runs(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B·area, heads, H·W/area, 32]."""
+        b, _, h, w = x.shape
+        x = x.permute(0, 2, 3, 1)
+        return x.reshape(b * self.core.area, h * w // self.core.area, self.core.heads, HEAD_DIM).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        v = self.v(x)
+        if self.core.stripped:
+            return self.proj(self.pe(v))
+        q, k = self.qk(x).split((c, c), 1)
+        y = self.core.attend(self.runs(q), self.runs(k), self.runs(v))
+        y = y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
+        return self.proj(y + self.pe(v))
+
+
+class MergedAttention(Block):
+    """Area attention whose q, k and v come from one convolution (channels: q, k, v; in each, head by head)."""
+
+    def __init__(self, core: AttentionCore, qkv: Convolution, pe: Convolution, proj: Convolution) -> None:
+        super().__init__()
+        self.core, self.qkv, self.pe, self.proj = core, qkv, pe, proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(x)
+        v = qkv[:, 2 * c :]
+        if self.core.stripped:
+            return self.proj(self.pe(v))
+        return self.proj(attended(self.core, qkv).reshape(b, c, h, w) + self.pe(v))
+
+
+def attended(core: AttentionCore, qkv: Tensor) -> Tensor:
+    """q, k and v [B, 3C, H, W] → [B, heads, 32, H·W] or [B, C, H, W]; only views of a channels-last tensor.
+
+    Two permutations of few dimensions rather than one of five, which runtimes copy element by element.
+    """
+    b, _, h, w = qkv.shape
+    heads, area, n = core.heads, core.area, h * w // core.area
+    if area == 1:
+        q, k, v = qkv.reshape(b, 3 * heads, HEAD_DIM, n).transpose(2, 3).chunk(3, 1)
+        return core.attend(q, k, v).transpose(2, 3)
+    runs = qkv.permute(0, 2, 3, 1).reshape(b * area, n, 3 * heads, HEAD_DIM)
+    q, k, v = runs.transpose(1, 2).chunk(3, 1)
+    y = core.attend(q, k, v)
+    return y.transpose(1, 2).reshape(b, h, w, heads * HEAD_DIM).permute(0, 3, 1, 2)
+
+
+class ApartAttention(Block):
+    """Area attention whose q, k and v come from a convolution each and stay [channels, tokens], as convolutions give
+    them: a matrix product reads a transposed matrix for nothing, and a run of tokens is copied in one piece."""
+
+    def __init__(
+        self, core: AttentionCore, q: Convolution, k: Convolution, v: Convolution, pe: Convolution, proj: Convolution
+    ) -> None:
+        super().__init__()
+        self.core, self.q, self.k, self.v, self.pe, self.proj = core, q, k, v, pe, proj
+
+    def runs(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, heads, 32, H·W], or with areas [B·heads, area, 32, H·W/area]."""
+        b, _, h, w = x.shape
+        heads, area = self.core.heads, self.core.area
+        if area == 1:
+            return x.reshape(b, heads, HEAD_DIM, h * w)
+        return x.reshape(b * heads, HEAD_DIM, area, h * w // area).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.v(x)
+        if self.core.stripped:
+            return self.proj(self.pe(v))
+        q, k, values = (self.runs(t).transpose(-2, -1) for t in (self.q(x), self.k(x), v))
+        y = self.core.attend(q, k, values).transpose(-2, -1)
+        if self.core.area > 1:
+            y = y.transpose(1, 2)
+        return self.proj(y.reshape(v.shape) + self.pe(v))
+
+
+def merged(block: AreaAttention) -> MergedAttention:
+    return MergedAttention(block.core, stacked(block.qk, block.v), block.pe, block.proj)
+
+
+def apart(block: AreaAttention) -> ApartAttention:
+    c = block.v.conv.out_channels
+    q, k = block.qk.rows(slice(c)), block.qk.rows(slice(c, 2 * c))
+    return ApartAttention(block.core, q, k, block.v, block.pe, block.proj)

@@ -1,0 +1,64 @@
+"""Tables of a Markdown document stay in step with result files."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from made_results import made_entry, made_result
+from yoloproof.errors import YoloproofError
+from yoloproof.report.blocks import document_with_tables
+from yoloproof.results.file import write_result
+
+
+def document(tmp_path, asked="cpu.json | columns: model, median | where: runtime=openvino 1.32.0"):
+    entries = [made_entry(), made_entry(runtime="openvino", median_s=0.0238)]
+    (tmp_path / "cpu.json").unlink(missing_ok=True)
+    write_result(made_result(entries), tmp_path / "cpu.json")
+    page = tmp_path / "README.md"
+    page.write_text(f"# Title\n\n<!-- yoloproof-table {asked} -->\nold\n<!-- /yoloproof-table -->\nrest\n")
+    return page
+
+
+def test_a_block_shows_what_it_asks_for_and_leaves_the_rest(tmp_path):
+    words = document_with_tables(document(tmp_path))
+    assert words.startswith("# Title\n\n<!-- yoloproof-table cpu.json")
+    assert "| Model | Median ms |\n|---|---:|\n| yolov13n | 23.8 |\n<!-- /yoloproof-table -->\nrest\n" in words
+    assert "70.4" not in words
+
+
+def test_filling_twice_changes_nothing(tmp_path):
+    page = document(tmp_path)
+    page.write_text(document_with_tables(page))
+    assert document_with_tables(page) == page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("cpu.json | colums: model", "known are columns:, where: and across:"),
+        ("cpu.json | columns: speed", "no column is called speed"),
+        ("cpu.json | where: runtime=tensorrt", "the table would be empty"),
+    ],
+)
+def test_a_block_that_cannot_be_filled_is_an_error(tmp_path, asked, said):
+    with pytest.raises(YoloproofError, match=said):
+        document_with_tables(document(tmp_path, asked))
+
+
+def test_a_block_that_does_not_end_is_an_error(tmp_path):
+    page = document(tmp_path)
+    page.write_text(page.read_text().replace("<!-- /yoloproof-table -->", ""))
+    with pytest.raises(YoloproofError, match="every table needs one of each"):
+        document_with_tables(page)
+
+
+def test_check_tells_a_stale_table_and_writes_nothing(tmp_path):
+    from yoloproof.cli import app
+
+    page = document(tmp_path)
+    before, runner = page.read_text(), CliRunner()
+    stale = runner.invoke(app, ["report", "--into", str(page), "--check"])
+    assert (stale.exit_code, page.read_text()) == (1, before)
+    assert runner.invoke(app, ["report", "--into", str(page)]).exit_code == 0
+    assert runner.invoke(app, ["report", "--into", str(page), "--check"]).exit_code == 0

@@ -1,0 +1,116 @@
+"""The page, its tables and its figure are what the committed fits, figures and result files say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t4_model import tables
+from t4_model.fitting import FORMULAS, fit, predict, without
+from t4_model.study import (
+    PROJECT_TABLES,
+    Study,
+    committed_study,
+    fifteen,
+    held_out_errors,
+    other_beliefs,
+    study_from_json,
+    study_to_json,
+    summary,
+)
+from yoloproof.estimate.cost import Formula
+from yoloproof.estimate.posterior import observations
+from yoloproof.estimate.shapes import family_from_model
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBER = re.compile(r"[-+−]?\d+\.\d+|[-+−]?\d+")
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return committed_study()
+
+
+def test_the_committed_pages_are_in_step(study):
+    """Word for word; a number may differ in its last digit, as libraries of another machine round."""
+    for path, made in tables.pages(study).items():
+        committed = path.read_text(encoding="utf-8")
+        hint = f"{path.name} is out of step; run: python research/t4.py"
+        assert NUMBER.sub("#", committed) == NUMBER.sub("#", made), hint
+        for old, new in zip(NUMBER.findall(committed), NUMBER.findall(made), strict=True):
+            unit = 10.0 ** -len(new.partition(".")[2])
+            assert abs(float(old.replace("−", "-")) - float(new.replace("−", "-"))) < 1.5 * unit, hint
+
+
+def test_every_block_of_the_page_is_filled():
+    page = (ROOT / "docs" / "t4.md").read_text(encoding="utf-8")
+    assert {name for _, name, _ in tables.BLOCK.findall(page)} == {"accuracy", "nine", "verdicts", "transfer"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "group_of", "count"), [("family", family_from_model, 30), ("model", str, 30), ("alone", None, 15)]
+)
+def test_the_committed_held_out_predictions_saw_nothing_of_what_they_predict(study, scheme, group_of, count):
+    """Fitted again without the group, with the formula that is on record, they come out the same."""
+    rows = study.folds[scheme]
+    data = [row.observation for row in rows]
+    assert len(rows) == count
+    for row in rows[:: 1 if count == 15 else 3]:
+        group = (group_of or family_from_model)(row.observation.model)
+        rest, held = without(data, group, group_of or family_from_model)
+        assert row.observation in held
+        again = predict(fit(rest, row.formula), [row.observation])
+        assert again[0] == pytest.approx(row.predicted_s, rel=2e-3)
+
+
+def test_the_formula_was_chosen_without_the_family_too(study):
+    rest, held = without(observations("calibrate"), "yolov8")
+    recorded = {row.formula for row in study.folds["family"] if row.observation in held}
+    assert len(recorded) == 1
+    misfits = {formula: fit(rest, formula).misfit for formula in FORMULAS}
+    assert misfits[recorded.pop()] == pytest.approx(min(misfits.values()), abs=1e-3)
+
+
+def test_the_goal_is_met_held_out_by_family_with_and_without_the_second_table(study):
+    for scheme in ("family", "alone"):
+        found = summary(fifteen(study.folds[scheme]))
+        assert found.figures == 15
+        assert found.mean_error <= 0.08
+        assert found.worst_error <= 0.15
+        assert found.coverage_90 >= 0.8
+    again = vars(summary(fifteen(study.folds["family"])))
+    assert vars(study.posterior.held_out) == pytest.approx(again, abs=1e-4)
+
+
+def test_what_hangs_on_the_beliefs_is_on_record(study):
+    beliefs = dict(other_beliefs())
+    assert set(beliefs) == set(study.sensitivity)
+    assert len(beliefs) == 1 + 2 * 8 + 2
+    data = observations("calibrate")
+    project = np.array([row.table in PROJECT_TABLES for row in data])
+    for what in ("as shipped", "all spreads twice", "floor_s down, to 2.35e-06"):
+        errors = np.abs(held_out_errors(data, Formula(), beliefs[what])[project])
+        found = study.sensitivity[what]
+        assert (found.mean_error, found.worst_error) == pytest.approx((errors.mean(), errors.max()), abs=2e-3)
+
+
+def test_the_study_survives_being_written(study):
+    again = study_from_json(study_to_json(study), study.posterior)
+    assert again == study
+    assert json.loads(study_to_json(study))["folds"]["family"][0]["model"]
+
+
+def test_the_command_finds_its_parts_from_anywhere(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "research" / "t4.py", "--help"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--check" in done.stdout

@@ -1,0 +1,174 @@
+"""Every rewrite is the same function: one test per identity, on the blocks it touches and on whole networks."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+
+from yoloproof.errors import YoloproofError
+from yoloproof.names import Attention
+from yoloproof.network import VARIANTS, Network, load_network
+from yoloproof.network.attention import attend
+from yoloproof.simplify.attention import AttentionCore, bounded
+from yoloproof.simplify.choice import RUNTIME_REWRITES
+from yoloproof.simplify.modules import SummedExit
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, REWRITES, simplify
+
+IMAGES = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(1))
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
+    return float((a - b)[:, :4].abs().max()), float((a - b)[:, 4:].abs().max())
+
+
+@cache
+def small(name: str, attention: str = "fused") -> Network:
+    """Three classes; shared by tests, which leave it as it is."""
+    return load_network(name, attention, random_weights=True, classes=3, seed=5)
+
+
+@cache
+def output_of(name: str) -> torch.Tensor:
+    with torch.inference_mode():
+        return small(name)(IMAGES)
+
+
+@pytest.mark.parametrize("rewrite", [r for r in REWRITES if r not in ("norms", "pixels")])
+@pytest.mark.parametrize("name", ["yolov13n", "yolov12n"])
+def test_each_rewrite_alone_is_exact(name: str, rewrite: str) -> None:
+    with torch.inference_mode():
+        boxes, scores = difference(output_of(name), simplify(small(name), ("norms", rewrite))(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_all_rewrites_together_are_exact(name: str) -> None:
+    with torch.inference_mode():
+        boxes, scores = difference(output_of(name), simplify(small(name))(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+@pytest.mark.parametrize("attention", ["explicit", "published"])
+def test_attentions_agree_simplified(attention: str) -> None:
+    with torch.inference_mode():
+        boxes, scores = difference(simplify(small("yolov13n"))(IMAGES), simplify(small("yolov13n", attention))(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_pixels_take_their_scale_along() -> None:
+    network = small("yolov13n")
+    pixels = (IMAGES * 255).round()
+    with torch.inference_mode():
+        folded = simplify(network, (*DEFAULT_REWRITES, "pixels"))
+        assert folded.pixel_scale == 255.0
+        boxes, scores = difference(network(pixels / 255), folded(pixels))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_norms_leave_none_behind() -> None:
+    folded = simplify(small("yolov13n"), ("norms",))
+    assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_hypergraph_projections_act_on_hyperedges() -> None:
+    """pre_head_proj (with its bias, which cancels) and the heads are gone; N tokens meet no D x D matrix any more."""
+    names = [n for n, _ in simplify(small("yolov13n"), ("norms", "edges")).named_parameters()]
+    assert not [n for n in names if "pre_head_proj" in n]
+    assert [n for n in names if n.endswith("hgnn.context")]
+
+
+def test_the_pre_head_bias_cancels() -> None:
+    network = copy.deepcopy(small("yolov13n"))
+    with torch.inference_mode():
+        before = network(IMAGES)
+        for name, parameter in network.named_parameters():
+            if name.endswith("pre_head_proj.bias"):
+                parameter += 3.0
+        boxes, scores = difference(before, network(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_upsampled_layers_are_gone_and_a_gate_moved() -> None:
+    simplified = simplify(small("yolov13n"), ("norms", "upsampling"))
+    assert [i for i, s in enumerate(simplified.sources) if not s] == [10, 13, 15, 16, 19, 20]
+    assert not [n for n, _ in simplified.named_parameters() if n == "model.13.gate"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIME_REWRITES)
+@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n"])
+def test_what_a_runtime_gets_is_exact(name: str, runtime: str) -> None:
+    simplified = simplify(small(name), (*RUNTIME_REWRITES[runtime], "bounds"))
+    with torch.inference_mode():
+        boxes, scores = difference(output_of(name), simplified(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_q_and_k_are_the_rows_of_qk() -> None:
+    """(Wqk·x)[:c] = Wqk[:c]·x"""
+    folded, apart = (simplify(small("yolov12n"), ("norms", *more)).model[8].m[0][0].attn for more in ((), ("queries",)))
+    assert torch.equal(torch.cat((apart.q.conv.weight, apart.k.conv.weight)), folded.qk.conv.weight)
+    assert torch.equal(torch.cat((apart.q.conv.bias, apart.k.conv.bias)), folded.qk.conv.bias)
+    x = torch.rand((2, 128, 4, 6), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(apart(x), folded(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("more", [(), ("halves",), ("entries",), ("branches", "halves")])
+def test_an_exit_is_the_sum_of_its_columns(more: tuple[str, ...]) -> None:
+    """W·(x1 beside x2) = W1·x1 + W2·x2, whichever of the inputs arrive side by side already."""
+    plain, summed = (simplify(small("yolov13n"), ("norms", *more, *last)) for last in ((), ("sums",)))
+    exits = [(n, m) for n, m in summed.named_modules() if isinstance(m, SummedExit)]
+    assert {n.rsplit(".", 1)[1] for n, _ in exits} == {"cv2", "cv3"}
+    for name, exit in exits:
+        columns = torch.cat([part.weight for part in exit.parts], 1)
+        assert torch.equal(columns, plain.get_submodule(name).conv.weight)
+        assert sum(part.bias is not None for part in exit.parts) == 1
+    with torch.inference_mode():
+        boxes, scores = difference(plain(IMAGES), summed(IMAGES))
+    assert boxes < 1e-3
+    assert scores < 1e-5
+
+
+def test_bounded_scores_make_no_subnormal_number() -> None:
+    """exp(s − m) = exp(max(s, m − 60) − m) up to rounding; scores as far apart as the trained network's."""
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn((2, 400, 32), generator=generator) * size for size in (2.5, 2.5, 1.0))
+    scores = q @ k.transpose(-2, -1)
+    tiny = torch.finfo(torch.float32).tiny
+
+    def subnormal(weights: torch.Tensor) -> int:
+        return int(((weights != 0) & (weights.abs() < tiny)).sum())
+
+    assert subnormal(torch.exp(scores - scores.amax(-1, keepdim=True))) > 1000
+    limited = bounded(scores)
+    assert subnormal(torch.exp(limited - limited.amax(-1, keepdim=True))) == 0
+    assert subnormal(limited.softmax(-1)) == 0
+    exact = attend(q.double(), k.double(), v.double(), Attention.EXPLICIT, 1.0)
+    given = AttentionCore(1, 1, Attention.EXPLICIT, 1.0, bounded=True).attend(q, k, v)
+    torch.testing.assert_close(given.double(), exact, atol=2e-5, rtol=2e-5)
+
+
+def test_the_original_is_left_alone() -> None:
+    network = small("yolov12n")
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    simplify(network)
+    assert before.keys() == network.state_dict().keys()
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+def test_wrong_requests_are_refused() -> None:
+    network = small("yolov12n")
+    with pytest.raises(YoloproofError, match="no rewrite is called prune"):
+        simplify(network, ("norms", "prune"))
+    with pytest.raises(YoloproofError, match="add 'norms'"):
+        simplify(network, ("scale",))
+    with pytest.raises(YoloproofError, match="simplified already"):
+        simplify(simplify(network), ("norms",))
