@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ import numpy as np
 
 from yoloproof.files.native import read_native
 from yoloproof.files.plan import chosen_launches
-from yoloproof.runtime.base import SessionSpec
+from yoloproof.names import Runtime
+from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
 from yoloproof.runtime.native import NativeSession
 
 ROUNDS, RUNS, WARM = 25, 20, 30
@@ -64,11 +65,15 @@ PYTORCH = (
     Subject("published, 40 multiprocessors", {"multiprocessors": SMALL}, "published"),
     Subject("stripped, 40 multiprocessors", {"multiprocessors": SMALL}, "stripped"),
 )
-COMPILED = (Subject("simplified, compiled by PyTorch", {}, "compiled"), Subject("our kernels in PyTorch", {}, "kernels"))
+COMPILED = (
+    Subject("simplified, compiled by PyTorch", {}, "compiled"),
+    Subject("our kernels in PyTorch", {}, "kernels"),
+)
 
 
 def opened(engine: Path, subject: Subject) -> NativeSession:
-    return NativeSession(SessionSpec("native", engine, "cuda", options=subject.options))
+    options = SessionOptions(native=NativeOptions(**subject.options))
+    return NativeSession(SessionSpec(Runtime.NATIVE, engine, "cuda", options=options))
 
 
 def alone(engine: Path, name: str) -> None:
@@ -86,7 +91,7 @@ def alone(engine: Path, name: str) -> None:
         session._gpu.fill(session._arena, built.plan.arena_bytes, 0xFF)  # what nothing writes is NaN
         again = session.infer(images[-1:])[0]
         result = {
-            "load_to_first_result_s": load_s, "facts": session.facts,
+            "load_to_first_result_s": load_s, "facts": asdict(session.facts),
             "box_max_px": float(max(d[:, :4].max() for d in differences)),
             "score_max": float(max(d[:, 4:].max() for d in differences)),
             "same_after_poison": bool(np.array_equal(again, found[-1])),
@@ -124,7 +129,9 @@ class PyTorch:
         self.stream, self.green = stream_of(subject.multiprocessors)
         with torch.cuda.stream(self.stream), torch.inference_mode():
             self.network = network_of(weights, str(subject.network))
-            self.images = torch.zeros(1, 3, 640, 640, dtype=torch.float16, device="cuda").to(memory_format=torch.channels_last)
+            self.images = torch.zeros(1, 3, 640, 640, dtype=torch.float16, device="cuda").to(
+                memory_format=torch.channels_last
+            )
             for _ in range(4):
                 self.outputs = self.network(self.images)
             self.stream.synchronize()
@@ -197,7 +204,9 @@ def stream_of(multiprocessors: int | None) -> tuple[Any, Any]:
     return torch.cuda.ExternalStream(int(stream)), context
 
 
-def side_by_side(engine: Path, weights: Path, subjects: list[Subject], out: dict[str, Any], save: Callable[[], None]) -> None:
+def side_by_side(
+    engine: Path, weights: Path, subjects: list[Subject], out: dict[str, Any], save: Callable[[], None]
+) -> None:
     import torch
     from cuda.bindings import driver
 
@@ -215,7 +224,8 @@ def side_by_side(engine: Path, weights: Path, subjects: list[Subject], out: dict
             one.execute()
             difference = np.abs(one.fetch()[0] - evidence.outputs[:1])
             out["rows"].setdefault(subject.name, {}).update(
-                prepare_s=time.perf_counter() - started, box_max_px_beside=float(difference[:, :4].max()),
+                prepare_s=time.perf_counter() - started,
+                box_max_px_beside=float(difference[:, :4].max()),
                 score_max_beside=float(difference[:, 4:].max()),
             )
         except Exception as error:
@@ -233,7 +243,9 @@ def side_by_side(engine: Path, weights: Path, subjects: list[Subject], out: dict
         medians = [statistics.median(one) for one in rounds]
         row = out["rows"][name]
         row |= {"median_s": statistics.median(medians), "range_s": [min(medians), max(medians)], "rounds_s": medians}
-        print(f"{name}: {1e3 * row['median_s']:.3f} ms ({1e3 * min(medians):.3f} to {1e3 * max(medians):.3f})", flush=True)
+        print(
+            f"{name}: {1e3 * row['median_s']:.3f} ms ({1e3 * min(medians):.3f} to {1e3 * max(medians):.3f})", flush=True
+        )
     save()
 
 
@@ -254,12 +266,14 @@ def all_variants(out: dict[str, Any], save: Callable[[], None], until: float) ->
             continue
         started = time.perf_counter()
         try:
-            built = native_from_network(load_network(name, random_weights=True), [torch.cuda.get_device_capability()], images)
+            built = native_from_network(
+                load_network(name, random_weights=True), [torch.cuda.get_device_capability()], images
+            )
             path = Path(f"/tmp/{name}.native")
             path.unlink(missing_ok=True)
             write_native(built, path)
             build_s = time.perf_counter() - started
-            with NativeSession(SessionSpec("native", path, "cuda")) as session:
+            with NativeSession(SessionSpec(Runtime.NATIVE, path, "cuda")) as session:
                 pixels = (built.evidence.images.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2)
                 found = np.concatenate([session.infer(pixels[i : i + 1])[0] for i in range(len(pixels))])
                 seconds = statistics.median(float(session.execute() or 0) for _ in range(50))
@@ -290,12 +304,24 @@ def main() -> None:
         alone(arguments.engine, arguments.alone)
         return
     until = time.monotonic() + arguments.budget
-    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"], capture_output=True, text=True)
+    gpu = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+    )
     out: dict[str, Any] = {"gpu": gpu.stdout.strip(), "rows": {}, "variants": {}}
     save = lambda: arguments.out.write_text(json.dumps(out, indent=1) + "\n")  # noqa: E731
     passed = []
     for subject in NATIVE:
-        command = [sys.executable, __file__, str(arguments.engine), str(arguments.weights), "-", "--alone", subject.name]
+        command = [
+            sys.executable,
+            __file__,
+            str(arguments.engine),
+            str(arguments.weights),
+            "-",
+            "--alone",
+            subject.name,
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=120)
         except subprocess.TimeoutExpired:

@@ -85,7 +85,9 @@ class CudaStandIn(ModuleType):
         return (0,)
 
     def cuMemcpyHtoDAsync(self, address, host, size, stream):
-        self.memory[address - BASE : address - BASE + size] = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(host))
+        self.memory[address - BASE : address - BASE + size] = np.ctypeslib.as_array(
+            (ctypes.c_uint8 * size).from_address(host)
+        )
         return (0,)
 
     def cuMemcpyDtoHAsync(self, host, address, size, stream):

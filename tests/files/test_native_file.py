@@ -72,7 +72,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.native")
 
 
-@pytest.mark.parametrize("name", ["plan.json", "weights.safetensors", "evidence.safetensors", "code/7.5.cubin", "code/7.5.ptx"])
+@pytest.mark.parametrize(
+    "name", ["plan.json", "weights.safetensors", "evidence.safetensors", "code/7.5.cubin", "code/7.5.ptx"]
+)
 def test_an_edited_member_is_refused(path, tmp_path, name):
     def change(parts):
         edited = bytearray(parts[name])

@@ -14,8 +14,8 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.plan import BufferPointer, Launch, Operation, Plan, all_operations, check_plan, shareable
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 from yoloproof.network import VARIANTS, attention_paths, load_network
-from yoloproof.proof.parity import TOLERANCES, output_parity
-from yoloproof.proof.plan import check_covers, execute_plan
+from yoloproof.proof.parity import output_parity
+from yoloproof.proof.plan import PLAN_TOLERANCE, check_covers, execute_plan
 from yoloproof.simplify.rewrites import simplify
 
 
@@ -26,7 +26,7 @@ def attentions(name: str) -> int:
 def parity(plan: Plan, name: str = "yolov13n", **options):
     outputs = execute_plan(plan, recorded(name).weights, images(plan.images[0]), **options)
     expected = network(name)(torch.from_numpy(images(plan.images[0]))).numpy()
-    return output_parity(expected, outputs, TOLERANCES["fp16"], "plan")
+    return output_parity(expected, outputs, PLAN_TOLERANCE, "plan")
 
 
 @pytest.mark.parametrize("name", ["yolov13n", "yolov12n"])
@@ -50,7 +50,7 @@ def test_a_batch_is_computed_image_by_image():
     found = recorded("yolov13n", 2)
     outputs = execute_plan(found.plan, found.weights, images(2))
     expected = network("yolov13n")(torch.from_numpy(images(2))).numpy()
-    assert output_parity(expected, outputs, TOLERANCES["fp16"], "plan").passed
+    assert output_parity(expected, outputs, PLAN_TOLERANCE, "plan").passed
 
 
 @pytest.mark.slow
@@ -149,7 +149,9 @@ def test_the_result_of_a_residual_laid_over_what_is_still_read_shows_in_the_outp
     assert not parity(replace(plan, buffers=tuple(buffers)), "yolov12n").passed
 
 
-@pytest.mark.parametrize("kernel", ["conv_kernel", "depthwise_kernel", "attention_kernel", "gated_sum_kernel", "pool_kernel"])
+@pytest.mark.parametrize(
+    "kernel", ["conv_kernel", "depthwise_kernel", "attention_kernel", "gated_sum_kernel", "pool_kernel"]
+)
 def test_a_wrong_stride_shows(kernel):
     plan = recorded("yolov13n").plan
     index = index_of(plan, kernel) if kernel != "conv_kernel" else index_of(plan, "conv_kernel") + 1
@@ -166,7 +168,9 @@ def test_a_wrong_stride_shows(kernel):
 
     def change(one: Launch) -> Launch:
         arguments = list(one.arguments)
-        arguments[position] = int(arguments[position]) - 8
+        if not isinstance(arguments[position], int):  # another kernel's tactic of the same operation
+            return one
+        arguments[position] -= 8
         return replace(one, arguments=tuple(arguments))
 
     try:

@@ -16,8 +16,10 @@ from native_engines import engine, images, network
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import NativeEngine, write_native
 from yoloproof.files.plan import all_operations, chosen_launches
-from yoloproof.proof.parity import TOLERANCES, output_parity
-from yoloproof.runtime.base import SessionSpec
+from yoloproof.names import Runtime
+from yoloproof.proof.parity import output_parity
+from yoloproof.proof.plan import PLAN_TOLERANCE
+from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
 from yoloproof.runtime.native import NativeSession, reduced
 
 
@@ -44,7 +46,9 @@ def path(tmp_path):
 
 
 def opened(path, **options) -> NativeSession:
-    return NativeSession(SessionSpec("native", path, "cuda", options=options))
+    return NativeSession(
+        SessionSpec(Runtime.NATIVE, path, "cuda", options=SessionOptions(native=NativeOptions(**options)))
+    )
 
 
 def expected() -> np.ndarray:
@@ -56,15 +60,15 @@ def expected() -> np.ndarray:
 @pytest.mark.parametrize("options", [{}, {"overlap": False}])
 def test_a_session_computes_the_network(gpu, path, options):
     driver = gpu()
-    with opened(path, tactics=False, **options) as session:
+    with opened(path, measured=False, **options) as session:
         (outputs,) = session.infer(images())
-        assert output_parity(expected(), outputs, TOLERANCES["fp16"], "session").passed
+        assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
         assert session.execute() == pytest.approx(1e-3)  # the stand-in's clock
         (again,) = session.fetch()
         assert np.array_equal(outputs, again)
         assert driver.launched == 2 * len(chosen_launches(engine().plan.operations, session.choice))
-        assert session.facts["precision"] == "float16"
-        assert session.facts["provider"] == "Stand-in GPU"
+        assert session.facts.precision == "float16"
+        assert session.facts.provider == "Stand-in GPU"
     assert driver.freed == 2
 
 
@@ -72,9 +76,9 @@ def test_machine_code_that_waits_by_itself_gets_early_edges(gpu, tmp_path):
     built = engine("yolov13n", (9, 0))
     write_native(built, tmp_path / "hopper.native")
     driver = gpu(built, capability=(9, 0))
-    with opened(tmp_path / "hopper.native", tactics=False) as session:
+    with opened(tmp_path / "hopper.native", measured=False) as session:
         (outputs,) = session.infer(images())
-    assert output_parity(expected(), outputs, TOLERANCES["fp16"], "session").passed
+    assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
     assert driver.early > 100
 
 
@@ -90,7 +94,7 @@ def test_tactics_are_measured_once_and_kept_beside_the_file(gpu, path, monkeypat
     with opened(path) as session:
         (outputs,) = session.infer(images())
         choice = dict(session.choice)
-    assert output_parity(expected(), outputs, TOLERANCES["fp16"], "session").passed
+    assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
     several = [one for one in all_operations(engine().plan.operations) if len(one.tactics) > 1]
     assert all(choice[one.name] == len(one.tactics) - 1 for one in several)
     (kept,) = path.parent.glob("*.tactics.json")
@@ -98,8 +102,11 @@ def test_tactics_are_measured_once_and_kept_beside_the_file(gpu, path, monkeypat
     count = len(taken)
     with opened(path) as session:
         assert session.choice == choice
+        tuning = session.facts.tuning
     assert len(taken) == count
-    with opened(path, tactics=str(kept)) as session:
+    with opened(path, tuning=tuning, measured=False) as session:
+        assert session.choice == choice
+    with opened(path, tactics=kept) as session:
         assert session.choice == choice
 
 
@@ -108,7 +115,7 @@ def test_tactics_of_another_gpu_are_refused(gpu, path):
     other = path.parent / "other.json"
     other.write_text(json.dumps({"schema": 1, "key": "another GPU", "choice": {}}))
     with pytest.raises(YoloproofError, match="no tactics for this file on this GPU"):
-        opened(path, tactics=str(other))
+        opened(path, tactics=other)
 
 
 def test_a_tactic_without_room_on_the_gpu_is_not_taken(gpu, tmp_path):
@@ -120,26 +127,26 @@ def test_a_tactic_without_room_on_the_gpu_is_not_taken(gpu, tmp_path):
     ]
     write_native(replace(built, code={(7, 5): tuple(kernels)}), tmp_path / "large.native")
     gpu(shared=64 << 10)
-    with opened(tmp_path / "large.native", tactics=False) as session:
+    with opened(tmp_path / "large.native", measured=False) as session:
         launches = chosen_launches(built.plan.operations, session.choice)
         assert all(("BM", 128) not in built.plan.kernels[launch.kernel].constants for launch in launches)
         (outputs,) = session.infer(images())
-    assert output_parity(expected(), outputs, TOLERANCES["fp16"], "session").passed
+    assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
 
 
 @pytest.mark.parametrize(("capability", "ptx"), [((7, 5), False), ((8, 6), True), ((12, 0), True)])
 def test_the_gpus_own_machine_code_runs_else_ptx(gpu, path, capability, ptx):
     gpu(capability=capability)
-    with opened(path, tactics=False) as session:
-        assert session.facts["target"] == ("7.5 (PTX)" if ptx else "7.5")
+    with opened(path, measured=False) as session:
+        assert session.facts.target == ("7.5 (PTX)" if ptx else "7.5")
 
 
 def test_machine_code_of_8_0_runs_on_8_6(gpu, tmp_path):
     built = engine("yolov13n", (8, 0))
     write_native(built, tmp_path / "ampere.native")
     gpu(built, capability=(8, 6))
-    with opened(tmp_path / "ampere.native", tactics=False) as session:
-        assert session.facts["target"] == "8.0"
+    with opened(tmp_path / "ampere.native", measured=False) as session:
+        assert session.facts.target == "8.0"
 
 
 def test_a_gpu_older_than_the_code_is_refused(gpu, tmp_path):
@@ -153,7 +160,7 @@ def test_a_gpu_older_than_the_code_is_refused(gpu, tmp_path):
 
 def test_images_of_another_size_are_refused(gpu, path):
     gpu()
-    with opened(path, tactics=False) as session, pytest.raises(YoloproofError, match="takes images"):
+    with opened(path, measured=False) as session, pytest.raises(YoloproofError, match="takes images"):
         session.load(np.zeros((1, 3, 32, 32), np.float32))
 
 

@@ -181,7 +181,10 @@ def _code_members(
         None if one is None else {**asdict(one.facts), "cubin": len(one.cubin), "ptx": len(one.ptx) if with_ptx else 0}
         for one in kernels
     ]
-    members = {f"{stem}.json": json.dumps(facts).encode(), f"{stem}.cubin": b"".join(one.cubin for one in kernels if one)}
+    members = {
+        f"{stem}.json": json.dumps(facts).encode(),
+        f"{stem}.cubin": b"".join(one.cubin for one in kernels if one),
+    }
     if with_ptx:
         members[f"{stem}.ptx"] = b"".join(one.ptx for one in kernels if one)
     return members

@@ -173,7 +173,9 @@ def check_plan(plan: Plan) -> None:
 
 
 def _check_launch(plan: Plan, operation: Operation, launch: Launch) -> None:
-    if not 0 <= launch.kernel < len(plan.kernels) or len(plan.kernels[launch.kernel].arguments) != len(launch.arguments):
+    if not 0 <= launch.kernel < len(plan.kernels) or len(plan.kernels[launch.kernel].arguments) != len(
+        launch.arguments
+    ):
         raise YoloproofError(f"plan: {operation.name} launches a kernel with other arguments than it takes")
     touched = {*launch.reads, *launch.writes}
     for kind, argument in zip(plan.kernels[launch.kernel].arguments, launch.arguments, strict=True):

@@ -94,7 +94,9 @@ def _depthwise(x, p, w, c, height, width, out_h, out_w, m_total, K, S) -> NDArra
     count = m_total // (out_h * out_w)
     weight = wide(rows(w, K * K, c, c))
     parts = taps(images_of(x, p, count, height, width, c), K, S, out_h, out_w)
-    return np.sum([part * one for part, one in zip(parts, weight, strict=True)], 0, dtype=np.float32).reshape(m_total, c)
+    return np.sum([part * one for part, one in zip(parts, weight, strict=True)], 0, dtype=np.float32).reshape(
+        m_total, c
+    )
 
 
 def depthwise_kernel(
@@ -134,7 +136,9 @@ def pool_kernel(x, p, y, y_p, out_h, out_w, c, m_total, *, grid: Grid, BM, BN, *
 
 def attention_kernel(qkv, p, y, y_p, tokens, heads, *, grid: Grid, BM, BN, **_):
     c, runs = heads * HEAD_DIM, grid[2]
-    q, k, v = wide(rows(qkv, runs * tokens, p, 3 * c)).reshape(runs, tokens, 3, heads, HEAD_DIM).transpose(2, 0, 3, 1, 4)
+    q, k, v = (
+        wide(rows(qkv, runs * tokens, p, 3 * c)).reshape(runs, tokens, 3, heads, HEAD_DIM).transpose(2, 0, 3, 1, 4)
+    )
     scores = q @ k.transpose(0, 1, 3, 2)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     out = (weights @ v / weights.sum(-1, keepdims=True)).transpose(0, 2, 1, 3)  # [runs, tokens, heads, 32]

@@ -69,7 +69,9 @@ class Gpu:
         attribute = self._cuda.CUdevice_attribute
 
         def value(name: str) -> int:
-            return int(self._call("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), self._device))
+            return int(
+                self._call("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), self._device)
+            )
 
         self.name = self._call("cuDeviceGetName", 128, self._device).split(b"\0")[0].decode()
         self.uuid = bytes(self._call("cuDeviceGetUuid", self._device).bytes).hex()
@@ -158,7 +160,11 @@ class Gpu:
         edge.type = self._cuda.CUgraphDependencyType.CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC
         edge.from_port = 1  # CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
         # bindings for CUDA 12 have the call without edge data under the plain name
-        name = "cuGraphAddDependencies_v2" if hasattr(self._cuda, "cuGraphAddDependencies_v2") else "cuGraphAddDependencies"
+        name = (
+            "cuGraphAddDependencies_v2"
+            if hasattr(self._cuda, "cuGraphAddDependencies_v2")
+            else "cuGraphAddDependencies"
+        )
         self._call(name, graph, before, [node] * len(before), [edge] * len(before), len(before))
 
     def launch(self, executable: Any) -> None:
@@ -193,6 +199,20 @@ class Gpu:
             self._call("cuGreenCtxDestroy", self._green)
         self._call("cuDevicePrimaryCtxRelease", self._device)
         self._memory, self._modules = [], []
+
+
+def driver_missing() -> str | None:
+    """What keeps native engines from running here, or None."""
+    try:
+        from cuda.bindings import driver
+    except ImportError:
+        return "cuda-bindings is not installed; pip install cuda-bindings"
+    try:
+        status, *_ = driver.cuInit(0)
+        count = 0 if int(status) else int(driver.cuDeviceGetCount()[1])
+    except RuntimeError as error:  # no libcuda
+        return f"no CUDA driver ({error}); an engine can be built here, but runs on a GPU machine"
+    return None if count else "the CUDA driver finds no device; an engine can be built here, but runs on a GPU machine"
 
 
 class CudaError(YoloproofError):

@@ -27,9 +27,19 @@ from yoloproof.files.plan import (
     chosen_launches,
     dependencies,
 )
+from yoloproof.names import Attention, Precision, Runtime
+from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda_driver import Gpu, Node
-from yoloproof.runtime.tactics import Tactics, measured_choice, read_tactics, tactics_path, write_tactics
+from yoloproof.runtime.tactics import (
+    Tactics,
+    check_choice,
+    choice_from_tuning,
+    measured_choice,
+    read_tactics,
+    tactics_path,
+    write_tactics,
+)
 from yoloproof.runtime.tensors import check_images
 
 Capability = tuple[int, int]
@@ -38,13 +48,7 @@ LOADERS = 8  # threads in which the driver compiles PTX
 
 
 class NativeSession(Session):
-    """A `.native` file opened on a GPU.
-
-    Options: `multiprocessors` (take only so many), `code` (the capability whose code is to run, as "7.5"; of a lower one
-    than the GPU's the PTX runs), `overlap` (default True: branches side by side), `early_start` (default True, where the
-    machine code can), `tactics` (False: the file's defaults; a path: that file; default: the file beside the engine,
-    measured and written where there is none), `choice` (tactics by operation, which another process measured).
-    """
+    """A `.native` file opened on a GPU; of the options it knows `native`."""
 
     def __init__(self, spec: SessionSpec) -> None:
         if spec.path is None:
@@ -52,59 +56,60 @@ class NativeSession(Session):
         self._path = Path(spec.path)
         started = time.perf_counter()
         self._engine = read_native(self._path)
-        self._options = {
-            "multiprocessors": None, "code": None, "overlap": True, "early_start": True, "tactics": None, "choice": None,
-            **spec.options,
-        }  # fmt: skip
-        if spec.precision not in (None, "float16"):
-            raise YoloproofError(f"{self._path} computes in float16, not {spec.precision}")
-        self._gpu = Gpu(_device_index(spec.device), self._options["multiprocessors"])
-        self._capability, self._from_ptx = chosen_code(self._engine, self._gpu.capability, self._options["code"], self._path)
+        self._options = spec.options.native
+        if spec.precision not in (None, Precision.FP16):
+            raise YoloproofError(f"{self._path} computes in fp16, not {spec.precision}")
+        self._gpu = Gpu(_device_index(spec.device), self._options.multiprocessors)
+        self._capability, self._from_ptx = chosen_code(
+            self._engine, self._gpu.capability, self._options.code, self._path
+        )
         self._kernels = _Kernels(self._gpu, self._engine.code[self._capability], self._from_ptx)
-        self._early = bool(self._options["early_start"]) and self._capability >= EARLY_FROM
+        self._early = self._options.early_start and self._capability >= EARLY_FROM
         plan = self._engine.plan
         self._arena = self._gpu.allocate(plan.arena_bytes)
         self._gpu.fill(self._arena, plan.arena_bytes, 0)
         self._weights = _upload_weights(self._gpu, self._engine.weights)
         self.inputs = (TensorSpec("images", plan.images, "float32"),)
         self.outputs = (TensorSpec("output0", plan.outputs, "float32"),)
-        tactics = self._tactics()
-        self.choice: Choice = tactics.choice
+        self.choice: Choice = self._tactics()
+        check_choice(plan.operations, self.choice)
         self._graph = self.graph(chosen_launches(plan.operations, self.choice))
-        self.facts = {
-            "name": "native", "version": self._engine.built["yoloproof"], "device": spec.device,
-            "provider": self._gpu.name, "precision": "float16", "cuda_graph": True,
-            "tuning": {name: str(index) for name, index in self.choice.items()},
-            "compute_capability": ".".join(map(str, self._gpu.capability)),
-            "target": ".".join(map(str, self._capability)) + (" (PTX)" if self._from_ptx else ""),
-            "prepare_s": time.perf_counter() - started,
-        }  # fmt: skip
+        self.facts = SessionFacts(
+            name=Runtime.NATIVE, version=self._engine.built["yoloproof"], device=spec.device, provider=self._gpu.name,
+            precision=Precision.FP16.dtype, cuda_graph=True, attention=Attention.FUSED,
+            tuning={name: str(index) for name, index in self.choice.items()},
+            compute_capability=".".join(map(str, self._gpu.capability)),
+            target=".".join(map(str, self._capability)) + (" (PTX)" if self._from_ptx else ""),
+            prepare_s=time.perf_counter() - started,
+        )  # fmt: skip
 
-    def _tactics(self) -> Tactics:
+    def _tactics(self) -> Choice:
         """The tactics given, else those kept for this GPU, driver, code and file, else measured ones."""
         plan, options = self._engine.plan, self._options
-        if options["choice"] is not None:
-            return Tactics("", dict(options["choice"]))
-        if options["tactics"] is False:
-            return Tactics("", self._defaults(plan.operations))
+        if options.tuning is not None:
+            return choice_from_tuning(options.tuning)
+        if not options.measured:
+            return self._defaults(plan.operations)
         key = "; ".join(
             [
                 self._gpu.name, f"{self._gpu.multiprocessors} multiprocessors", f"driver {self._gpu.driver}",
                 f"code {self._capability[0]}.{self._capability[1]}", sha256_of(self._path),
             ]
         )  # fmt: skip
-        path = Path(options["tactics"]) if options["tactics"] else tactics_path(self._path, key)
+        path = options.tactics or tactics_path(self._path, key)
         kept = read_tactics(path, key)
         if kept is not None:
-            return kept
-        if options["tactics"]:
-            raise YoloproofError(f"{path} holds no tactics for this file on this GPU; leave --tactics out to measure them")
+            return kept.choice
+        if options.tactics is not None:
+            raise YoloproofError(
+                f"{path} holds no tactics for this file on this GPU; leave --tactics out to measure them"
+            )
         self._kernels.load_all()
         self._gpu.launch(self.graph(chosen_launches(plan.operations, self._defaults(plan.operations))))
         self._gpu.synchronize()
         tactics = Tactics(key, measured_choice(plan.operations, self._available, self._seconds))
         write_tactics(path, tactics)
-        return tactics
+        return tactics.choice
 
     def _available(self, launch: Launch) -> bool:
         return self._kernels.available(launch.kernel)
@@ -124,7 +129,7 @@ class NativeSession(Session):
 
     def graph(self, launches: Sequence[Launch]) -> Any:
         """A CUDA graph of these launches of the plan."""
-        if self._options["overlap"]:
+        if self._options.overlap:
             after = reduced(dependencies(launches))
         else:
             after = [(i - 1,) if i else () for i in range(len(launches))]
@@ -144,7 +149,9 @@ class NativeSession(Session):
                 values.append(argument)
         facts = self._kernels.facts(launch.kernel)
         if len(values) > facts.parameters:
-            raise YoloproofError(f"{self._path}: {facts.entry} takes {facts.parameters} arguments, the plan has more; {REBUILD}")
+            raise YoloproofError(
+                f"{self._path}: {facts.entry} takes {facts.parameters} arguments, the plan has more; {REBUILD}"
+            )
         values += [0] * (facts.parameters - len(values))
         return Node(
             self._kernels.function(launch.kernel), launch.grid, facts.threads, facts.shared_bytes, tuple(values), after
@@ -212,9 +219,7 @@ class _Kernels:
         return self._gpu.load_kernel(image, kernel.facts.entry, kernel.facts.shared_bytes)
 
 
-def chosen_code(
-    engine: NativeEngine, gpu: Capability, asked: str | None, path: Path
-) -> tuple[Capability, bool]:
+def chosen_code(engine: NativeEngine, gpu: Capability, asked: str | None, path: Path) -> tuple[Capability, bool]:
     """The capability whose code a GPU runs, and whether it is the PTX: machine code for the GPU itself, or for an older
     one of the same generation below 9.0 (CUDA's binary compatibility), else PTX of an older one.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,14 @@ def write_tactics(path: Path, tactics: Tactics) -> None:
         scratch.replace(path)
     except OSError:
         scratch.unlink(missing_ok=True)
+
+
+def choice_from_tuning(tuning: Mapping[str, str]) -> dict[str, int]:
+    """The tactics in a session's facts; YoloproofError where they are none."""
+    try:
+        return {name: int(index) for name, index in tuning.items()}
+    except ValueError as error:
+        raise YoloproofError(f"tactics: {error}; remove the file to measure them again") from None
 
 
 def check_choice(operations: Sequence[Operation], choice: Choice) -> None:

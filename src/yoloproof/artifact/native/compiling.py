@@ -55,7 +55,9 @@ def compile_kernels(
     """
     if capability not in CAPABILITIES:
         known = ", ".join(f"{major}.{minor}" for major, minor in CAPABILITIES)
-        raise YoloproofError(f"no native engine for compute capability {capability[0]}.{capability[1]}; there are {known}")
+        raise YoloproofError(
+            f"no native engine for compute capability {capability[0]}.{capability[1]}; there are {known}"
+        )
     toolchain = toolchain_for(capability)
     folder = cache_folder() / "kernels"
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +129,9 @@ def _run_worker(tasks: list[Task], folder: Path, toolchain: Toolchain, progress:
         errors.seek(0)
         told = errors.read().strip().splitlines()
     if process.returncode != 0:
-        raise YoloproofError(f"Triton {toolchain.version} could not compile the kernels: {told[-1] if told else 'no reason'}")
+        raise YoloproofError(
+            f"Triton {toolchain.version} could not compile the kernels: {told[-1] if told else 'no reason'}"
+        )
 
 
 def _read(folder: Path, key: str) -> CompiledKernel:

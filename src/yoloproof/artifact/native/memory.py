@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from yoloproof.files.plan import ALIGNMENT, Buffer, Operation, shareable
 
 
-def laid_out(operations: Sequence[Operation], bytes: Sequence[int], kept: tuple[int, int]) -> tuple[int, tuple[Buffer, ...]]:
+def laid_out(
+    operations: Sequence[Operation], bytes: Sequence[int], kept: tuple[int, int]
+) -> tuple[int, tuple[Buffer, ...]]:
     """The arena's bytes and the buffers in it, the largest placed first, each at the lowest place that it may share."""
     sharing = shareable(operations, len(bytes), kept)
     placed: dict[int, Buffer] = {}

@@ -124,7 +124,9 @@ def configurations(operation: Tunable) -> list[object]:
     """Those that are launches of our own kernels."""
     ours = [one for one in operation.configurations() if one != LIBRARY]
     if not ours:
-        raise YoloproofError(f"native engine: no kernel of ours computes {operation.kind} {operation.parameters_of_operation()}")
+        raise YoloproofError(
+            f"native engine: no kernel of ours computes {operation.kind} {operation.parameters_of_operation()}"
+        )
     return ours
 
 
@@ -163,7 +165,9 @@ def plan_from_network(network: SimplifiedNetwork, batch: int, imgsz: tuple[int, 
         RECORDER.reset(token)
     weights = {recording._place(v).storage: name for name, v in (*meta.named_parameters(), *meta.named_buffers())}
     plan = _Planner(recording, weights).plan(images, outputs)
-    read = {a.weight for launch in all_launches(plan.operations) for a in launch.arguments if isinstance(a, WeightPointer)}
+    read = {
+        a.weight for launch in all_launches(plan.operations) for a in launch.arguments if isinstance(a, WeightPointer)
+    }
     return RecordedNetwork(plan, {name: values[name].detach().contiguous().numpy() for name in values if name in read})
 
 

@@ -62,7 +62,12 @@ def compile_task(task: Task, folder: Path) -> None:
     compiled = triton.compile(source, target=target, options={**options, "enable_fp_fusion": True})
     ptx, cubin, metadata = compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata
     facts = KernelFacts(
-        metadata.name, 32 * metadata.num_warps, metadata.shared, _parameters(ptx), *_inspected(cubin), triton.__version__
+        metadata.name,
+        32 * metadata.num_warps,
+        metadata.shared,
+        _parameters(ptx),
+        *_inspected(cubin),
+        triton.__version__,
     )
     for suffix, content in (
         ("ptx", ptx.encode()),
