@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 import yoloproof
-from yoloproof.artifact.native.compiling import Capability, compile_kernels, toolchain_for
+from yoloproof.artifact.native.compiling import compile_kernels, toolchain_for
 from yoloproof.artifact.native.recording import plan_from_network
+from yoloproof.artifact.native.targets import Capability
 from yoloproof.artifact.onnx import onnx_metadata
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import Evidence, NativeEngine

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 import yoloproof
+from yoloproof.artifact.native.targets import CAPABILITIES, Capability
 from yoloproof.artifact.native.worker import Task
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import CompiledKernel, KernelFacts
@@ -26,16 +27,8 @@ from yoloproof.files.plan import Kernel
 from yoloproof.names import Progress, no_progress
 from yoloproof.network.weights.download import cache_folder
 
-# Compute capability → bytes of shared memory that one program may take (CUDA C++ Programming Guide, technical
-# specifications per compute capability, less 1 KiB that the system keeps from 8.0 on).
-CAPABILITIES = {
-    (7, 5): 64 << 10, (8, 0): 163 << 10, (8, 6): 99 << 10, (8, 7): 163 << 10, (8, 9): 99 << 10, (9, 0): 227 << 10,
-    (10, 0): 227 << 10, (12, 0): 99 << 10, (12, 1): 99 << 10,
-}  # fmt: skip
 TURING_TRITON = "3.2.0"
 LEAST_FOR_EARLY_START = (9, 0)  # CUDA's programmatic dependent launch
-
-Capability = tuple[int, int]
 
 
 @dataclass(frozen=True)
