@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "network": set(),
     "simplify": {"network"},
     "kernels": set(),
-    "artifact": {"network", "simplify", "kernels"},
+    "artifact": {"network", "simplify", "kernels", "detection", "demo"},
     "runtime": set(),
     "detection": set(),
     "demo": set(),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from yoloproof.artifact.build import OnnxOptions, onnx_from_network, published_network
+from yoloproof.artifact.build import OnnxOptions, native_engine, onnx_from_network, published_network
 from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
 from yoloproof.artifact.nms import add_nms
 from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
+from yoloproof.files.native import write_native
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import Network
@@ -19,6 +22,7 @@ from yoloproof.records import Case
 from yoloproof.simplify.choice import PUBLISHED_REWRITES, RUNTIME_REWRITES
 from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
+ENDINGS = {ArtifactFormat.ONNX: ".onnx", ArtifactFormat.ENGINE: ".engine", ArtifactFormat.NATIVE: ".native"}
 DYNAMIC_BATCH = 8  # a dynamic engine without a --batch of its own is built for up to so many images
 
 
@@ -28,6 +32,7 @@ class Export:
 
     runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
     targets -- GPUs of an engine: names such as "t4" or "sm86"; () for the one here
+    explain -- a native engine's launch plan as a table
     """
 
     format: ArtifactFormat = ArtifactFormat.ONNX
@@ -40,6 +45,7 @@ class Export:
     version_compatible: bool = False
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Exported:
 def export(case: Case, wanted: Export, progress: Progress = no_progress) -> Exported:
     """Write a case's artifact. Raises YoloproofError for options that do not go together and files that exist."""
     _check(case, wanted)
-    ending = {ArtifactFormat.ONNX: ".onnx", ArtifactFormat.ENGINE: ".engine"}.get(wanted.format, "")
+    ending = ENDINGS.get(wanted.format, "")
     output = wanted.output or Path(f"{Path(case.model).stem}{ending}" if ending else "triton")
     if ending and output.exists():
         raise YoloproofError(f"{output} exists; nothing was overwritten. Name another file with -o or remove it")
@@ -63,6 +69,8 @@ def export(case: Case, wanted: Export, progress: Progress = no_progress) -> Expo
     network = published_network(case)
     if wanted.format is ArtifactFormat.ONNX:
         return _onnx(network, case, wanted, output, progress)
+    if wanted.format is ArtifactFormat.NATIVE:
+        return _native(network, case, wanted, output, progress)
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
         onnx = Path(folder) / f"{network.variant.name}-{case.attention}-{case.precision}.onnx"
         _onnx(network, case, wanted, onnx, progress)
@@ -105,6 +113,29 @@ def _onnx(network: Network, case: Case, wanted: Export, path: Path, progress: Pr
     identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": size,
                 "nodes": len(graph.node), "metadata": artifact.metadata}  # fmt: skip
     return Exported(path, identity, lines)
+
+
+def _native(network: Network, case: Case, wanted: Export, output: Path, progress: Progress) -> Exported:
+    from yoloproof.artifact.native.explain import plan_lines
+    from yoloproof.artifact.native.targets import capabilities_from_targets
+
+    started = time.perf_counter()
+    engine = native_engine(case, network, capabilities_from_targets(wanted.targets), progress)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_native(engine, output)
+    built_s, size = time.perf_counter() - started, output.stat().st_size
+    capabilities = ", ".join(f"{major}.{minor}" for major, minor in sorted(engine.code))
+    kernels = [one for kernels in engine.code.values() for one in kernels if one is not None]
+    spilling = sum(one.facts.spilled_bytes > 0 for one in kernels)
+    lines = (
+        *(plan_lines(engine.plan, engine.weights) if wanted.explain else ()),
+        f"{output}: {network.variant.name}, fp16, for compute capability {capabilities}, {size} bytes, built in {built_s:.1f} s",
+        f"{len(engine.plan.operations)} operations, {len(kernels)} kernels, {spilling} of which spill registers",
+        f"next, on the GPU: yoloproof verify {output}",
+    )
+    identity = {"path": str(output), "format": "native", "sha256": sha256_of(output), "bytes": size, "built_s": built_s,
+                "capabilities": capabilities, "built": dict(engine.built), "metadata": dict(engine.properties)}  # fmt: skip
+    return Exported(output, identity, lines)
 
 
 def _engine_options(case: Case, wanted: Export) -> EngineOptions:
@@ -160,9 +191,24 @@ def _repository(artifact: Path, output: Path, case: Case, progress: Progress) ->
     return Exported(folder, identity, (f"{folder}: model repository entry, verified before it was put there",))
 
 
+def _check_native(case: Case, wanted: Export) -> None:
+    others = wanted.nms or wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
+    if others or wanted.version_compatible or wanted.hardware_compatible:
+        raise YoloproofError("--format native takes --imgsz, --batch, --target and --explain; it has none of the other options")
+    if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
+        raise YoloproofError(f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}")
+
+
 def _check(case: Case, wanted: Export) -> None:
     if wanted.nms and wanted.onnx.dynamic:
         raise YoloproofError("--nms needs a fixed batch and size; leave --dynamic out")
+    if (wanted.format is ArtifactFormat.NATIVE) != (wanted.runtime is Runtime.NATIVE):
+        raise YoloproofError("--format native and --runtime native go together: name one of them, or both")
+    if wanted.format is ArtifactFormat.NATIVE:
+        _check_native(case, wanted)
+        return
+    if wanted.explain:
+        raise YoloproofError("--explain prints the launch plan of a native engine; name --format native")
     engine, triton = wanted.format is ArtifactFormat.ENGINE, wanted.format is ArtifactFormat.TRITON
     builds = engine or (triton and wanted.runtime is Runtime.TENSORRT)
     if engine and not (wanted.runtime or Runtime.TENSORRT_RTX).builds_engines:

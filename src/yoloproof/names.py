@@ -59,6 +59,7 @@ class Runtime(Name):
     ONNXRUNTIME_TENSORRT_RTX = "onnxruntime-tensorrt-rtx"
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
+    NATIVE = "native"
 
     @property
     def builds_engines(self) -> bool:
@@ -72,6 +73,7 @@ class ArtifactFormat(Name):
     PYTORCH = "pytorch"
     ONNX = "onnx"
     ENGINE = "engine"
+    NATIVE = "native"
     TRITON = "triton"
 
 

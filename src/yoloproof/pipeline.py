@@ -27,6 +27,7 @@ from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
+from yoloproof.files.native import SUFFIX
 from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.measurement.subject import Subject
@@ -34,6 +35,7 @@ from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runt
 from yoloproof.network import VARIANTS
 from yoloproof.network.flops import flops
 from yoloproof.proof import Reference, verify
+from yoloproof.proof.native import verify_by_evidence
 from yoloproof.records import (
     Accuracy,
     Artifact,
@@ -50,7 +52,7 @@ from yoloproof.records import (
 )
 from yoloproof.results.published import published_for
 from yoloproof.runtime import RUNTIMES, Session, SessionSpec, open_session
-from yoloproof.runtime.base import SessionOptions
+from yoloproof.runtime.base import NativeOptions, SessionOptions
 from yoloproof.runtime.choice import candidates
 
 if TYPE_CHECKING:
@@ -164,9 +166,7 @@ def _row(case: Case, options: Options, references: References, progress: Progres
         reference = references.of(case)
         images = _images(options, model.imgsz)
         if reference is None:
-            # a foreign file is shown to run; there is nothing to verify it by
-            model.session.infer(images[: case.batch])
-            verdict = Verdict()
+            verdict = _verdict_without_weights(model, images)
         else:
             say("verifying", None)
             verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
@@ -180,13 +180,21 @@ def _row(case: Case, options: Options, references: References, progress: Progres
     return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages)
 
 
+def _verdict_without_weights(model: OpenModel, images: NDArray[np.float32]) -> Verdict:
+    """A native engine brings its evidence along; another foreign file is only shown to run."""
+    if model.artifact.format is ArtifactFormat.NATIVE and model.artifact.path is not None:
+        return verify_by_evidence(model.artifact.path, model.session)
+    model.session.infer(images[: model.case.batch])
+    return Verdict()
+
+
 def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None) -> SessionSpec:
     """How a case's session opens. Precision is always stated, so that no runtime chooses one silently; `tuning` are the
     launch configurations of our kernels that were verified, which every process is to take."""
     network = partial(network_for_session, case, tuning) if artifact.format is ArtifactFormat.PYTORCH else None
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled),
+        SessionOptions(compile=case.compiled, native=NativeOptions(tuning=tuning)),
     )  # fmt: skip
 
 
@@ -200,7 +208,7 @@ class References:
 
     def of(self, case: Case) -> Reference | None:
         """The reference of a case's weights; None for an artifact that was made elsewhere."""
-        if Path(case.model).suffix in (".onnx", ".engine"):
+        if Path(case.model).suffix in (".onnx", ".engine", SUFFIX):
             return None
         key = self._key(case)
         if self._last is None or self._last[0] != key:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -21,8 +21,12 @@ from torch import nn
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
 from yoloproof.artifact.onnx import OPSET, artifact_from_metadata, export_onnx, read_artifact
+from yoloproof.demo import demo_images
+from yoloproof.detection.letterbox import letterboxed
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
+from yoloproof.files.native import SUFFIX, NativeEngine, read_native, write_native
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.weights.download import cache_folder
@@ -152,11 +156,50 @@ def engine_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
     return artifact_of_engine(engine)
 
 
+def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) -> Artifact:
+    """The native engine of a case for the GPU here; the case's model itself where it is one."""
+    if Path(case.model).suffix == SUFFIX:
+        return artifact_of_native(Path(case.model))
+    from yoloproof.artifact.native.compiling import kernels_digest
+    from yoloproof.artifact.native.targets import capabilities_from_targets
+
+    progress("loading the weights", None)
+    network = published_network(case)
+    capabilities = capabilities_from_targets(("current",))
+    target = "-".join(f"sm{major}{minor}" for major, minor in capabilities)
+    path = folder / f"{_stem(case, network)}-{target}-{kernels_digest()[:10]}{SUFFIX}"
+    if not path.exists():
+        with _beside(path) as scratch:
+            write_native(native_engine(case, network, capabilities, progress), scratch)
+    return artifact_of_native(path)
+
+
+def native_engine(
+    case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress
+) -> NativeEngine:
+    """The native engine of a published network for some compute capabilities; its evidence is the bundled images."""
+    from yoloproof.artifact.native.build import native_from_network
+
+    if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
+        raise YoloproofError(f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}")
+    return native_from_network(network, capabilities, letterboxed(demo_images(), case.imgsz), case.batch, progress)
+
+
 BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {
     ArtifactFormat.PYTORCH: network_artifact,
     ArtifactFormat.ONNX: onnx_artifact,
     ArtifactFormat.ENGINE: engine_artifact,
+    ArtifactFormat.NATIVE: native_artifact,
 }
+
+
+def artifact_of_native(path: Path) -> Artifact:
+    """A native engine's file, held to its own hashes."""
+    engine = read_native(path)
+    return artifact_from_metadata(
+        path, ArtifactFormat.NATIVE, sha256_of(path), path.stat().st_size, engine.properties, engine.built,
+        Precision.FP16,
+    )  # fmt: skip
 
 
 def artifact_of_engine(path: Path) -> Artifact:

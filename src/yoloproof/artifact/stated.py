@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
+from yoloproof.files.native import read_native
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import ArtifactFormat
 from yoloproof.records import Artifact
@@ -54,4 +55,6 @@ def properties_of(artifact: Artifact) -> Mapping[str, str]:
         return dict(read_identity(artifact.path).onnx_metadata)
     if artifact.format is ArtifactFormat.ONNX and artifact.path is not None:
         return read_onnx_file(artifact.path).metadata
+    if artifact.format is ArtifactFormat.NATIVE and artifact.path is not None:
+        return read_native(artifact.path).properties
     return {f"yoloproof.{key}": json.dumps(value) for key, value in artifact.metadata.items()}

@@ -1,4 +1,4 @@
-"""`yoloproof export`: an ONNX file, an engine or a Triton model repository."""
+"""`yoloproof export`: an ONNX file, an engine, a native engine or a Triton model repository."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Written(str, Enum):
 
     ONNX = "onnx"
     ENGINE = "engine"
+    NATIVE = "native"
     TRITON = "triton"
 
 
@@ -39,7 +40,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="the new file (default: MODEL's name beside here)")
     ] = None,
-    format_name: Annotated[Written, typer.Option("--format", help="what to write")] = Written.ONNX,
+    format_name: Annotated[
+        Written | None, typer.Option("--format", help="what to write (default: onnx; native with --runtime native)")
+    ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="fp32, or fp16 in the graph itself (default: fp32 for onnx, else fp16)")
     ] = None,
@@ -56,7 +59,7 @@ def export(
     opset: Annotated[int, typer.Option(min=23, max=25, help="ONNX opset; 24 spells SiLU as one Swish operator")] = 23,
     runtime: Annotated[
         Runtime | None,
-        typer.Option(help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx build engines"),
+        typer.Option(help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx, native build engines"),
     ] = None,
     target: Annotated[
         list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")
@@ -70,6 +73,7 @@ def export(
     timing_cache: Annotated[
         Path | None, typer.Option(help="TensorRT: file of kernel times, used where it exists and kept up")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="native: print the launch plan as a table")] = False,
     nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
     random_weights: RandomWeights = False,
     json_file: JsonFile = None,
@@ -85,14 +89,17 @@ def export(
 
     check_new(json_file)
     (model,) = models_from_arguments([model])
-    chosen = precision or (Precision.FP32 if format_name is Written.ONNX else Precision.FP16)
+    written = format_name or (Written.NATIVE if runtime is Runtime.NATIVE else Written.ONNX)
+    if written is Written.NATIVE and runtime is None:
+        runtime = Runtime.NATIVE
+    chosen = precision or (Precision.FP32 if written is Written.ONNX else Precision.FP16)
     case = Case(
         model, runtime or Runtime.ONNXRUNTIME, chosen, attention, imgsz_from_text(imgsz), batch,
         random_weights=random_weights,
     )  # fmt: skip
     wanted = Export(
-        ArtifactFormat(format_name.value), output, runtime, simplified, OnnxOptions(input_type.value, dynamic, opset),
-        nms, tuple(target), version_compatible, hardware_compatible, timing_cache,
+        ArtifactFormat(written.value), output, runtime, simplified, OnnxOptions(input_type.value, dynamic, opset),
+        nms, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
     )  # fmt: skip
     with progress_bar() as progress:
         report = exported(case, wanted, progress)

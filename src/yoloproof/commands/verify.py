@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +18,18 @@ from yoloproof.commands.shared import (
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Precision, Runtime
 
+if TYPE_CHECKING:
+    from yoloproof.records import Verdict
+
 
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="the .onnx or .engine file to be proved")],
+    artifact: Annotated[Path, typer.Argument(help="the .onnx, .engine or .native file to be proved")],
     against: Annotated[
-        str, typer.Option(help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n")
-    ],
+        str | None,
+        typer.Option(
+            help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n; a .native file can do without"
+        ),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
     annotations: Annotated[
         Path | None, typer.Option(help="COCO's instances_….json of --images: compares AP on all of them, too")
@@ -39,13 +45,12 @@ def verify(
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
-    from rich.text import Text
-
     from yoloproof.detection.coco import coco_set
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.network import load_network
     from yoloproof.proof import accuracy_parity
     from yoloproof.proof import verify as verdict_of
+    from yoloproof.proof.native import verify_by_evidence
     from yoloproof.proof.stated import stated_of
     from yoloproof.records import Case, Verdict
     from yoloproof.runtime import SessionSpec, open_session
@@ -56,16 +61,26 @@ def verify(
         raise YoloproofError(f"{artifact}: no such file")
     if annotations is not None and images is None:
         raise YoloproofError("--annotations are of the images in --images DIR; name that folder, too")
-    if artifact.suffix not in (".onnx", ".engine"):
-        raise YoloproofError(f"{artifact}: verify proves .onnx and .engine files; weights are what --against names")
-    (against,) = models_from_arguments([against])
+    if artifact.suffix not in (".onnx", ".engine", ".native"):
+        raise YoloproofError(
+            f"{artifact}: verify proves .onnx, .engine and .native files; weights are what --against names"
+        )
+    if against is None and (artifact.suffix != ".native" or annotations is not None):
+        raise YoloproofError(f"{artifact}: name the weights it is said to be with --against")
+    if against is not None:
+        (against,) = models_from_arguments([against])
     asked = runtime or (Runtime.ONNXRUNTIME if artifact.suffix == ".onnx" else Runtime.AUTO)
     case = candidates(Case(str(artifact), asked))[0]
     files = image_files(images)
     with progress_bar() as progress:
+        if against is None:
+            progress("verifying by its own evidence", None)
+            with open_session(SessionSpec(case.runtime, artifact, "cuda")) as session:
+                _say(verify_by_evidence(artifact, session), artifact, against, json_file)
+            return
         network = load_network(against, random_weights=random_weights)
         data = None if annotations is None else coco_set(Path(str(images)), annotations)
-        device = "cuda" if case.runtime.builds_engines else "cpu"
+        device = "cuda" if case.runtime.builds_engines or case.runtime is Runtime.NATIVE else "cpu"
         with open_session(SessionSpec(case.runtime, artifact, device)) as session:
             height, width = case.imgsz
             pictures = letterboxed(files, (height, width))
@@ -73,6 +88,13 @@ def verify(
             if data is not None:
                 check = accuracy_parity(session, network, data, (height, width), progress, stated_of(artifact))
                 verdict = Verdict((*verdict.checks, check))
+    _say(verdict, artifact, against, json_file)
+
+
+def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path | None) -> None:
+    """The verdict for a person, and for a machine where a file is named; leaves with status 1 unless it passed."""
+    from rich.text import Text
+
     if json_file:
         checks = [
             {"name": c.name, "passed": c.passed, "figures": dict(c.figures), "detail": c.detail} for c in verdict.checks

@@ -98,8 +98,17 @@ def finish_kernel(
     )  # fmt: skip
 
 
+def ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """The weights [c_out, c_in/groups, k, k] of a grouped convolution as a dense one's, zeros between the groups."""
+    dense = weight.new_zeros(weight.shape[0], weight.shape[1] * groups, *weight.shape[2:])
+    for i, part in enumerate(weight.chunk(groups)):
+        c_out, c_in = part.shape[:2]
+        dense[i * c_out : (i + 1) * c_out, i * c_in : (i + 1) * c_in] = part
+    return dense
+
+
 class DenseConv(Tunable):
-    """A convolution that is not depthwise; configurations: cuDNN, and without groups the tiles of our kernel.
+    """A convolution that is not depthwise; configurations: cuDNN, and the tiles of our kernel, which takes groups as zeros.
 
     act -- SiLU
     """
@@ -113,14 +122,14 @@ class DenseConv(Tunable):
         bias = torch.zeros(weight.shape[0]) if bias is None else bias.detach()
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.k, self.s, self.groups, self.act = conv.kernel_size[0], conv.stride[0], conv.groups, act
-        matrix = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1).contiguous()
+        matrix = ungrouped(weight, conv.groups).permute(0, 2, 3, 1).reshape(weight.shape[0], -1).contiguous()
         self.matrix = nn.Parameter(matrix, requires_grad=False)
 
     def parameters_of_operation(self) -> tuple[int, ...]:
         return (self.k, self.s, self.groups, int(self.act), *self.weight.shape)
 
     def configurations(self) -> tuple[object, ...]:
-        return (LIBRARY, *CONFIGURATIONS) if self.groups == 1 else (LIBRARY,)
+        return (LIBRARY, *CONFIGURATIONS)
 
     def run(self, configuration: object, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
         if isinstance(configuration, DenseTile) and len(sources) <= MOST_SOURCES:
@@ -152,7 +161,8 @@ class DenseConv(Tunable):
         launch(
             conv_kernel, (tiles(total, tile.rows), tiles(c_out, tile.columns)),
             *[x for x, _ in laid], *[x.shape[1] for x, _ in laid], *[p for _, p in laid],
-            self.matrix, self.bias, added, added_p, y, c_out, h, w, out_h, out_w, self.weight.shape[1], c_out, total,
+            self.matrix, self.bias, added, added_p, y, c_out, h, w, out_h, out_w, self.weight.shape[1] * self.groups, c_out,
+            total,
             K=self.k, S=self.s, SOURCES=len(sources), ACT=self.act, ADD=mode,
             BM=tile.rows, BN=tile.columns, BK=tile.depth, num_warps=tile.warps, num_stages=tile.stages,
             options=self.options,

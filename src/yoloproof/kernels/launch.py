@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -32,11 +32,28 @@ class Compilation:
     constants: tuple[tuple[str, int | bool], ...]
 
 
+class Recorder(Protocol):
+    """Takes what a network would launch, while it runs on meta tensors."""
+
+    def launched(
+        self, kernel: Any, grid: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, int | bool]
+    ) -> None:
+        """A launch; constants without EARLY."""
+
+    def chosen(self, operation: Any, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
+        """The result of an `autotune.Tunable`, whose configurations the recorder runs itself."""
+
+
 _RECORD: ContextVar[set[Compilation] | None] = ContextVar("record", default=None)
+RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, options: Options, **constants: int | bool) -> None:
-    """Start a kernel; inside `recorded`, only note which compilation it would take."""
+    """Start a kernel; inside `recorded`, only note which compilation it would take; with a RECORDER, hand it to that."""
+    recorder = RECORDER.get()
+    if recorder is not None:
+        recorder.launched(kernel, grid, arguments, constants)
+        return
     record = _RECORD.get()
     if record is not None:
         record.add(compilation(kernel, arguments, options, constants))

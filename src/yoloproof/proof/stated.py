@@ -13,6 +13,7 @@ from yoloproof.artifact.nms import NmsOptions
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, read_identity, sidecar_path
+from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import Precision
 
@@ -56,6 +57,8 @@ def stated_of(path: Path | None) -> Stated:
     if path.suffix == ".onnx":
         model = load_onnx(path, external_data=False)
         return stated_from_properties({p.key: p.value for p in model.metadata_props}, path, sha256_of(path))
+    if path.suffix == SUFFIX:
+        return stated_from_properties(read_native(path).properties, path, sha256_of(path))
     if not sidecar_path(path).exists():
         return Stated()
     identity = read_identity(path)

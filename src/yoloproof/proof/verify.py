@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import EngineIdentity, read_identity
+from yoloproof.files.native import SUFFIX
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import Attention, Precision, Progress, Runtime, no_progress
-from yoloproof.network.wiring import Network
+from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.blocks import block_parity
+from yoloproof.proof.native import native_checks
 from yoloproof.proof.parity import TOLERANCES, Tolerance
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import as_taken, batch_of, filled, running_checks
@@ -70,6 +72,9 @@ def verify(
         else:
             built = path is not None and path.suffix == ".engine"
             checks = [engine_check(read_identity(path), reference.network)] if built and path is not None else []
+            if path is not None and path.suffix == SUFFIX:
+                checks = [*native_checks(path, len(attention_paths(reference.network.named_modules()))),
+                          class_names_check(reference.network, stated)]  # fmt: skip
             if is_suppressed(session):
                 checks += engine_checks(session, reference.network, images, tolerance, stated)
             else:

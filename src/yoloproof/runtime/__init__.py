@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from yoloproof.errors import YoloproofError
 from yoloproof.names import ArtifactFormat, Precision, Runtime
 from yoloproof.runtime.base import (
+    NativeOptions,
     NonFiniteOutput,
     Outputs,
     Session,
@@ -21,6 +22,7 @@ from yoloproof.runtime.base import (
 __all__ = [
     "AUTO_ORDER",
     "RUNTIMES",
+    "NativeOptions",
     "NonFiniteOutput",
     "Outputs",
     "RuntimeRow",
@@ -92,6 +94,10 @@ RUNTIMES = {
     ),
     Runtime.TENSORRT: _tensorrt("tensorrt", "pip install tensorrt"),
     Runtime.TENSORRT_RTX: _tensorrt("tensorrt_rtx", "pip install 'yoloproof[gpu]'"),
+    Runtime.NATIVE: RuntimeRow(
+        ArtifactFormat.NATIVE, "native", "NativeSession", "cuda.bindings", "pip install cuda-bindings", needs_gpu=True,
+        precisions=(Precision.FP16,),
+    ),
 }
 
 # The order in which `--runtime auto` tries what is installed; the first that is verified is taken. On a CPU it is the
@@ -109,10 +115,12 @@ def missing_part(name: Runtime) -> str | None:
     if name not in RUNTIMES:
         raise YoloproofError(f"no runtime {name}; there are {', '.join(RUNTIMES)}")
     row = RUNTIMES[name]
-    found = find_spec(row.library)
-    # Stubs alone (tensorrt-stubs) leave a folder of that name without a module in it.
-    if found is None or found.origin is None:
+    if not _is_installed(row.library):
         return f"{row.library} is not installed; {row.install}"
+    if name == Runtime.NATIVE:
+        from yoloproof.runtime.cuda_driver import driver_missing
+
+        return driver_missing()
     if row.needs_gpu:
         import torch
 
@@ -124,6 +132,15 @@ def missing_part(name: Runtime) -> str | None:
         if not has_provider(row.provider):
             return f"this onnxruntime has no {row.provider}; {row.install}"
     return None
+
+
+def _is_installed(library: str) -> bool:
+    """Stubs alone (tensorrt-stubs) leave a folder of that name without a module in it."""
+    try:
+        found = find_spec(library)
+    except ModuleNotFoundError:  # the package that the module is in
+        return False
+    return found is not None and (found.origin is not None or library == "cuda.bindings")
 
 
 def available_runtimes() -> tuple[Runtime, ...]:

@@ -54,6 +54,26 @@ def check_finite(specs: Sequence[TensorSpec], outputs: Outputs) -> None:
 
 
 @dataclass(frozen=True)
+class NativeOptions:
+    """How a native engine runs.
+
+    tuning -- tactics by operation that another process chose; tactics -- a file of such; neither: the file beside the
+      engine, measured and written where there is none. measured -- False: the engine's default tactics
+    code -- the capability whose code is to run, as "7.5" (of a lower one than the GPU's the PTX); None: the best there is
+    overlap -- branches side by side; early_start -- kernels are set up while those before them run, where the code can
+    multiprocessors -- take only so many of the GPU's
+    """
+
+    tuning: Mapping[str, str] | None = None
+    tactics: Path | None = None
+    measured: bool = True
+    code: str | None = None
+    overlap: bool = True
+    early_start: bool = True
+    multiprocessors: int | None = None
+
+
+@dataclass(frozen=True)
 class SessionOptions:
     """What only some runtimes know.
 
@@ -63,6 +83,7 @@ class SessionOptions:
     cuda_graph -- PyTorch and TensorRT on a GPU: capture the call, so that a run is one launch
     channels_last -- PyTorch; None: on a GPU alone; compile -- PyTorch: torch.compile
     tf32 -- PyTorch on a GPU: float32 products may be rounded to TF32
+    native -- native engines
     """
 
     inputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -72,6 +93,7 @@ class SessionOptions:
     channels_last: bool | None = None
     compile: bool = False
     tf32: bool = False
+    native: NativeOptions = field(default_factory=NativeOptions)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
+from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import Precision, Runtime
 from yoloproof.records import Case
@@ -16,8 +17,8 @@ from yoloproof.runtime import AUTO_ORDER, RUNTIMES, missing_part
 def candidates(case: Case) -> tuple[Case, ...]:
     """The case with each runtime to try, best first: of "auto" all that are installed here and take the model.
 
-    An `.engine` runs on the library that built it, an `.onnx` on those that read ONNX (TensorRT builds an engine of it),
-    weights on all. Precision, size and batch of a file are read from it. Raises YoloproofError where the runtime cannot
+    An `.engine` runs on the library that built it, a `.native` on the native runtime, an `.onnx` on those that read ONNX
+    (TensorRT builds an engine of it), weights on all. Precision, size and batch of a file are read from it. Raises YoloproofError where the runtime cannot
     run the model, a part of it is missing on this machine, or the file has another fixed size or batch.
     """
     return tuple(_as_the_file_says(replace(case, runtime=name)) for name in _runtimes(case))
@@ -25,7 +26,7 @@ def candidates(case: Case) -> tuple[Case, ...]:
 
 def default_precision(runtime: Runtime, device: str) -> Precision:
     """What a row is computed in where nothing was asked for: float16 on a GPU, float32 on a CPU."""
-    on_gpu = device.startswith("cuda") or runtime.builds_engines or runtime.startswith("onnxruntime-")
+    on_gpu = device.startswith("cuda") or (runtime in RUNTIMES and RUNTIMES[runtime].needs_gpu)
     return Precision.FP16 if on_gpu else Precision.FP32
 
 
@@ -36,6 +37,10 @@ def _runtimes(case: Case) -> tuple[Runtime, ...]:
         if case.runtime not in (Runtime.AUTO, built_by):
             raise YoloproofError(f"{path} is a {built_by} engine, which {case.runtime} cannot run; leave --runtime out")
         names: tuple[Runtime, ...] = (built_by,)
+    elif path.suffix == SUFFIX:
+        if case.runtime not in (Runtime.AUTO, Runtime.NATIVE):
+            raise YoloproofError(f"{path} is a native engine, which {case.runtime} cannot run; leave --runtime out")
+        names = (Runtime.NATIVE,)
     elif case.runtime is not Runtime.AUTO:
         names = (case.runtime,)
     else:
@@ -50,7 +55,7 @@ def _runtimes(case: Case) -> tuple[Runtime, ...]:
         missing = missing_part(name)
         if missing is not None:
             raise YoloproofError(f"{path}: runtime {name}: {missing}")
-        if path.suffix not in (".onnx", ".engine") and case.precision not in RUNTIMES[name].precisions:
+        if path.suffix not in (".onnx", ".engine", SUFFIX) and case.precision not in RUNTIMES[name].precisions:
             able = ", ".join(row for row in RUNTIMES if case.precision in RUNTIMES[row].precisions)
             raise YoloproofError(f"{path}: {name} does not compute in {case.precision}; name --runtime {able}")
     if not names:
@@ -64,6 +69,8 @@ def _as_the_file_says(case: Case) -> Case:
     if path.suffix == ".engine":
         identity = read_identity(path)
         held, shape = Precision.of_dtype(identity.precision), identity.inputs[0][1] if identity.inputs else ()
+    elif path.suffix == SUFFIX:
+        held, shape = Precision.FP16, read_native(path).plan.images
     elif path.suffix == ".onnx":
         file = read_onnx_file(path)
         held, shape = Precision.of_dtype(file.precision), file.input_shape

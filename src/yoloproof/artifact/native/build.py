@@ -1,0 +1,57 @@
+"""Network → native engine: one file with plan, weights, machine code and evidence. Needs no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import yoloproof
+from yoloproof.artifact.native.compiling import compile_kernels, toolchain_for
+from yoloproof.artifact.native.recording import plan_from_network
+from yoloproof.artifact.native.targets import Capability
+from yoloproof.artifact.onnx import onnx_metadata
+from yoloproof.errors import YoloproofError
+from yoloproof.files.native import Evidence, NativeEngine
+from yoloproof.names import Precision, Progress, no_progress
+from yoloproof.network.wiring import Network
+from yoloproof.simplify.rewrites import simplify
+
+EVIDENCE_IMAGES = 2
+
+
+def native_from_network(
+    network: Network, capabilities: Sequence[Capability], images: NDArray[np.float32], batch: int = 1,
+    progress: Progress = no_progress,
+) -> NativeEngine:  # fmt: skip
+    """The native engine of a published network (float32) for GPUs of some compute capabilities, float16.
+
+    images -- letterboxed real images [n, 3, H, W] in 0…1: the size is the engine's, the first two are its evidence
+    Raises YoloproofError for an attention that is not fused, and where a Triton is missing or cannot compile.
+    """
+    height, width = images.shape[2:]
+    if any(side % 32 for side in (height, width)) or (height // 16) * (width // 16) % 4:
+        raise YoloproofError(f"native engine: {height}x{width} images do not divide into the attention's four areas")
+    progress("planning the launches", None)
+    recorded = plan_from_network(simplify(network), batch, (height, width))
+    code, built = {}, {"yoloproof": yoloproof.__version__}
+    for capability in sorted(set(capabilities)):
+        name = f"{capability[0]}.{capability[1]}"
+        code[capability] = tuple(compile_kernels(recorded.plan.kernels, capability, progress))
+        built[f"triton for {name}"] = toolchain_for(capability).version
+    progress("running the float32 network on the evidence", None)
+    stated = onnx_metadata(simplify(network), (height, width), batch, Precision.FP16, "float32", False, 0)
+    return NativeEngine(
+        {key: value for key, value in stated.items() if isinstance(value, str)}, built, recorded.plan,
+        recorded.weights, code, evidence(network, images[:EVIDENCE_IMAGES]),
+    )  # fmt: skip
+
+
+def evidence(network: Network, images: NDArray[np.float32]) -> Evidence:
+    """Images as bytes, and what the network makes of just these."""
+    pixels = np.rint(images * 255).astype(np.uint8)
+    with torch.inference_mode():
+        outputs = network(torch.from_numpy(pixels.astype(np.float32) / np.float32(255)))
+    return Evidence(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), outputs.float().numpy())

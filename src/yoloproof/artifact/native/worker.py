@@ -1,0 +1,132 @@
+"""Compiling kernels in processes of their own, by whichever Triton stands first on the path: 3.2, or 3.3 and later.
+
+Run as a module by `compiling.py`. The kernels come as JSON on standard input; each result is one folder entry
+`KEY.json` (a `KernelFacts`) with `KEY.cubin` and `KEY.ptx` beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from yoloproof.files.native import KernelFacts
+
+OPTIONS = ("num_warps", "num_stages")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kernel to compile. key -- the name of its files; arguments, constants -- as `files.plan.Kernel`."""
+
+    key: str
+    name: str
+    arguments: tuple[str, ...]
+    constants: Mapping[str, int]
+    capability: int
+
+
+@cache
+def kernel_named(name: str) -> Any:
+    """The kernel of that name in `yoloproof.kernels`, whichever module it stands in."""
+    import yoloproof.kernels as package
+
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        kernel = getattr(import_module(module.name), name, None)
+        if kernel is not None:
+            return kernel
+    raise LookupError(f"yoloproof.kernels has no kernel {name}")
+
+
+def compile_task(task: Task, folder: Path) -> None:
+    """Compile one kernel; its files appear whole, the JSON last."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    constants = dict(task.constants)
+    options = {name: constants.pop(name) for name in OPTIONS if name in constants}
+    source = _source(kernel_named(task.name), task.arguments, constants)
+    target = GPUTarget("cuda", task.capability, 32)
+    compiled = triton.compile(source, target=target, options={**options, "enable_fp_fusion": True})
+    ptx, cubin, metadata = compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata
+    facts = KernelFacts(
+        metadata.name,
+        32 * metadata.num_warps,
+        metadata.shared,
+        _parameters(ptx),
+        *_inspected(cubin),
+        triton.__version__,
+    )
+    for suffix, content in (
+        ("ptx", ptx.encode()),
+        ("cubin", cubin),
+        ("json", json.dumps(asdict(facts)).encode()),
+    ):
+        scratch = folder / f".{os.getpid()}-{task.key}.{suffix}"
+        scratch.write_bytes(content)
+        scratch.replace(folder / f"{task.key}.{suffix}")
+
+
+def _source(kernel: Any, arguments: tuple[str, ...], constants: dict[str, int]) -> Any:
+    """Triton's description of a specialisation, as its version wants it."""
+    from triton.compiler import ASTSource
+
+    names = [p.name for p in kernel.params]
+    ones = {name: 1 for name, kind in zip(names, arguments, strict=False) if kind.endswith("=1")}
+    signature = {name: kind.partition(":")[0] for name, kind in zip(names, arguments, strict=False) if name not in ones}
+    aligned = [i for i, kind in enumerate(arguments) if kind.endswith(":16")]
+    try:
+        from triton.backends.compiler import AttrsDescriptor
+    except ImportError:
+        fixed = {**ones, **constants}
+        types = {name: "constexpr" if name in fixed else signature[name] for name in names}
+        attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
+        return ASTSource(kernel, types, {(names.index(name),): value for name, value in fixed.items()}, attributes)
+    hints = AttrsDescriptor.from_hints(dict.fromkeys(aligned, 16))
+    return ASTSource(kernel, signature, {**ones, **constants}, hints)
+
+
+def _parameters(ptx: str) -> int:
+    declared = re.search(r"\.entry\s+\w+\s*\(([^)]*)\)", ptx)
+    assert declared is not None
+    return declared[1].count(".param")
+
+
+def _inspected(cubin: bytes) -> tuple[int, int, int]:
+    """Registers a thread, spilled bytes a thread, and tensor-core instructions, by the cuobjdump that Triton brings."""
+    import triton
+
+    brought = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    tool = brought if brought.exists() else "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        code = subprocess.run([tool, "-sass", file.name], capture_output=True, text=True, check=True).stdout
+    registers, spilled = (int(value) for value in re.findall(r"REG:(\d+) STACK:(\d+)", usage)[0])
+    return registers, spilled, len(re.findall(r"\b(?:[HIQU]?[HQ]?G?MMA|U?TC\w*MMA)[.\w]* ", code))
+
+
+def main() -> None:
+    folder, processes = Path(sys.argv[1]), int(sys.argv[2])
+    tasks = [Task(**one) for one in json.load(sys.stdin)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for done in [pool.submit(compile_task, task, folder) for task in tasks]:
+            done.result()
+            print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A native engine on the road: exported without a GPU, verified and profiled on a driver that computes with NumPy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+from cuda_stand_in import CudaStandIn, code
+from native_engines import engine, images, network
+from typer.testing import CliRunner
+
+from yoloproof.artifact.build import BUILDERS, artifact_of_native
+from yoloproof.artifact.native import build as native_build
+from yoloproof.cli import app
+from yoloproof.errors import YoloproofError
+from yoloproof.files.native import CompiledKernel, KernelFacts, read_native, write_native
+from yoloproof.names import ArtifactFormat, Precision, Runtime
+from yoloproof.pipeline import opened
+from yoloproof.proof import verify
+from yoloproof.proof.native import machine_code_check, verify_by_evidence
+from yoloproof.records import Case
+from yoloproof.runtime.choice import candidates
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    driver = CudaStandIn(engine().plan)
+    bindings = ModuleType("cuda.bindings")
+    bindings.__path__, bindings.driver = [], driver
+    for name, module in (("cuda", ModuleType("cuda")), ("cuda.bindings", bindings), ("cuda.bindings.driver", driver)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("yoloproof.runtime.missing_part", lambda name: None)
+    monkeypatch.setattr("yoloproof.runtime.choice.missing_part", lambda name: None)
+    monkeypatch.setattr("yoloproof.runtime.native.NativeSession._seconds", lambda self, launches, repeats: 1e-6)
+    return driver
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_native(engine(), tmp_path / "yolov13n.native")
+    return tmp_path / "yolov13n.native"
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Kernels are not compiled: their machine code names them, as the stand-in wants it."""
+    asked = []
+
+    def compile_kernels(kernels, capability, progress, processes=None):
+        asked.append(capability)
+        facts = [KernelFacts(one.name, 128, 1024, 40, 32, 0, 8, "3.2.0") for one in kernels]
+        return [CompiledKernel(fact, code(index), code(index)) for index, fact in enumerate(facts)]
+
+    class Chain:
+        version = "3.2.0"
+
+    monkeypatch.setattr(native_build, "compile_kernels", compile_kernels)
+    monkeypatch.setattr(native_build, "toolchain_for", lambda capability: Chain)
+    return asked
+
+
+def ran(*arguments: str):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_export_writes_an_engine_for_the_asked_gpus(compiled, tmp_path):
+    file = tmp_path / "out" / "n.native"
+    done = ran("export", "yolov13n", "--runtime", "native", "--target", "t4,sm86", "--imgsz", "64x96", "--random-weights",
+               "-o", file, "--explain", "--json", tmp_path / "said.json")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert compiled == [(7, 5), (8, 6)]
+    read = read_native(file)
+    assert set(read.code) == {(7, 5), (8, 6)}
+    assert read.plan.images == (1, 3, 64, 96)
+    assert "area attention" in done.output
+    assert f"yoloproof verify {file}" in done.output
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert said["format"] == "native"
+    assert said["bytes"] == file.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--format", "native", "--runtime", "tensorrt"], "go together"),
+        (["--format", "native", "--precision", "fp32"], "fp16, not"),
+        (["--format", "native", "--attention", "published"], "fused attention"),
+        (["--format", "native", "--nms"], "none of the other options"),
+        (["--format", "native", "--target", "t800"], "target 't800' is none of"),
+        (["--explain"], "name --format native"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(compiled, tmp_path, options, told):
+    done = ran("export", "yolov13n", "--random-weights", "--imgsz", "64", "-o", tmp_path / "n.native", *options)
+    assert isinstance(done.exception, YoloproofError)
+    assert told in str(done.exception)
+    assert not compiled
+
+
+def test_verify_needs_no_weights(gpu, path):
+    done = ran("verify", path)
+    assert done.exit_code == 0, done.output
+    assert "verified: the same detector" in done.output
+    assert "tensor cores in every dense kernel" in done.output
+
+
+def test_verify_holds_a_file_to_its_evidence(gpu, path, tmp_path):
+    built = engine()
+    other = replace(built.evidence, outputs=built.evidence.outputs + np.float32(20))
+    write_native(replace(built, evidence=other), tmp_path / "wrong.native")
+    done = ran("verify", tmp_path / "wrong.native")
+    assert done.exit_code == 1
+    assert "NOT the same detector" in done.output
+
+
+def test_verify_against_weights_makes_every_check(gpu, path):
+    case = candidates(Case(str(path)))[0]
+    assert (case.runtime, case.precision, case.imgsz) == (Runtime.NATIVE, Precision.FP16, (64, 96))
+    with opened(replace(case, device="cuda")) as model:
+        verdict = verify(path, network("yolov13n"), images(2), session=model.session)
+    assert verdict.passed, verdict.failures
+    assert {"launch plan", "machine code", "classes"} <= {check.name for check in verdict.checks}
+
+
+def test_an_engine_of_other_weights_is_not_verified(gpu, path):
+    from yoloproof.network import load_network
+
+    with opened(replace(candidates(Case(str(path)))[0], device="cuda")) as model:
+        other = load_network("yolov13n", random_weights=True, seed=1)
+        assert verify(path, other, images(2), session=model.session).passed is False
+
+
+def test_weights_that_no_launch_reads_are_told(gpu, path, tmp_path):
+    built = engine()
+    more = {**built.weights, "forgotten": np.zeros(4, np.float16)}
+    write_native(replace(built, weights=more), tmp_path / "more.native")
+    with opened(replace(candidates(Case(str(tmp_path / "more.native")))[0], device="cuda")) as model:
+        failed = verify_by_evidence(tmp_path / "more.native", model.session).failures
+    assert [check.name for check in failed] == ["launch plan"]
+    assert "no launch reads forgotten" in failed[0].detail
+
+
+def test_a_dense_kernel_without_tensor_cores_is_told():
+    built = engine()
+    kernels = list(built.code[7, 5])
+    index = next(i for i, kernel in enumerate(built.plan.kernels) if kernel.name == "conv_kernel")
+    kernels[index] = replace(kernels[index], facts=replace(kernels[index].facts, tensor_cores=0))
+    check = machine_code_check(replace(built, code={(7, 5): tuple(kernels)}))
+    assert check.passed is False
+    assert "conv_kernel for 7.5" in check.detail
+
+
+def test_the_road_builds_an_engine_for_the_gpu_here_once(compiled, gpu, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
+    case = Case("yolov13n", Runtime.NATIVE, Precision.FP16, imgsz=(64, 96), device="cuda", random_weights=True)
+    artifact = BUILDERS[ArtifactFormat.NATIVE](case, tmp_path, lambda *_: None)
+    assert (artifact.format, artifact.precision, artifact.imgsz) == (ArtifactFormat.NATIVE, Precision.FP16, (64, 96))
+    assert BUILDERS[ArtifactFormat.NATIVE](case, tmp_path, lambda *_: None) == artifact
+    assert compiled == [(7, 5)]
+
+
+def test_a_native_file_runs_on_nothing_else(path):
+    with pytest.raises(YoloproofError, match="is a native engine, which onnxruntime cannot run"):
+        candidates(Case(str(path), Runtime.ONNXRUNTIME))
+
+
+def test_what_a_file_states_stands_in_its_artifact(path):
+    artifact = artifact_of_native(path)
+    assert artifact.metadata["variant"] == "yolov13n"
+    assert artifact.bytes == path.stat().st_size
+    assert artifact.simplified[0] == "norms"

@@ -1,0 +1,180 @@
+"""The native session on a CUDA driver that computes with NumPy: arguments, graph, tactics, refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from cuda_stand_in import CudaStandIn
+from native_engines import engine, images, network
+from yoloproof.errors import YoloproofError
+from yoloproof.files.native import NativeEngine, write_native
+from yoloproof.files.plan import all_operations, chosen_launches
+from yoloproof.names import Runtime
+from yoloproof.proof.parity import output_parity
+from yoloproof.proof.plan import PLAN_TOLERANCE
+from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
+from yoloproof.runtime.native import NativeSession, reduced
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Puts a stand-in driver in the place of cuda-bindings'; its capability and shared memory may be given."""
+
+    def placed(built: NativeEngine | None = None, **options) -> CudaStandIn:
+        driver = CudaStandIn((built or engine()).plan, **options)
+        bindings = ModuleType("cuda.bindings")
+        bindings.driver = driver
+        monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+        monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
+        return driver
+
+    return placed
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_native(engine(), tmp_path / "tiny.native")
+    return tmp_path / "tiny.native"
+
+
+def opened(path, **options) -> NativeSession:
+    return NativeSession(
+        SessionSpec(Runtime.NATIVE, path, "cuda", options=SessionOptions(native=NativeOptions(**options)))
+    )
+
+
+def expected() -> np.ndarray:
+    import torch
+
+    return network("yolov13n")(torch.from_numpy(images())).numpy()
+
+
+@pytest.mark.parametrize("options", [{}, {"overlap": False}])
+def test_a_session_computes_the_network(gpu, path, options):
+    driver = gpu()
+    with opened(path, measured=False, **options) as session:
+        (outputs,) = session.infer(images())
+        assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
+        assert session.execute() == pytest.approx(1e-3)  # the stand-in's clock
+        (again,) = session.fetch()
+        assert np.array_equal(outputs, again)
+        assert driver.launched == 2 * len(chosen_launches(engine().plan.operations, session.choice))
+        assert session.facts.precision == "float16"
+        assert session.facts.provider == "Stand-in GPU"
+    assert driver.freed == 2
+
+
+def test_machine_code_that_waits_by_itself_gets_early_edges(gpu, tmp_path):
+    built = engine("yolov13n", (9, 0))
+    write_native(built, tmp_path / "hopper.native")
+    driver = gpu(built, capability=(9, 0))
+    with opened(tmp_path / "hopper.native", measured=False) as session:
+        (outputs,) = session.infer(images())
+    assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
+    assert driver.early > 100
+
+
+def test_tactics_are_measured_once_and_kept_beside_the_file(gpu, path, monkeypatch):
+    gpu()
+    taken: list[int] = []
+
+    def seconds(self, launches, repeats):
+        taken.append(len(launches))
+        return 1.0 / len(taken)  # the last is the quickest
+
+    monkeypatch.setattr(NativeSession, "_seconds", seconds)
+    with opened(path) as session:
+        (outputs,) = session.infer(images())
+        choice = dict(session.choice)
+    assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
+    several = [one for one in all_operations(engine().plan.operations) if len(one.tactics) > 1]
+    assert all(choice[one.name] == len(one.tactics) - 1 for one in several)
+    (kept,) = path.parent.glob("*.tactics.json")
+    assert json.loads(kept.read_text())["choice"] == choice
+    count = len(taken)
+    with opened(path) as session:
+        assert session.choice == choice
+        tuning = session.facts.tuning
+    assert len(taken) == count
+    with opened(path, tuning=tuning, measured=False) as session:
+        assert session.choice == choice
+    with opened(path, tactics=kept) as session:
+        assert session.choice == choice
+
+
+def test_tactics_of_another_gpu_are_refused(gpu, path):
+    gpu()
+    other = path.parent / "other.json"
+    other.write_text(json.dumps({"schema": 1, "key": "another GPU", "choice": {}}))
+    with pytest.raises(YoloproofError, match="no tactics for this file on this GPU"):
+        opened(path, tactics=other)
+
+
+def test_a_tactic_without_room_on_the_gpu_is_not_taken(gpu, tmp_path):
+    """Kernels of the largest tile take more shared memory than the GPU has."""
+    built = engine()
+    kernels = [
+        replace(one, facts=replace(one.facts, shared_bytes=99 << 10)) if ("BM", 128) in kernel.constants else one
+        for one, kernel in zip(built.code[7, 5], built.plan.kernels, strict=True)
+    ]
+    write_native(replace(built, code={(7, 5): tuple(kernels)}), tmp_path / "large.native")
+    gpu(shared=64 << 10)
+    with opened(tmp_path / "large.native", measured=False) as session:
+        launches = chosen_launches(built.plan.operations, session.choice)
+        assert all(("BM", 128) not in built.plan.kernels[launch.kernel].constants for launch in launches)
+        (outputs,) = session.infer(images())
+    assert output_parity(expected(), outputs, PLAN_TOLERANCE, "session").passed
+
+
+@pytest.mark.parametrize(("capability", "ptx"), [((7, 5), False), ((8, 6), True), ((12, 0), True)])
+def test_the_gpus_own_machine_code_runs_else_ptx(gpu, path, capability, ptx):
+    gpu(capability=capability)
+    with opened(path, measured=False) as session:
+        assert session.facts.target == ("7.5 (PTX)" if ptx else "7.5")
+
+
+def test_machine_code_of_8_0_runs_on_8_6(gpu, tmp_path):
+    built = engine("yolov13n", (8, 0))
+    write_native(built, tmp_path / "ampere.native")
+    gpu(built, capability=(8, 6))
+    with opened(tmp_path / "ampere.native", measured=False) as session:
+        assert session.facts.target == "8.0"
+
+
+def test_a_gpu_older_than_the_code_is_refused(gpu, tmp_path):
+    built = engine("yolov13n", (8, 0))
+    write_native(built, tmp_path / "ampere.native")
+    gpu(built, capability=(7, 5))
+    with pytest.raises(YoloproofError, match=r"has code for 8.0, not for 7.5.*--target sm75") as caught:
+        opened(tmp_path / "ampere.native")
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_size_are_refused(gpu, path):
+    gpu()
+    with opened(path, measured=False) as session, pytest.raises(YoloproofError, match="takes images"):
+        session.load(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_without_bindings_the_remedy_is_said(monkeypatch, path):
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(YoloproofError, match="pip install cuda-bindings"):
+        opened(path)
+
+
+def test_dependencies_that_others_imply_are_left_out():
+    assert reduced([(), (0,), (0, 1), (1, 2)]) == [(), (0,), (1,), (2,)]
+
+
+def test_importing_the_runtime_imports_no_framework():
+    code = "import sys, yoloproof.runtime.native; print([n for n in ('torch', 'triton', 'onnx', 'cv2') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
