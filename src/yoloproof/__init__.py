@@ -1,6 +1,6 @@
 """What an attention YOLO takes to run, proved before it is timed.
 
-Every command has its function: `load_network`, `simplify`, `export_onnx`, `engine_from_onnx`, `verify`, `profile`,
+Every command has its function: `load_network`, `export_onnx`, `engine_from_onnx`, `verify`, `profile`,
 `measure`, and `ProfileModels` for scripts that used ultralytics'. They load on first use, so that importing
 the package is quick.
 """
