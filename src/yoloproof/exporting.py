@@ -194,9 +194,13 @@ def _repository(artifact: Path, output: Path, case: Case, progress: Progress) ->
 def _check_native(case: Case, wanted: Export) -> None:
     others = wanted.nms or wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
     if others or wanted.version_compatible or wanted.hardware_compatible:
-        raise YoloproofError("--format native takes --imgsz, --batch, --target and --explain; it has none of the other options")
+        raise YoloproofError(
+            "--format native takes --imgsz, --batch, --target and --explain; it has none of the other options"
+        )
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
-        raise YoloproofError(f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}")
+        raise YoloproofError(
+            f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
+        )
 
 
 def _check(case: Case, wanted: Export) -> None:

@@ -38,7 +38,8 @@ class Attention(Name):
     """How area attention is computed.
 
     fused -- one operator; explicit -- q scaled first, then MatMul, Softmax, MatMul; published -- as the official code
-    spells it: a hand-written softmax, of YOLO12 the same as explicit; stripped -- none, which is what an export through flash-attn 1.0.9 leaves: never verified
+    spells it: a hand-written softmax, of YOLO12 the same as explicit; stripped -- none, which is what an export through
+    flash-attn 1.0.9 leaves: never verified
     """
 
     FUSED = "fused"

@@ -146,7 +146,9 @@ def test_q_and_k_are_the_rows_of_qk() -> None:
 @pytest.mark.parametrize("rewrite", ["attention", "queries"])
 def test_q_k_and_v_are_rows_of_a_headwise_qkv(rewrite: str) -> None:
     """YOLO12 holds q, k and v of 32 channels each, head by head: (P·W)·x = P·(W·x)."""
-    headwise, ordered = (simplify(small("yolo12n"), ("norms", *more)).model[8].m[0][0].attn for more in ((), (rewrite,)))
+    headwise, ordered = (
+        simplify(small("yolo12n"), ("norms", *more)).model[8].m[0][0].attn for more in ((), (rewrite,))
+    )
     weights = headwise.qkv.conv.weight.view(4, 3, 32, 128)
     stacks = [ordered.qkv] if rewrite == "attention" else [ordered.q, ordered.k, ordered.v]
     found = torch.cat([conv.conv.weight for conv in stacks]).view(3, 4, 32, 128)

@@ -181,7 +181,9 @@ def native_engine(
     from yoloproof.artifact.native.build import native_from_network
 
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
-        raise YoloproofError(f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}")
+        raise YoloproofError(
+            f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
+        )
     return native_from_network(network, capabilities, letterboxed(demo_images(), case.imgsz), case.batch, progress)
 
 

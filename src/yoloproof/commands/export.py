@@ -59,7 +59,9 @@ def export(
     opset: Annotated[int, typer.Option(min=23, max=25, help="ONNX opset; 24 spells SiLU as one Swish operator")] = 23,
     runtime: Annotated[
         Runtime | None,
-        typer.Option(help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx, native build engines"),
+        typer.Option(
+            help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx, native build engines"
+        ),
     ] = None,
     target: Annotated[
         list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")

@@ -95,7 +95,8 @@ class AAttnV1(AAttn):
         self.pe = Conv(dim, dim, 7, groups=dim, act=False)
 
     def values(self, x: Tensor) -> Tensor:
-        return self._values(self.qkv(x))
+        qkv: Tensor = self.qkv(x)
+        return self._values(qkv)
 
     def _values(self, qkv: Tensor) -> Tensor:
         return qkv.unflatten(1, (self.heads, 3, HEAD_DIM))[:, :, 2].flatten(1, 2)

@@ -60,7 +60,12 @@ def machine_code_check(engine: NativeEngine) -> Check:
     figures = {"kernels": count, "without_tensor_cores": len(without), "kernels_that_spill": spilled}
     if without:
         return Check("machine code", False, figures, f"{without[0]} uses no tensor cores ({len(without)} in all)")
-    return Check("machine code", True, figures, f"tensor cores in every dense kernel; {spilled} of {count} kernels spill registers")
+    return Check(
+        "machine code",
+        True,
+        figures,
+        f"tensor cores in every dense kernel; {spilled} of {count} kernels spill registers",
+    )
 
 
 def evidence_check(engine: NativeEngine, session: Session) -> Check:
@@ -75,4 +80,6 @@ def evidence_check(engine: NativeEngine, session: Session) -> Check:
             given.append(session.infer(filled)[0][: len(part)])
     except YoloproofError as error:  # what is not finite, or cannot run, says so itself
         return Check("outputs, the file's own images", False, {}, str(error))
-    return output_parity(engine.evidence.outputs, np.concatenate(given), TOLERANCES[Precision.FP16], "the file's own images")
+    return output_parity(
+        engine.evidence.outputs, np.concatenate(given), TOLERANCES[Precision.FP16], "the file's own images"
+    )

@@ -95,7 +95,12 @@ RUNTIMES = {
     Runtime.TENSORRT: _tensorrt("tensorrt", "pip install tensorrt"),
     Runtime.TENSORRT_RTX: _tensorrt("tensorrt_rtx", "pip install 'yoloproof[gpu]'"),
     Runtime.NATIVE: RuntimeRow(
-        ArtifactFormat.NATIVE, "native", "NativeSession", "cuda.bindings", "pip install cuda-bindings", needs_gpu=True,
+        ArtifactFormat.NATIVE,
+        "native",
+        "NativeSession",
+        "cuda.bindings",
+        "pip install cuda-bindings",
+        needs_gpu=True,
         precisions=(Precision.FP16,),
     ),
 }

@@ -169,7 +169,9 @@ def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Va
     outputs = {int(m[1]): tensor for name, tensor in tensors.items() if (m := CLASSES.fullmatch(name))}
     stem = tensors.get(STEM)
     if stem is None or not outputs:
-        raise YoloproofError(f"{source}: {found.name} without its first convolution or its class outputs; fetch it again")
+        raise YoloproofError(
+            f"{source}: {found.name} without its first convolution or its class outputs; fetch it again"
+        )
     head = max(outputs)
     if stem.ndim != 4 or outputs[head].ndim != 4:
         raise YoloproofError(f"{source}: first convolution or class output has the wrong rank for a YOLO")
