@@ -10,11 +10,15 @@ import pytest
 import torch
 
 from tiny_onnx import tiny_detector
+from yoloproof.artifact.build import OnnxOptions
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
-from yoloproof.exporting import Order, artifact_from_order
+from yoloproof.exporting import Export, export
+from yoloproof.names import ArtifactFormat, Precision, Runtime
+from yoloproof.records import Case
 
 DEMO = str(demo_checkpoint())
+ENGINE = ArtifactFormat.ENGINE
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -36,20 +40,20 @@ def test_an_engine_without_a_gpu_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "words"),
+    ("wanted", "words"),
     [
-        (Order("no.pt", "engine", target=("banana",)), "target 'banana' is none of"),
-        (Order("no.pt", "engine", target=("h100",)), "none for Hopper"),
-        (Order("no.pt", "engine", runtime="openvino"), "builds no engines"),
-        (Order("no.pt", "engine", target=("t4",), hardware_compatible="same"), "hardware-compatible is TensorRT's"),
-        (Order("no.pt", "onnx", runtime="tensorrt"), "is for --format engine"),
-        (Order("no.pt", "onnx", target=("t4",)), "are for --format engine"),
-        (Order("no.pt", "onnx", timing_cache=Path("t")), "are for --format engine"),
-        (Order("no.pt", "triton", runtime="tensorrt-rtx"), "Triton serves no tensorrt-rtx engines"),
-        (Order("no.pt", "onnx", nms=True, dynamic=True), "fixed batch and size"),
+        (Export(ENGINE, targets=("banana",)), "target 'banana' is none of"),
+        (Export(ENGINE, targets=("h100",)), "none for Hopper"),
+        (Export(ENGINE, runtime=Runtime.OPENVINO), "builds no engines"),
+        (Export(ENGINE, targets=("t4",), hardware_compatible="same"), "hardware-compatible is TensorRT's"),
+        (Export(runtime=Runtime.TENSORRT), "is for --format engine"),
+        (Export(targets=("t4",)), "are for --format engine"),
+        (Export(timing_cache=Path("t")), "are for --format engine"),
+        (Export(ArtifactFormat.TRITON, runtime=Runtime.TENSORRT_RTX), "Triton serves no tensorrt-rtx engines"),
+        (Export(nms=True, onnx=OnnxOptions(dynamic=True)), "fixed batch and size"),
     ],
 )
-def test_what_cannot_be_built_is_said_before_the_weights_are_read(order: Order, words: str) -> None:
+def test_what_cannot_be_built_is_said_before_the_weights_are_read(wanted: Export, words: str) -> None:
     """The weights do not exist, and that is not what the message says."""
     with pytest.raises(YoloproofError, match=words):
-        artifact_from_order(order)
+        export(Case("no.pt", precision=Precision.FP16), wanted)

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from cuda_stand_in import CudaStandIn, code
-from native_engines import engine, images, network
 from typer.testing import CliRunner
 
+from cuda_stand_in import CudaStandIn, code
+from native_engines import engine, images, network
 from yoloproof.artifact.build import BUILDERS, artifact_of_native
 from yoloproof.artifact.native import build as native_build
 from yoloproof.cli import app

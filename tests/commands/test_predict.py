@@ -15,9 +15,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from yoloproof import predicting
 from yoloproof.cli import app
 from yoloproof.demo import demo_checkpoint, demo_images
+from yoloproof.detection import prediction
 from yoloproof.detection.video import Frame
 from yoloproof.errors import YoloproofError
 from yoloproof.network import load_network, network_from_variant, save_safetensors, variant_from_name
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_a_camera_and_keeps_what_there_is(tmp_path: Path, monkeypatc
         yield from (Frame(source, number, pixels) for number in range(1, 12))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predicting, "frames", two_and_then_the_user_has_enough)
+    monkeypatch.setattr(prediction, "frames", two_and_then_the_user_has_enough)
     result = run(MODEL, "0", "--json", tmp_path / "a.json")
     assert isinstance(result.exception, typer.Abort) or result.exit_code == 1
     images = json.loads((tmp_path / "a.json").read_text())["images"]

@@ -45,7 +45,7 @@ def test_profile_proves_times_and_records(tmp_path: Path) -> None:
     assert "end to end" in done.stdout
     result = json.loads((tmp_path / "r.json").read_text())
     (entry,) = result["entries"]
-    assert result["schema"] == 1
+    assert result["schema"] == 2
     assert result["quick"] is True
     assert abs(entry["accuracy"]["AP_lost"]) < 0.002
     # a kept artifact's name tells it from those of other weights and sizes
@@ -157,19 +157,20 @@ def test_profile_models_finds_what_users_pass(tmp_path: Path, monkeypatch: pytes
     import torch
 
     from yoloproof import ProfileModels, profile_models
+    from yoloproof.names import Runtime
 
     for name in ("b.pt", "a.safetensors", "c.onnx", "c.engine", "notes.txt"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    asked = ProfileModels([tmp_path, "*.pt", "yolov13n.pt", "yolov12s"], device="cpu")._requests()
+    asked = ProfileModels([tmp_path, "*.pt", "yolov13n.pt", "yolov12s"], device="cpu")._cases()
     models = ["a.safetensors", "b.pt", "c.onnx"]
     expected = [*(str(tmp_path / name) for name in models), "b.pt", "yolov13n", "yolov12s"]
     assert [request.model for request in asked["cpu"]] == expected
     assert {request.precision for request in asked["cpu"]} == {"fp32"}
 
     monkeypatch.setattr(profile_models, "_onnx_runs_on_gpu", lambda: False)
-    monkeypatch.setattr(profile_models, "_tensorrt", lambda: "tensorrt-rtx")
-    asked = ProfileModels(["yolov13n.pt", "c.onnx"], device=torch.device("cuda:1"))._requests()
+    monkeypatch.setattr(profile_models, "_tensorrt", lambda: Runtime.TENSORRT_RTX)
+    asked = ProfileModels(["yolov13n.pt", "c.onnx"], device=torch.device("cuda:1"))._cases()
     assert [(r.model, r.runtime, r.precision) for r in asked["cpu"]] == [
         ("yolov13n", "onnxruntime", "fp32"), ("c.onnx", "onnxruntime", "fp32"),
     ]  # fmt: skip

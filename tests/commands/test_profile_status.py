@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from made_results import made_entry, made_result
-from yoloproof import profiling
+from yoloproof import pipeline
 from yoloproof.cli import main
 from yoloproof.records import Entry, Result
 from yoloproof.results.file import read_result
 
 
 def status_of(monkeypatch: pytest.MonkeyPatch, result: Result, *words: str) -> int:
-    monkeypatch.setattr(profiling, "profile", lambda *_, **__: result)
+    monkeypatch.setattr(pipeline, "profile", lambda *_, **__: result)
     monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", *words])
     with pytest.raises(SystemExit) as end:
         main()

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
-from yoloproof.models import names_in, open_model
 
+from yoloproof.artifact.stated import stated_names
 from yoloproof.cli import app
 from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
+from yoloproof.pipeline import opened
+from yoloproof.records import Case
+from yoloproof.runtime.choice import candidates
 
 MODEL = str(demo_checkpoint())
 
@@ -77,15 +80,15 @@ def test_wrong_use_is_one_line(arguments: tuple[str, ...], words: str, onnx_file
 
 def test_stages_add_up_behind_a_clock_that_counts(onnx_file: Path) -> None:
     ticks = iter(range(1000))
-    with open_model(onnx_file, threads=1) as model:
+    with opened(candidates(Case(str(onnx_file), threads=1))[0]) as model:
         stages = end_to_end(model.session, demo_images()[:2], lambda: float(next(ticks)), model.imgsz)
     assert stages.samples == {"preprocess_s": (1, 1), "inference_s": (1, 1), "nms_s": (1, 1), "total_s": (3, 3)}
     assert (stages.preprocess_s, stages.inference_s, stages.nms_s, stages.total_s) == (1, 1, 1, 3)
 
 
 def test_names_of_other_exporters() -> None:
-    assert names_in({"names": "{0: 'cat', 1: \"dog's\"}"}) == {0: "cat", 1: "dog's"}
-    assert names_in({"names": "['cat', 'dog']"}) == {0: "cat", 1: "dog"}
-    assert names_in({}) == {}
+    assert stated_names({"names": "{0: 'cat', 1: \"dog's\"}"}) == {0: "cat", 1: "dog's"}
+    assert stated_names({"names": "['cat', 'dog']"}) == {0: "cat", 1: "dog"}
+    assert stated_names({}) == {}
     with pytest.raises(YoloproofError, match="cannot be read"):
-        names_in({"names": "__import__('os')"})
+        stated_names({"names": "__import__('os')"})
