@@ -53,7 +53,7 @@ CASES = {
     "noise": (["profile", "{}/noise.pt"], "neither"),
     "cut weights": (["profile", "{}/cut.safetensors"], "truncated"),
     "bare pickle": (["profile", "{}/bare.pt"], "bare pickle"),
-    "another network": (["profile", "{}/other.pt"], "not a YOLOv13 or YOLOv12"),
+    "another network": (["profile", "{}/other.pt"], "not one of the YOLOv13, YOLOv12 and YOLO12"),
     "training state": (["profile", "{}/training.pt"], "no network in it"),
     "NaN weights": (["profile", "{}/nan.safetensors"], "NaN"),
     "cut ONNX": (["profile", "{}/cut.onnx"], "truncated"),

@@ -121,7 +121,7 @@ def test_video_frames(tmp_path: Path) -> None:
         (("{cat}", "--imgsz", "100"), "multiples of 32"),
         (("{cat}", "--save", "{full}"), "not empty"),
         (("{cat}", "--csv", "{full}/a.csv"), "exists"),
-        (("{cat}", "--runtime", "tensorrt"), "engine"),
+        (("{cat}", "--runtime", "tensorrt"), "tensorrt"),
     ],
 )
 def test_wrong_use_is_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:

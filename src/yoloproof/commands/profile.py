@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yoloproof.commands.shared import (
+    STDOUT,
     Device,
     JsonFile,
     RandomWeights,
     Threads,
     check_new,
+    console_beside,
     image_files,
     imgsz_from_text,
     models_from_arguments,
     progress_bar,
     t4_estimates,
+    write_json,
 )
 from yoloproof.names import Attention, Precision, Runtime, Weights
 
@@ -64,13 +67,12 @@ def profile(
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
-    from rich.console import Console
-
     from yoloproof.measurement.protocol import protocol_from_name
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
     from yoloproof.records import Case
     from yoloproof.results.file import write_result
+    from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
     check_new(json_file)
@@ -85,9 +87,14 @@ def profile(
     options = Options(image_files(images), artifacts, data, stages)
     with progress_bar() as progress:
         result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress)
-    if json_file:  # first, so that nothing that is printed can cost what was measured
-        write_result(result, json_file)
-    _print(result, Console(), forensics, wide=data is not None)
+    console = console_beside(json_file)
+    try:
+        if json_file == STDOUT:
+            write_json(json_from_result(result), json_file)
+        elif json_file:  # first, so that nothing that is printed can cost what was measured
+            write_result(result, json_file)
+    finally:
+        _print(result, console, forensics, wide=data is not None)
     if result.interrupted:
         raise KeyboardInterrupt
     if any(_failed(entry, forensics) for entry in result.entries):

@@ -10,6 +10,8 @@ from yoloproof.records.base import Record
 
 @dataclass(frozen=True)
 class Battery(Record):
+    """plugged -- on mains power; share -- of the charge, 0…1"""
+
     plugged: bool | None
     share: float
 

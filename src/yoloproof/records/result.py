@@ -13,6 +13,8 @@ from yoloproof.records.verdict import Accuracy, PublishedFigure, StageTimes, Ver
 
 @dataclass(frozen=True)
 class Tool(Record):
+    """What wrote the file."""
+
     name: str
     version: str
 
