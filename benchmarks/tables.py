@@ -3,8 +3,7 @@
     python benchmarks/tables.py           # write them
     python benchmarks/tables.py --check   # write nothing; exit status 1 and the document's name where one is stale
 
-What a table shows stands in its own marker comment (docs/report.md). `<!-- records -->`, in docs/result-file.md, takes the
-fields of the result file from the records themselves.
+What a table shows stands in its own marker comment (docs/report.md).
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ import re
 import sys
 from pathlib import Path
 
-from record_fields import with_records
 from timings import table_of_timings, timings_of
 
 from yoloproof.errors import YoloproofError
 from yoloproof.report.blocks import Asked, document_with_tables, table_of_results
 
 ROOT = Path(__file__).parents[1]
-MARKS = re.compile(r"^<!-- (yoloproof-table |records -->)", re.MULTILINE)
+MARKS = re.compile(r"^<!-- yoloproof-table ", re.MULTILINE)
 
 
 def documents() -> list[Path]:
@@ -35,7 +33,7 @@ def filled(document: Path) -> str:
     words = document.read_text(encoding="utf-8")
     if "\n<!-- yoloproof-table " in words:
         words = document_with_tables(document, table)
-    return with_records(words)
+    return words
 
 
 def table(asked: Asked) -> str:

@@ -4,7 +4,7 @@ python research/t4.py            # write the tables and the figure from the comm
 python research/t4.py --check    # write nothing; exit status 1 if a committed page is out of step
 python research/t4.py --fit      # fit everything anew first (minutes): the calibration that the wheel ships, too
 
-Written: docs/t4-tables.md, docs/t4.svg and, in docs/t4.md, what stands between `<!-- estimate: NAME -->` and
+Written: research/t4-tables.md, docs/t4.svg and, in docs/t4.md, what stands between `<!-- estimate: NAME -->` and
 `<!-- /estimate -->`; with --fit also src/yoloproof/estimate/data/posterior_t4.json and
 research/t4_model/held_out_t4.json.
 """

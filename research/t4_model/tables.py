@@ -1,4 +1,4 @@
-"""The tables and the figure of docs/t4.md and docs/t4-tables.md, from a study and the committed result files."""
+"""The tables and the figure of docs/t4.md and research/t4-tables.md, from a study and the committed result files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from yoloproof.estimate.posterior import Posterior
 from yoloproof.estimate.shapes import ATTENTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, TABLES, FIGURE = ROOT / "docs/t4.md", ROOT / "docs/t4-tables.md", ROOT / "docs/t4.svg"
+PAGE, TABLES, FIGURE = ROOT / "docs/t4.md", ROOT / "research/t4-tables.md", ROOT / "docs/t4.svg"
 NINE = [f"yolov{family}" for family in ("12n", "12s", "12m", "12l", "12x", "13n", "13s", "13l", "13x")]
 VERDICT_TABLES = {
     "yolov12": "YOLOv12 reported", "yolov13": "YOLOv13 reported", "users-yolov12": "YOLOv12 measured by users",

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 
 from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
-from yoloproof.records import Entry, Protocol, Summary
 from yoloproof.report.blocks import document_with_tables
 from yoloproof.results.file import write_result
 
@@ -37,22 +35,9 @@ def tables() -> Iterator[ModuleType]:
 
 def test_every_committed_table_is_in_step(tables: ModuleType) -> None:
     documents = {path.relative_to(ROOT).as_posix(): path for path in tables.documents()}
-    assert {"README.md", "docs/performance.md", "docs/result-file.md"} <= set(documents)
+    assert {"README.md", "docs/performance.md", "docs/why-different.md"} <= set(documents)
     for name, path in documents.items():
         assert tables.filled(path) == path.read_text(), f"{name}: run python benchmarks/tables.py"
-
-
-def test_the_fields_of_every_record_stand_in_its_page(tables: ModuleType) -> None:
-    page = tables.with_records("# Title\n<!-- records -->\nstale words\n<!-- /records -->\nrest\n")
-    assert page.startswith("# Title\n<!-- records -->\n")
-    assert page.endswith("<!-- /records -->\nrest\n")
-    assert "stale words" not in page
-    for record in (Entry, Protocol, Summary):
-        _, _, section = page.partition(f"### {record.__name__}\n")
-        keys = [line.split("`")[1] for line in section.partition("\n### ")[0].splitlines() if line.startswith("| `")]
-        assert [one.name for one in fields(record)] == keys[: len(fields(record))]
-    assert "| `interval_s` | [number, number] or null | its interval, None for too few processes |" in page
-    assert "| `failure` | | follows from the rest |" in page
 
 
 def forms_of_gpu() -> dict[str, Any]:
