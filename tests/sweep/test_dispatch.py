@@ -155,9 +155,9 @@ def test_files_of_the_current_folder_are_not_run(tmp_path, runtime):
     tried = Tried(tmp_path, ["imports"], f'runtimes = ["{runtime}"]')
     for module in ("psutil", "numpy", "pydantic", "typer", "ray", "runpy", "yoloproof"):
         (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{module} ')")
-    # An empty entry means the current folder, to Python; one that is relative means the same folder to every process.
-    path = os.pathsep.join([os.path.relpath(entry, tmp_path) for entry in PYTHONPATH.split(os.pathsep)] + [""])
-    environment = {**os.environ, "PYTHONPATH": os.path.normpath(path) + os.pathsep}
+    # An entry that is relative means the same folder to every process.
+    path = os.pathsep.join(os.path.relpath(entry, tmp_path) for entry in PYTHONPATH.split(os.pathsep))
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         [*FAKE_SWEEP, "plan.toml", "-o", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )  # fmt: skip
