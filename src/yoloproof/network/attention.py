@@ -99,7 +99,8 @@ class AAttnV1(AAttn):
         return self._values(qkv)
 
     def _values(self, qkv: Tensor) -> Tensor:
-        return qkv.unflatten(1, (self.heads, 3, HEAD_DIM))[:, :, 2].flatten(1, 2)
+        values: Tensor = qkv.unflatten(1, (self.heads, 3, HEAD_DIM))[:, :, 2].flatten(1, 2)
+        return values
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)

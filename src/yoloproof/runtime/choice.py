@@ -18,8 +18,9 @@ def candidates(case: Case) -> tuple[Case, ...]:
     """The case with each runtime to try, best first: of "auto" all that are installed here and take the model.
 
     An `.engine` runs on the library that built it, a `.native` on the native runtime, an `.onnx` on those that read ONNX
-    (TensorRT builds an engine of it), weights on all. Precision, size and batch of a file are read from it. Raises YoloproofError where the runtime cannot
-    run the model, a part of it is missing on this machine, or the file has another fixed size or batch.
+    (TensorRT builds an engine of it), weights on all. Precision, size and batch of a file are read from it. Raises
+    YoloproofError where the runtime cannot run the model, a part of it is missing on this machine, or the file has
+    another fixed size or batch.
     """
     return tuple(_as_the_file_says(replace(case, runtime=name)) for name in _runtimes(case))
 

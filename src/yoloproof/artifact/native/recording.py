@@ -117,7 +117,7 @@ class _Recording:
         key = int(storage._cdata)
         self.kept.append(x)
         self.bytes[key] = storage.nbytes()
-        return _Place(key, x.storage_offset() * x.element_size())
+        return _Place(key, int(x.storage_offset()) * x.element_size())
 
 
 def configurations(operation: Tunable) -> list[object]:
@@ -186,8 +186,9 @@ class _Planner:
         last = self._buffer(self.recording._place(outputs).storage)
         arena_bytes, buffers = laid_out(operations, self.bytes, (first, last))
         b, c, h, w = images.shape
+        _, rows, anchors = outputs.shape
         return Plan(
-            (b, c, h, w), tuple(outputs.shape), first, last, arena_bytes, buffers, tuple(self.kernels), operations
+            (b, c, h, w), (b, rows, anchors), first, last, arena_bytes, buffers, tuple(self.kernels), operations
         )
 
     def _buffer(self, storage: int) -> int:
@@ -212,7 +213,8 @@ class _Planner:
 
     def _launch(self, recorded: _Launch) -> Launch:
         arguments: list[Argument] = []
-        reads, writes = set(), set()
+        reads: set[int] = set()
+        writes: set[int] = set()
         names = [p.name for p in recorded.kernel.params]
         for name, argument in zip(names, recorded.arguments, strict=False):
             if not isinstance(argument, _Place):
@@ -231,14 +233,14 @@ class _Planner:
         return Launch(index, recorded.grid, tuple(arguments), tuple(sorted(reads - writes)), tuple(sorted(writes)))
 
 
-def _values(launch: _Launch) -> dict[str, Any]:
+def _values(launch: _Launch) -> dict[str, int | _Place]:
     names = [p.name for p in launch.kernel.params]
     return {**dict(zip(names, launch.arguments, strict=False)), **dict(launch.constants)}
 
 
 def _flops(launch: _Launch) -> int:
     """Floating-point operations of the products in a launch, without those on padding."""
-    v, name = _values(launch), launch.kernel.__name__
+    v, name = {key: value for key, value in _values(launch).items() if isinstance(value, int)}, launch.kernel.__name__
     if name == "conv_kernel":
         return 2 * v["m_total"] * v["c_out"] * v["K"] ** 2 * sum(v[f"c{i}"] for i in range(v["SOURCES"]))
     if name == "depthwise_kernel":
@@ -259,7 +261,7 @@ def _cost(tactic: tuple[_Launch | _Operation, ...]) -> float:
         if isinstance(step, _Operation):
             total += min(_cost(one) for one in step.tactics)
             continue
-        v = _values(step)
+        v = {key: value for key, value in _values(step).items() if isinstance(value, int)}
         programs = step.grid[0] * step.grid[1] * step.grid[2]
         tile = v.get("BM", 64) * v.get("BN", 64)
         waves = -(-programs // (2 * MULTIPROCESSORS))
