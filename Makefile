@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := src/yoloproof/demo/yolov13n-coco128.safetensors
 
-.PHONY: profile test lint bench docs clean
+.PHONY: profile test test-fast lint bench docs clean
 
 profile: $(VENV)/.runtime ## the main job on the bundled checkpoint and images: export, prove, time, print the table
 	$(BIN)/yoloproof profile $(DEMO) --runtime onnxruntime --runtime openvino
 
 test: $(VENV)/.dev ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+test-fast: $(VENV)/.dev ## what one runs while working: no exports, no engines, no Ray, no browser; about a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/test_architecture.py tests/test_intervals.py tests/detection \
+	    tests/measurement tests/runtime tests/results tests/doctor tests/estimate tests/files tests/commands/test_compare.py \
+	    tests/commands/test_profile_status.py tests/network/test_checkpoint.py --ignore tests/doctor/test_environments.py
 
 lint: $(VENV)/.dev ## style, types, the documents' tables in step with the results
 	$(BIN)/ruff check .
@@ -20,7 +25,7 @@ lint: $(VENV)/.dev ## style, types, the documents' tables in step with the resul
 	$(BIN)/python benchmarks/tables.py --check
 
 bench: $(VENV)/.dev ## the export benchmark (minutes): ratios against the published and the stripped graph
-	$(BIN)/python benchmarks/export.py
+	$(BIN)/python benchmarks/export.py --json export.json
 
 docs: $(VENV)/.dev ## the guide as static pages in site/
 	$(BIN)/zensical build --strict
