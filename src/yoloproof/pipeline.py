@@ -267,6 +267,7 @@ def _run(taken: Benchmark) -> Run:
         tool=Tool("yoloproof", yoloproof.__version__),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=tuple(sys.argv), protocol=taken.protocol, machine=taken.machine, gauge_best_s=taken.gauge_best_s,
+        gauge_size=taken.gauge_size,
         interrupted=taken.interrupted, partial=taken.interrupted or any(one.partial for one in taken.measurements),
         warnings=taken.warnings,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def test_every_process_gives_samples_and_the_figure_is_the_median_of_their_media
     assert interval[0] <= summary_of(a).median_s <= interval[1]
     assert not a.partial
     assert not codes(a) & {"partial", "too_few_processes", "quick"}
-    assert all(sum(p.turns) == len(p.samples_s) for p in a.processes)
+    assert all(sum(turn.count for turn in p.turns) == len(p.samples_s) for p in a.processes)
 
 
 def test_the_seed_is_recorded_and_handed_to_every_process() -> None:
@@ -81,7 +81,7 @@ def test_a_ctrl_c_late_in_the_one_long_turn_keeps_all_but_the_last_seconds() -> 
     """loadgen: one process, one turn of 600 s. Its samples go out as they come, and count as one turn."""
     full = FakeBench({"a": steady(0.1)})
     (whole,) = taken(full, "a", PROTOCOLS["loadgen"])
-    assert whole.processes[0].turns == (len(whole.processes[0].samples_s),)
+    assert [turn.count for turn in whole.processes[0].turns] == [len(whole.processes[0].samples_s)]
     assert sum(whole.processes[0].samples_s) == pytest.approx(600, rel=0.01)
     found = run(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["loadgen"])
     (cut,) = found.measurements
@@ -224,7 +224,7 @@ def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
     assert timer is not None
     assert timer.cost_s < 1e-4
     assert all(p.cpu.wall_s > 0 for p in good.processes)
-    assert all(len(p.gauge_s) == len(p.turns) > 0 < min(p.gauge_s) for p in good.processes)
+    assert all(len(p.gauge_s) == sum(turn.kept for turn in p.turns) > 0 < min(p.gauge_s) for p in good.processes)
     assert missing.summary is None
     assert missing.error is not None
     assert "none.onnx" in missing.error

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.signal import find_peaks
 from scipy.stats import gaussian_kde, kendalltau
 
-from yoloproof.measurement.gauge import SLOWED
 from yoloproof.measurement.nvml import THROTTLING
 from yoloproof.records import Machine, Process, Protocol, Reading, RunWarning, Summary
 
@@ -47,7 +46,7 @@ def subject_warnings(
     cores -- how many this process may use
     set_aside, best_s -- processes that the figure does not stand on, and the quickest reading of the host's speed
     """
-    found = [*_cut_short([*processes, *set_aside], protocol, error), *_about_the_host(processes, set_aside, best_s)]
+    found = [*_cut_short([*processes, *set_aside], protocol, error), *_about_the_host(processes, set_aside, protocol, best_s)]
     if summary is not None:
         measured = [p for p in processes if p.samples_s]
         found += [*_about_the_protocol(summary, protocol, zero_input), *_about_the_timer(measured, summary)]
@@ -246,15 +245,15 @@ def _about_the_neighbours(processes: Sequence[Process], cores: float) -> Iterato
 
 
 def _about_the_host(
-    processes: Sequence[Process], set_aside: Sequence[Process], best_s: float | None
+    processes: Sequence[Process], set_aside: Sequence[Process], protocol: Protocol, best_s: float | None
 ) -> Iterator[RunWarning]:
     """A host that others slowed: what was set aside for it, or by what factor it may have moved the figure."""
     if best_s is None:
         return
     readings = [reading for p in processes for reading in p.gauge_s]
-    slowed = [reading / best_s for reading in readings if reading > SLOWED * best_s]
+    slowed = [reading / best_s for reading in readings if reading > protocol.gauge_limit * best_s]
     advice = "quiet the host, or rent a whole one; compare only what was timed side by side in one run"
-    if len(slowed) > len(readings) / 4:
+    if len(slowed) > protocol.gauge_share * len(readings):
         yield RunWarning(
             "host_slowed",
             f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} "
@@ -262,8 +261,8 @@ def _about_the_host(
             advice,
             max(slowed),
         )
-    elif set_aside or any(p.set_aside_s for p in processes):
-        again = sum(len(p.set_aside_s) for p in [*processes, *set_aside])
+    elif set_aside or any(p.set_aside.samples_s for p in processes):
+        again = sum(len(p.set_aside.samples_s) for p in [*processes, *set_aside])
         yield RunWarning(
             "host_slowed",
             f"others slow this host at times: {again} samples of turns around which fixed matrix products were slow, and "
