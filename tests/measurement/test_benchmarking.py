@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bench import FakeBench, steady, unwatched, zeros
+from fake_bench import FETCH_S, LOAD_S, FakeBench, steady, unwatched, zeros
 
 from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
@@ -156,14 +156,25 @@ def test_subjects_that_differ_in_flush_to_zero_never_share_a_process() -> None:
     assert [job.process for job in bench.jobs] == [p for p in range(LATENCY.processes) for _ in "ab"]
 
 
-def test_published_sends_zeros_runs_once_and_clips() -> None:
+def test_published_sends_onnx_runtime_noise_times_the_whole_call_runs_once_and_clips() -> None:
     bench = FakeBench({"a": lambda number: 0.5 if number % 20 == 0 else 0.1})
     (a,) = taken(bench, "a", PROTOCOLS["published"])
-    assert all(not images.any() for images in bench.seen["a"])
+    assert all(0.2 < images.std() < 0.4 and 0 <= images.min() < images.max() <= 1 for images in bench.seen["a"])
     assert len(a.processes) == 1
-    assert summary_of(a).clipped_mean_s == pytest.approx(0.1, abs=1e-4)
+    assert summary_of(a).clipped_mean_s == pytest.approx(0.1 + LOAD_S + FETCH_S, abs=1e-4)
     assert summary_of(a).mean_s > 0.115
-    assert {"zero_input", "published_protocol", "too_few_processes"} <= codes(a)
+    assert {"published_protocol", "too_few_processes"} <= codes(a)
+
+
+def test_published_sends_an_engine_zeros_and_times_it_alone_without_a_graph() -> None:
+    bench = FakeBench({"a": steady(0.1)})
+    subject = bench.subject("a")
+    engine = replace(subject, spec=replace(subject.spec, runtime=Runtime.TENSORRT))
+    found = benchmark([engine], in_seconds(PROTOCOLS["published"]), zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    assert all(not images.any() for images in bench.seen["a"])
+    assert summary_of(found.measurements[0]).median_s == pytest.approx(0.1, abs=1e-4)
+    assert "zero_input" in codes(found.measurements[0])
+    assert not PROTOCOLS["published"].cuda_graph
 
 
 def test_progress_never_goes_back_and_ends_at_one() -> None:

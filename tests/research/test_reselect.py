@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reselect import reselected
 
 from made_results import made_entry, made_result, made_run
+from reselect import reselected
 from yoloproof.records import Entry, Process, SetAside, Turn
 from yoloproof.results.file import read_result
 

@@ -122,7 +122,7 @@ def test_two_hosts_of_one_name_are_refused() -> None:
         family="26", model_number="2", stepping="1", microcode="0xb002116", smt=False, flags_sha256="1e" * 32,
         caches_bytes={"L1d": 48 * 1024, "L1i": 32 * 1024, "L2": 1024 * 1024, "L3": 32 * 2**20},
     )  # fmt: skip
-    with pytest.raises(YoloproofError, match="CPU family 25 against 26.*microcode.*caches.*CPU features"):
+    with pytest.raises(YoloproofError, match=r"CPU family 25 against 26.*microcode.*caches.*CPU features"):
         compare_results(result(machine=zen3), result(machine=zen5))
     assert compare_results(result(machine=zen3), result(machine=zen3))
 
@@ -131,7 +131,7 @@ def test_two_hosts_of_one_name_are_refused() -> None:
 def test_hosts_whose_gauges_differ_at_their_best_are_refused(best_s: float, refused: bool) -> None:
     a, b = (result(gauge_best_s=seconds, gauge_size=512) for seconds in (1.0e-3, best_s))
     if refused:
-        with pytest.raises(YoloproofError, match="matrix products took 1.00 ms at best against 1.12 ms"):
+        with pytest.raises(YoloproofError, match=r"matrix products took 1\.00 ms at best against 1\.12 ms"):
             compare_results(a, b)
     else:
         assert compare_results(a, b)
@@ -139,7 +139,9 @@ def test_hosts_whose_gauges_differ_at_their_best_are_refused(best_s: float, refu
 
 def test_rows_without_proof_are_left_out_and_named() -> None:
     """A --forensics file holds `stripped`, which is never proved; the rest compares."""
-    rows = compare_rows(result(entry(0.05), entry(0.04, attention="stripped", proved=False), entry(0.06, attention="explicit")))
+    rows = compare_rows(
+        result(entry(0.05), entry(0.04, attention="stripped", proved=False), entry(0.06, attention="explicit"))
+    )
     assert [row.verdict for row in rows] == ["slower"]
     assert any(note.startswith("not proved, not compared: ") and "stripped" in note for note in rows[0].notes)
 
@@ -162,7 +164,9 @@ def test_three_runs_of_each_hold_what_moves_between_runs() -> None:
 def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
     """Nobody measured how far a GPU's level moves between runs: no allowance, and it is said."""
     gpu = replace(MACHINE, gpu=Gpu(name="Tesla T4"))
-    sides = [result(replace(entry(s), runtime=replace(entry().runtime, device="cuda:0")), machine=gpu) for s in (0.05, 0.051)]
+    sides = [
+        result(replace(entry(s), runtime=replace(entry().runtime, device="cuda:0")), machine=gpu) for s in (0.05, 0.051)
+    ]
     (row,) = compare_results(*sides)
     assert row.verdict == "slower"
     assert any("within these two runs" in note for note in row.notes)

@@ -28,7 +28,9 @@ def compare(
     context: typer.Context,
     files: Annotated[
         list[Path],
-        typer.Argument(help="results of `profile --json`: one, whose rows are held against its first; A and B; or A… -- B…"),
+        typer.Argument(
+            help="results of `profile --json`: one, whose rows are held against its first; A and B; or A… -- B…"
+        ),
     ],
     allow: Annotated[
         list[str] | None,
@@ -75,7 +77,12 @@ def compare(
     else:
         comparisons = compare_groups(before, [read_result(file) for file in after], allowed)
     if json_file is not None:
-        document = {"schema": 1, "a": [*map(str, files)], "b": [*map(str, after or files)], "rows": [plain(row) for row in comparisons]}
+        document = {
+            "schema": 1,
+            "a": [*map(str, files)],
+            "b": [*map(str, after or files)],
+            "rows": [plain(row) for row in comparisons],
+        }
         write_new(json.dumps(document, indent=1) + "\n", json_file)
     print_comparisons(comparisons, Console())
     if fail_if_slower and any(row.verdict == "slower" for row in comparisons):

@@ -105,7 +105,9 @@ def benchmark(
     machine = replace(before, during=watcher.readings(), after=changing_facts(device))
     aside = _to_set_aside(collector, protocol)
     measurements = [
-        _measurement(i, collector, protocol, zero_input=not array.any(), cores=cores, aside=aside)
+        _measurement(
+            i, collector, protocol, zero_input=not array.any(), cores=before.cpu.logical_cores or cores, aside=aside
+        )
         for i, array in enumerate(arrays)
     ]
     return Benchmark(
@@ -166,7 +168,7 @@ def _measurement(
     set_aside = tuple(process for process in taken if process.process in aside)
     summary = summarize(processes, protocol, subject.batch, subject.spec.runtime, set_aside)
     warnings = subject_warnings(
-        processes, summary, protocol, error,
+        processes, summary, protocol, error, timed=protocol.timed_of(subject.spec.runtime),
         zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
     )  # fmt: skip
     return Measurement(
@@ -207,8 +209,11 @@ def _arrays(subjects: Sequence[Subject], protocol: Protocol, images: Images) -> 
         if isinstance(images, Mapping) and subject.name not in images:
             raise YoloproofError(f"no images for {subject.name!r}; there are some for {', '.join(images)}")
         array = images[subject.name] if isinstance(images, Mapping) else images
-        if protocol.images == "zeros":
-            array = np.zeros((subject.batch, 3, *subject.imgsz), np.float32)
+        source, shape = protocol.images_of(subject.spec.runtime), (subject.batch, 3, *subject.imgsz)
+        if source == "zeros":
+            array = np.zeros(shape, np.float32)
+        elif source == "noise":
+            array = np.random.default_rng(protocol.seed).random(shape, np.float32)
         if array.ndim != 4 or array.shape[1:] != (3, *subject.imgsz) or not len(array):
             raise YoloproofError(
                 f"{subject.name}: images of shape {list(array.shape)} do not fit an input of "

@@ -20,7 +20,7 @@ from yoloproof.measurement.events import (
 from yoloproof.measurement.processes import WorkerDied
 from yoloproof.measurement.subject import Progress, Subject
 from yoloproof.measurement.worker import WorkerJob
-from yoloproof.records import CpuTime, Process, Protocol, SessionFacts, SetAside, Timer, Turn
+from yoloproof.records import CpuTime, Process, Protocol, SessionFacts, SetAside, Turn
 
 
 class Collector:

@@ -50,8 +50,11 @@ class WarmedUp:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Timed inferences in a row. start_s -- since the process's start; share -- how much of the subject's work in this
-    process is done, 0…1; goes_on -- they belong to the same turn as those of the event before; energy_j -- of the device."""""
+    (
+        """Timed inferences in a row. start_s -- since the process's start; share -- how much of the subject's work in this
+    process is done, 0…1; goes_on -- they belong to the same turn as those of the event before; energy_j -- of the device."""
+        ""
+    )
 
     subject: int
     start_s: float

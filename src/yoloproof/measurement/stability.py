@@ -36,6 +36,7 @@ def subject_warnings(
     protocol: Protocol,
     error: str | None,
     *,
+    timed: str = "execute",
     zero_input: bool = False,
     cores: float = 1.0,
     set_aside: Sequence[Process] = (),
@@ -43,14 +44,17 @@ def subject_warnings(
 ) -> list[RunWarning]:
     """What one subject's samples say against its figure.
 
-    cores -- how many this process may use
+    timed -- what the samples are of; cores -- of the host, whoever may use them
     set_aside, best_s -- processes that the figure does not stand on, and the quickest reading of the host's speed
     """
-    found = [*_cut_short([*processes, *set_aside], protocol, error), *_about_the_host(processes, set_aside, protocol, best_s)]
+    found = [
+        *_cut_short([*processes, *set_aside], protocol, error),
+        *_about_the_host(processes, set_aside, protocol, best_s),
+    ]
     if summary is not None:
         measured = [p for p in processes if p.samples_s]
         found += [*_about_the_protocol(summary, protocol, zero_input), *_about_the_timer(measured, summary)]
-        found += [*_about_the_clocks(measured, summary, protocol), *_about_the_samples(measured)]
+        found += [*_about_the_clocks(measured, summary, timed), *_about_the_samples(measured)]
         found += [*_about_the_processes(measured), *_about_the_neighbours(measured, cores), *_about_settling(measured)]
     return found
 
@@ -111,13 +115,13 @@ def _coarsest(processes: Sequence[Process]) -> float:
     return max((max(p.timer.step_s, p.timer.cost_s) for p in processes if p.timer is not None), default=0.0)
 
 
-def _about_the_clocks(processes: Sequence[Process], summary: Summary, protocol: Protocol) -> Iterator[RunWarning]:
+def _about_the_clocks(processes: Sequence[Process], summary: Summary, timed: str) -> Iterator[RunWarning]:
     """Wall clock against the device's own, over `execute` alone."""
     device = summary.device_median_s
     if device is None:
         return
     wall = summary.median_s
-    if protocol.timed == "infer":
+    if timed == "infer":
         wall -= (summary.load_median_s or 0.0) + (summary.fetch_median_s or 0.0)
     coarse = _coarsest(processes)
     if wall - device > max(0.1 * device, 2 * coarse):

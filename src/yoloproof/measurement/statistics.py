@@ -29,7 +29,8 @@ def summarize(
     spread = np.concatenate([np.abs(np.array(p.samples_s) - np.median(p.samples_s)) for p in processes if p.samples_s])
     interval = median_interval(medians)
     median_s = float(np.median(medians))
-    energy = _energy(processes, protocol)
+    timed = protocol.timed_of(runtime)
+    energy = _energy(processes, timed, protocol.pause_s)
     clips = protocol.statistic == "clipped_mean"
     kept = sigma_clipped(samples, rounds=protocol.clip_rounds_of(runtime)) if clips else samples
     return Summary(
@@ -50,7 +51,7 @@ def summarize(
         device_median_s=_median_of([p.device_s for p in processes if p.device_s]),
         load_median_s=_median_of([p.load_s for p in processes if p.load_s]),
         fetch_median_s=_median_of([p.fetch_s for p in processes if p.fetch_s]),
-        query_median_s=_median_of([_queries(p, protocol) for p in processes if p.load_s and p.fetch_s]),
+        query_median_s=_median_of([_queries(p, timed) for p in processes if p.load_s and p.fetch_s]),
         cold_start_s=_cold_start(processes),
         host_bytes=_median_bytes([p.host_bytes for p in processes]),
         device_bytes=_median_bytes([p.device_bytes for p in processes]),
@@ -81,22 +82,22 @@ def _percentile(samples: np.ndarray[Any, Any], percent: int) -> float | None:
     return float(np.percentile(samples, percent, method="inverted_cdf"))
 
 
-def _queries(process: Process, protocol: Protocol) -> tuple[float, ...]:
+def _queries(process: Process, timed: str) -> tuple[float, ...]:
     """Seconds of load, execute and fetch together, inference by inference."""
-    if protocol.timed == "infer":
+    if timed == "infer":
         return process.samples_s
     return tuple(map(sum, zip(process.load_s, process.samples_s, process.fetch_s, strict=True)))
 
 
-def _energy(processes: Sequence[Process], protocol: Protocol) -> tuple[float, float] | None:
+def _energy(processes: Sequence[Process], timed: str, pause_s: float) -> tuple[float, float] | None:
     """The device's energy in joules over all kept turns, and the seconds that they took; None where one was not metered."""
     kept = [(process, turn) for process in processes for turn in process.turns if turn.kept]
     joules = [turn.energy_j for _, turn in kept if turn.energy_j is not None]
     if not kept or len(joules) < len(kept) or not any(joules):
         return None
-    queries = {process.process: _queries(process, protocol) for process, _ in kept}
+    queries = {process.process: _queries(process, timed) for process, _ in kept}
     seconds = sum(
-        sum(queries[process.process][turn.first : turn.first + turn.count]) + turn.count * protocol.pause_s
+        sum(queries[process.process][turn.first : turn.first + turn.count]) + turn.count * pause_s
         for process, turn in kept
     )
     return sum(joules), seconds

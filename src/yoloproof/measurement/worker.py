@@ -192,7 +192,7 @@ def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, ther
             break
         steps.append(_inference(runner, protocol, clock))
         runs.append(WarmUpRun(spent, steps[-1].execute, heat))
-    emit(WarmedUp(runner.index, _timed(steps, protocol), still))
+    emit(WarmedUp(runner.index, _timed(steps, runner, protocol), still))
 
 
 def _take_turns(
@@ -243,7 +243,7 @@ def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Cl
     finds the caches full of something else (`cold`): it goes to the warm-ups."""
     emit(TurnBegan(runner.index, "sample"))
     if cold:
-        emit(WarmedUp(runner.index, _timed([_inference(runner, protocol, clock)], protocol)))
+        emit(WarmedUp(runner.index, _timed([_inference(runner, protocol, clock)], runner, protocol)))
     turn_end = clock.now() + protocol.turn_s if protocol.turn_s else float("inf")
     goes_on = False
     while not _finished(runner, protocol) and clock.now() < turn_end:
@@ -278,14 +278,12 @@ def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool
                     start_s=start,
                     share=_share(runner, protocol),
                     goes_on=goes_on,
-                    wall_s=_timed(steps, protocol),
+                    wall_s=_timed(steps, runner, protocol),
                     load_s=tuple(step.load for step in steps),
                     fetch_s=tuple(step.fetch for step in steps),
                     device_s=tuple(device) if len(device) == len(steps) else None,
                     cpu=cpu(),
-                    energy_j=None
-                    if energy_before is None or energy_after is None
-                    else energy_after - energy_before,
+                    energy_j=None if energy_before is None or energy_after is None else energy_after - energy_before,
                 )
             )
 
@@ -310,9 +308,9 @@ def _inference(runner: _Runner, protocol: Protocol, clock: Clock) -> _Step:
     return _Step(loaded - start, executed - loaded, fetched - executed, device)
 
 
-def _timed(steps: Sequence[_Step], protocol: Protocol) -> tuple[float, ...]:
+def _timed(steps: Sequence[_Step], runner: _Runner, protocol: Protocol) -> tuple[float, ...]:
     """What the protocol times of each inference."""
-    if protocol.timed == "infer":
+    if protocol.timed_of(runner.subject.spec.runtime) == "infer":
         return tuple(step.load + step.execute + step.fetch for step in steps)
     return tuple(step.execute for step in steps)
 

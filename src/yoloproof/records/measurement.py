@@ -22,8 +22,10 @@ class Protocol(Record):
     slowed than this share a process is repeated; gauge_rest_s -- of rest before and after each reading
     turn_s -- how long an artifact runs before the next one's turn; 0: one artifact after the other
     pause_s -- a pause before each inference
-    images -- "given": the caller's images in rotation; "zeros": what ProfileModels sends
-    timed -- "execute": the network alone; "infer": load, execute and fetch together
+    images -- "given": the caller's images in rotation; "ProfileModels": what it sends, zeros to an engine, else uniform noise
+    timed -- "execute": the network alone; "infer": load, execute and fetch together; "ProfileModels": what it times, the
+      network alone of an engine, else the whole call
+    threads -- of ONNX Runtime where the case names none; cuda_graph -- whether a captured graph may be run
     statistic -- the summary that speaks for the protocol: "median", "p90" or "clipped_mean"
     batches -- batch sizes of a sweep; seed -- of the order of turns, chosen by the run
     """
@@ -46,6 +48,8 @@ class Protocol(Record):
     images: str = "given"
     timed: str = "execute"
     statistic: str = "median"
+    threads: int | None = None
+    cuda_graph: bool = True
     batches: tuple[int, ...] = ()
     quick: bool = False
     seed: int | None = None
@@ -53,6 +57,18 @@ class Protocol(Record):
     def runs_of(self, runtime: Runtime) -> int:
         """Timed inferences per process that the runtime must reach."""
         return self.engine_runs if self.engine_runs is not None and runtime.builds_engines else self.runs
+
+    def images_of(self, runtime: Runtime) -> str:
+        """What the runtime is fed: "given", "zeros" or "noise"."""
+        if self.images != "ProfileModels":
+            return self.images
+        return "zeros" if runtime.builds_engines else "noise"
+
+    def timed_of(self, runtime: Runtime) -> str:
+        """What is timed of an inference: "execute" or "infer"."""
+        if self.timed != "ProfileModels":
+            return self.timed
+        return "execute" if runtime.builds_engines else "infer"
 
     def clip_rounds_of(self, runtime: Runtime) -> int:
         """How often `published` clips: ProfileModels does it three times for an engine, five times for ONNX."""
@@ -63,6 +79,7 @@ class Protocol(Record):
 class RunWarning(Record):
     """What was seen that makes a number less than it looks, and what to do about it.
 
+    level -- "unusable": do not quote the figure; "act": the reader can mend it; "note": good to know
     level_factor -- 1 or more: by what factor this alone may have moved the level of the whole run; None where it has no say
     in that, or where it has and nobody can tell how much (`results.compare`)
     """
@@ -71,6 +88,17 @@ class RunWarning(Record):
     evidence: str
     advice: str
     level_factor: float | None = None
+
+    @property
+    def level(self) -> str:
+        if self.code in UNUSABLE:
+            return "unusable"
+        return "note" if self.code in NOTES or (self.code == "host_slowed" and self.level_factor == 1) else "act"
+
+
+# Warnings that forbid a figure, and those that only say what was asked for, dealt with, or within the interval anyway.
+UNUSABLE = ("failed", "partial", "clocks_disagree")
+NOTES = ("published_protocol", "quick", "too_few_processes", "zero_input", "slow_start", "bimodal", "processes_differ")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ LEVEL_CODES = ("noisy_neighbour", "host_slowed", "throttled", "clocks_moved", "d
 # (results/repeatability-amd-epyc-5.json to -8.json), 96 % have 1 in the interval that is wider by this factor at both ends, 50 %
 # in the bare one. For GPUs nobody has measured it.
 CPU_RUN_TO_RUN = 1.05
+NO_ROW_IN_COMMON = "the results have no row in common: model, runtime, attention, precision, size and batch must agree"
 # From what share on the best readings of two runs' gauges speak of two hosts, or of one that was never left alone.
 GAUGE_APART = 0.10
 
@@ -72,9 +73,7 @@ def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Com
     """
     pairs, alone = _pairs(a.entries, b.entries)
     if not pairs:
-        raise YoloproofError(
-            "the two results have no row in common: model, runtime, attention, precision, size and batch must agree"
-        )
+        raise YoloproofError(NO_ROW_IN_COMMON)
     left_out = [f"in one file alone, not compared: {row_label(entry)}" for entry in alone]
     sides = [(Side(a.run_of(left), left), Side(b.run_of(right), right)) for left, right in pairs]
     kept, unproved = _with_proof(sides, allow)
@@ -91,9 +90,7 @@ def compare_rows(result: Result, allow: Sequence[str] = ()) -> list[Comparison]:
     return [_compared(before, after, allow, unproved) for before, after in kept]
 
 
-def _with_proof(
-    pairs: Sequence[tuple[Side, Side]], allow: Sequence[str]
-) -> tuple[list[tuple[Side, Side]], list[str]]:
+def _with_proof(pairs: Sequence[tuple[Side, Side]], allow: Sequence[str]) -> tuple[list[tuple[Side, Side]], list[str]]:
     """The pairs whose second row is proved, and a note on each other one; all pairs where that is allowed, or where none is
     left and the refusal says why."""
     kept = [pair for pair in pairs if pair[1].entry.proof.passed]
@@ -112,12 +109,15 @@ def compare_groups(a: Sequence[Result], b: Sequence[Result], allow: Sequence[str
         raise YoloproofError(
             f"{len(a)} runs against {len(b)}: give at least {LEAST_RUNS} on each side, or one file on each"
         )
-    sides = [[[Side(one.run_of(entry), entry) for entry in one.entries] for one in results] for results in (a, b)]
-    runs = [rows for results in sides for rows in results]
+    before, after = ([[Side(one.run_of(entry), entry) for entry in one.entries] for one in few] for few in (a, b))
+    runs = [*before, *after]
     keys = [key for key in map(_side_key, runs[0]) if all(key in map(_side_key, rows) for rows in runs)]
     if not keys:
-        raise YoloproofError("the results have no row in common: model, runtime, attention, precision, size and batch must agree")
-    return [_compared_groups(*([_row_of(rows, key) for rows in results] for results in sides), allow) for key in keys]
+        raise YoloproofError(NO_ROW_IN_COMMON)
+    return [
+        _compared_groups([_row_of(rows, key) for rows in before], [_row_of(rows, key) for rows in after], allow)
+        for key in keys
+    ]
 
 
 def _side_key(side: Side) -> tuple[object, ...]:
@@ -175,7 +175,12 @@ def _compared(a: Side, b: Side, allow: Sequence[str], left_out: Sequence[str]) -
 
 
 def _comparison(
-    a: Side, b: Side, medians_s: tuple[float, float], ratio: Ratio, notes: Sequence[str], run_to_run: float | None = None
+    a: Side,
+    b: Side,
+    medians_s: tuple[float, float],
+    ratio: Ratio,
+    notes: Sequence[str],
+    run_to_run: float | None = None,
 ) -> Comparison:
     interval = ratio.interval
     return Comparison(
@@ -218,11 +223,14 @@ def _medians(entry: Entry) -> dict[int, float]:
 def _doubted(ratio: Ratio, a: Side, b: Side) -> tuple[Ratio, str]:
     """A ratio of two runs, wider by what may have moved the level of either, and the note that says so."""
     doubts = level_doubts((*a.run.warnings, *a.entry.warnings, *b.run.warnings, *b.entry.warnings))
-    if not a.entry.runtime.device.startswith("cuda"):
+    if not (a.entry.runtime.device or "").startswith("cuda"):
         doubts = {"two runs on a CPU": CPU_RUN_TO_RUN, **doubts}
     advice = "profile both in one run to tell less apart, or give at least three runs of each"
     if not doubts:
-        return ratio, f"the interval holds within these two runs: how far another run's level lies is not known; {advice}"
+        return (
+            ratio,
+            f"the interval holds within these two runs: how far another run's level lies is not known; {advice}",
+        )
     factor = max(doubts.values())
     size = f"{factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
     return ratio.widened(factor), (
@@ -282,7 +290,9 @@ def _gauge_difference(a: Run, b: Run) -> list[str]:
     apart = max(a.gauge_best_s, b.gauge_best_s) / min(a.gauge_best_s, b.gauge_best_s) - 1
     if apart <= GAUGE_APART:
         return []
-    return [f"the same matrix products took {a.gauge_best_s * 1e3:.2f} ms at best against {b.gauge_best_s * 1e3:.2f} ms"]
+    return [
+        f"the same matrix products took {a.gauge_best_s * 1e3:.2f} ms at best against {b.gauge_best_s * 1e3:.2f} ms"
+    ]
 
 
 def _traits(machine: Machine) -> dict[str, object]:

@@ -92,9 +92,7 @@ def _decided(rows: tuple[AttentionRow, ...], basis: str, spread: float, label: s
     off = [math.log(row.ratio) / spread for row in rows]
     nearest = min(map(abs, off))
     weights = [math.exp((nearest**2 - one**2) / 2) for one in off]
-    rows = tuple(
-        replace(row, probability=weight / sum(weights)) for row, weight in zip(rows, weights, strict=True)
-    )
+    rows = tuple(replace(row, probability=weight / sum(weights)) for row, weight in zip(rows, weights, strict=True))
     by_probability = sorted(rows, key=lambda row: -(row.probability or 0.0))
     best = by_probability[0]
     if nearest > FAR:
@@ -118,6 +116,12 @@ def forensics_table(resemblance: Resemblance, name: str = "") -> Table:
     for row in resemblance.rows:
         mark = {True: "✓", False: "✗", None: "?"}[row.proved]
         arrow = "→" if row.attention is not None and row.attention is resemblance.attention else " "
-        cells = f"{arrow} {plain_text(row.attention)}", f"{row.median_s * 1e3:.3g}", f"{row.ratio:.2f}", f"{row.probability or 0.0:.2f}", mark
+        cells = (
+            f"{arrow} {plain_text(row.attention)}",
+            f"{row.median_s * 1e3:.3g}",
+            f"{row.ratio:.2f}",
+            f"{row.probability or 0.0:.2f}",
+            mark,
+        )
         table.add_row(*map(Text, cells))
     return table

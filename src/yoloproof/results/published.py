@@ -12,7 +12,6 @@ from importlib import resources
 from yoloproof.records import Entry, PublishedFigure, Run
 from yoloproof.results.labels import gpu_name, plain_text, precision_of, size_label
 
-
 # By what share of a reported figure all of our interval may be off it and is still said to have reproduced it.
 MARGIN = 0.05
 
