@@ -21,6 +21,7 @@ from yoloproof.commands.shared import (
     Threads,
     case_from_options,
     check_new,
+    device_from_text,
     models_from_arguments,
     progress_bar,
     write_json,
@@ -53,31 +54,33 @@ def predict(
 
     Example: `yoloproof predict yolov13n.pt street.jpg holiday/ --save drawn --json detections.json`
     """
-    from yoloproof.detection.pipeline import Suppression
+    check_new(json_file)
+    (model,) = models_from_arguments([model])
+    device = device_from_text(device)
     from yoloproof.detection.prediction import Outputs, sources_of
+
+    sources = sources_of(images)
+    from yoloproof.detection.pipeline import Suppression
     from yoloproof.detection.prediction import predict as predicted
     from yoloproof.pipeline import opened
     from yoloproof.results.schema import plain
 
-    check_new(json_file)
-    (model,) = models_from_arguments([model])
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
-    sources = sources_of(images)
     with progress_bar() as progress, opened(case, progress=progress) as open_model:
         done = 0
 
         def say(line: str) -> None:
             nonlocal done
             done += 1
-            typer.echo(line)
+            progress.line(line)
             progress(f"{done} done", min(done / len(sources), 1.0))
 
         result = predicted(
             open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=say,
-            complain=lambda line: typer.echo(f"yoloproof: {line}", err=True),
+            complain=lambda line: progress.line(f"yoloproof: {line}", error=True),
         )  # fmt: skip
         document = {
             "schema": 1, "model": model, "sha256": open_model.artifact.sha256, "artifact": plain(open_model.artifact),

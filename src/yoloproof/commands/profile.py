@@ -14,7 +14,9 @@ from yoloproof.commands.shared import (
     RandomWeights,
     Threads,
     check_new,
+    check_paths,
     console_beside,
+    device_from_text,
     image_files,
     imgsz_from_text,
     models_from_arguments,
@@ -68,6 +70,10 @@ def profile(
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
+    check_new(json_file)
+    models = models_from_arguments(models)
+    device = device_from_text(device)
+    check_paths(images, data)
     from yoloproof.measurement.protocol import protocol_from_name
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
@@ -76,8 +82,6 @@ def profile(
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
-    check_new(json_file)
-    models = models_from_arguments(models)
     size = imgsz_from_text(imgsz)
     cases = [
         Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)

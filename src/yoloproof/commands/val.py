@@ -22,6 +22,8 @@ from yoloproof.commands.shared import (
     Threads,
     case_from_options,
     check_new,
+    check_paths,
+    device_from_text,
     models_from_arguments,
     progress_bar,
     write_json,
@@ -59,15 +61,17 @@ def val(
 
     Example: `yoloproof val yolov13n.onnx --images val2017 --annotations instances_val2017.json --json accuracy.json`
     """
+    check_new(json_file)
+    (model,) = models_from_arguments([model])
+    device = device_from_text(device)
+    _check_set(data, images, annotations)
+    check_paths(data, images, annotations)
     from yoloproof.detection.accuracy import accuracy_of
     from yoloproof.detection.pipeline import Suppression
     from yoloproof.pipeline import opened
     from yoloproof.results.schema import plain
 
-    check_new(json_file)
-    (model,) = models_from_arguments([model])
     rule = Suppression(confidence, iou, max_detections)
-    _check_set(data, images, annotations)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
     with progress_bar() as progress, opened(case, progress=progress) as found:
         chosen = _set(data, images, annotations, [found.names[i] for i in sorted(found.names)])

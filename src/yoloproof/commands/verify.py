@@ -45,17 +45,6 @@ def verify(
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
-    from yoloproof.detection.coco import coco_set
-    from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.network import load_network
-    from yoloproof.proof import accuracy_parity
-    from yoloproof.proof import verify as verdict_of
-    from yoloproof.proof.native import verify_by_evidence
-    from yoloproof.proof.stated import stated_of
-    from yoloproof.records import Case, Verdict
-    from yoloproof.runtime import SessionSpec, open_session
-    from yoloproof.runtime.choice import candidates
-
     check_new(json_file)
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
@@ -69,6 +58,17 @@ def verify(
         raise YoloproofError(f"{artifact}: name the weights it is said to be with --against")
     if against is not None:
         (against,) = models_from_arguments([against])
+    from yoloproof.detection.coco import coco_set
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.network import load_network
+    from yoloproof.proof import accuracy_parity
+    from yoloproof.proof import verify as verdict_of
+    from yoloproof.proof.native import verify_by_evidence
+    from yoloproof.proof.stated import stated_of
+    from yoloproof.records import Case, Verdict
+    from yoloproof.runtime import SessionSpec, open_session
+    from yoloproof.runtime.choice import candidates
+
     asked = runtime or (Runtime.ONNXRUNTIME if artifact.suffix == ".onnx" else Runtime.AUTO)
     case = candidates(Case(str(artifact), asked))[0]
     files = image_files(images)
