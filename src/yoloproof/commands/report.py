@@ -9,6 +9,7 @@ import typer
 
 from yoloproof.commands.shared import check_new, t4_estimates, write_json
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_new, write_over
 
 if TYPE_CHECKING:
     from yoloproof.records import Result
@@ -65,9 +66,9 @@ def report(
     for path, content in written.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
         except OSError as error:
             raise YoloproofError(f"{path} was not written: {error.strerror}; choose another place") from error
+        (write_over if overwrite else write_new)(content, path)
     if json_file is not None:
         names = {str(path): len(content) for path, content in written.items()}
         write_json({"written_bytes": names}, json_file)
@@ -94,7 +95,7 @@ def _fill(document: Path, check: bool) -> None:
         typer.echo(f"{document}: tables are stale; run: yoloproof report --into {document}", err=True)
         raise typer.Exit(1)
     else:
-        document.write_text(words, encoding="utf-8")
+        write_over(words, document)
         typer.echo(f"{document}: tables written", err=True)
 
 
