@@ -23,6 +23,7 @@ from yoloproof.commands.shared import (
     check_new,
     models_from_arguments,
     progress_bar,
+    say,
     write_json,
 )
 from yoloproof.names import Attention, Runtime
@@ -69,15 +70,15 @@ def predict(
     with progress_bar() as progress, opened(case, progress=progress) as open_model:
         done = 0
 
-        def say(line: str) -> None:
+        def tell(line: str) -> None:
             nonlocal done
             done += 1
-            typer.echo(line)
+            say(line)
             progress(f"{done} done", min(done / len(sources), 1.0))
 
         result = predicted(
-            open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=say,
-            complain=lambda line: typer.echo(f"yoloproof: {line}", err=True),
+            open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=tell,
+            complain=lambda line: say(f"yoloproof: {line}", err=True),
         )  # fmt: skip
         document = {
             "schema": 1, "model": model, "sha256": open_model.artifact.sha256, "artifact": plain(open_model.artifact),
@@ -90,5 +91,5 @@ def predict(
     if result.interrupted:
         raise typer.Abort
     if result.broken:
-        typer.echo(f"yoloproof: {result.broken} of the images and videos could not be read", err=True)
+        say(f"yoloproof: {result.broken} of the images and videos could not be read", err=True)
         raise typer.Exit(1)

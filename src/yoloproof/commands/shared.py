@@ -108,11 +108,19 @@ def write_json(document: object, path: Path) -> None:
         write_new(text, path)
 
 
+def say(line: str, err: bool = False) -> None:
+    """Print one line; what stands in it from a file, its name or its metadata, cannot steer the terminal."""
+    from yoloproof.results.labels import printable
+
+    typer.echo(printable(line), err=err)
+
+
 def console_beside(json_file: Path | None) -> Console:
-    """Where people read: standard output, or standard error where the JSON takes the former."""
+    """Where people read: standard output, or standard error where the JSON takes the former. It takes no markup: what it
+    prints may come from a file."""
     from rich.console import Console
 
-    return Console(stderr=json_file == STDOUT)
+    return Console(stderr=json_file == STDOUT, markup=False)
 
 
 def models_from_arguments(models: Sequence[str]) -> list[str]:
@@ -150,6 +158,8 @@ def progress_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
+    from yoloproof.results.labels import printable
+
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
@@ -161,7 +171,7 @@ def progress_bar() -> Iterator[Progress]:
         task = bar.add_task("", total=None)
 
         def show(what: str, share: float | None = None) -> None:
-            bar.update(task, description=what, total=None if share is None else 1.0, completed=share or 0.0)
+            bar.update(task, description=printable(what), total=None if share is None else 1.0, completed=share or 0.0)
 
         yield show
 

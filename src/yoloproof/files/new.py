@@ -59,6 +59,26 @@ def _move_to_new(scratch: Path, path: Path) -> None:
         scratch.replace(path)
 
 
+class GrowingFile:
+    """A file that was not there, written anew whenever there is more to say: whole each time, and never over another's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mine: tuple[int, int] | None = None
+
+    def write(self, content: str) -> None:
+        """Put `content` in the place of what was written before; raises as `written`."""
+        (write_over if self._identity() == self._mine is not None else write_new)(content, self.path)
+        self._mine = self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def write_new(content: str | bytes, path: Path) -> None:
     """Write a file that does not exist yet; raises as `written`."""
     with written(path) as scratch:
