@@ -101,11 +101,15 @@ def write_json(document: object, path: Path) -> None:
     """Write a new JSON file, whole or not at all; `-` is standard output. YoloproofError where it cannot be written."""
     from yoloproof.files.new import write_new
 
-    text = json.dumps(document, indent=1, default=str) + "\n"
     if path == STDOUT:
-        typer.echo(text, nl=False)
+        typer.echo(json_text(document), nl=False)
     else:
-        write_new(text, path)
+        write_new(json_text(document), path)
+
+
+def json_text(document: object) -> str:
+    """The JSON that every command writes."""
+    return json.dumps(document, indent=1, default=str) + "\n"
 
 
 def say(line: str, err: bool = False) -> None:

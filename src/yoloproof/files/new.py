@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from yoloproof.errors import YoloproofError
 
+LEAST_PAUSE_S = 0.25  # between two versions of a growing file
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -65,6 +67,18 @@ class GrowingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mine: tuple[int, int] | None = None
+        self._not_before = 0.0
+
+    def write_now_and_then(self, content: Callable[[], str]) -> None:
+        """Write what there is so far, at the cost of a twentieth of the time at most. Where that fails nothing is said:
+        the last `write` will say it."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return
+        with suppress(YoloproofError):
+            self.write(content())
+        ended = time.monotonic()
+        self._not_before = ended + max(LEAST_PAUSE_S, 20 * (ended - began))
 
     def write(self, content: str) -> None:
         """Put `content` in the place of what was written before; raises as `written`."""
