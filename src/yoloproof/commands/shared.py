@@ -104,18 +104,30 @@ def write_json(document: object, path: Path) -> None:
     """Write a new JSON file, whole or not at all; `-` is standard output. YoloproofError where it cannot be written."""
     from yoloproof.files.new import write_new
 
-    text = json.dumps(document, indent=1, default=str) + "\n"
     if path == STDOUT:
-        typer.echo(text, nl=False)
+        typer.echo(json_text(document), nl=False)
     else:
-        write_new(text, path)
+        write_new(json_text(document), path)
+
+
+def json_text(document: object) -> str:
+    """The JSON that every command writes."""
+    return json.dumps(document, indent=1, default=str) + "\n"
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print one line; what stands in it from a file, its name or its metadata, cannot steer the terminal."""
+    from yoloproof.results.labels import printable
+
+    typer.echo(printable(line), err=err)
 
 
 def console_beside(json_file: Path | None) -> Console:
-    """Where people read: standard output, or standard error where the JSON takes the former."""
+    """Where people read: standard output, or standard error where the JSON takes the former. It takes no markup: what it
+    prints may come from a file."""
     from rich.console import Console
 
-    return Console(stderr=json_file == STDOUT)
+    return Console(stderr=json_file == STDOUT, markup=False)
 
 
 def models_from_arguments(models: Sequence[str]) -> list[str]:
@@ -182,13 +194,18 @@ class ProgressBar:
         self._bar, self._task = bar, task
 
     def __call__(self, what: str, share: float | None = None) -> None:
+        from yoloproof.results.labels import printable
+
         total = None if share is None else 1.0
-        self._bar.update(self._task, description=what, total=total, completed=share or 0.0)
+        self._bar.update(self._task, description=printable(what), total=total, completed=share or 0.0)
 
     def line(self, text: str, error: bool = False) -> None:
         """A line of standard output, or of standard error; on a terminal whole, above the bar."""
         from rich.text import Text
 
+        from yoloproof.results.labels import printable
+
+        text = printable(text)
         stream = sys.stderr if error else sys.stdout
         if stream.isatty() and not self._bar.disable:
             self._bar.console.print(Text(text), soft_wrap=True)

@@ -112,20 +112,22 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> No
     from rich.console import Console
     from rich.table import Table
 
+    from yoloproof.results.labels import plain_text
+
     figures = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model")
     for figure in ("images", *figures):
         table.add_column(figure, justify="right")
-    table.add_row(name, str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
-    console = Console()
+    table.add_row(plain_text(name), str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
+    console = Console(markup=False, highlight=False)
     console.print(table)
     if per_class:
         classes = Table(box=None, padding=(0, 2, 0, 0))
         classes.add_column("class")
         classes.add_column("AP", justify="right")
         for title, value in accuracy.per_class.items():
-            classes.add_row(title, _text(value))
+            classes.add_row(plain_text(title), _text(value))
         console.print(classes)
     protocol = accuracy.protocol
     height, width = protocol.imgsz
@@ -133,7 +135,6 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> No
         f"COCO bbox AP, {protocol.resize} {height}x{width}, confidence > {protocol.confidence:g}, IoU"
         f" {protocol.iou:g}, at most {protocol.max_detections} detections; {taken_s:.1f} s",
         style="dim",
-        highlight=False,
     )
 
 

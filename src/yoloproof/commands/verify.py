@@ -95,6 +95,8 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     """The verdict for a person, and for a machine where a file is named; leaves with status 1 unless it passed."""
     from rich.text import Text
 
+    from yoloproof.results.labels import plain_text
+
     if json_file:
         checks = [
             {"name": c.name, "passed": c.passed, "figures": dict(c.figures), "detail": c.detail} for c in verdict.checks
@@ -105,12 +107,14 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     console = console_beside(json_file)
     for check in verdict.checks:
         mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}[check.passed]
-        console.print(Text.assemble((mark, colour), f" {check.name}: {check.detail}"), soft_wrap=True)
+        console.print(
+            Text.assemble((mark, colour), f" {plain_text(check.name)}: {plain_text(check.detail)}"), soft_wrap=True
+        )
     words = {
         True: "verified: the same detector",
         False: "NOT the same detector",
         None: "not verified: a check could not be run",
     }
-    console.print(Text(f"{artifact.name}: {words[verdict.passed]}", "bold"))
+    console.print(Text(f"{plain_text(artifact.name)}: {words[verdict.passed]}", "bold"))
     if not verdict.passed:
         raise typer.Exit(1)
