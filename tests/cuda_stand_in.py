@@ -7,7 +7,9 @@ allow and a program would not choose: the latest first.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from enum import IntEnum
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,16 @@ SIZE = 1 << 26
 
 def code(index: int) -> bytes:
     return b"kernel %d" % index
+
+
+def put_in_place(driver: ModuleType, put: Callable[[str, ModuleType], object]) -> None:
+    """Let `import cuda.bindings.driver` give the stand-in; put -- sets a name in sys.modules"""
+    parent, bindings = ModuleType("cuda"), ModuleType("cuda.bindings")
+    parent.__path__ = bindings.__path__ = []
+    bindings.driver = driver
+    for name, module in (("cuda", parent), ("cuda.bindings", bindings), ("cuda.bindings.driver", driver)):
+        module.__spec__ = ModuleSpec(name, None)
+        put(name, module)
 
 
 class _Enum(IntEnum):

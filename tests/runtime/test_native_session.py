@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 import pytest
 
-from cuda_stand_in import CudaStandIn
+from cuda_stand_in import CudaStandIn, put_in_place
 from native_engines import engine, images, network
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import NativeEngine, write_native
@@ -29,11 +29,7 @@ def gpu(monkeypatch):
 
     def placed(built: NativeEngine | None = None, **options) -> CudaStandIn:
         driver = CudaStandIn((built or engine()).plan, **options)
-        bindings = ModuleType("cuda.bindings")
-        bindings.driver = driver
-        monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
-        monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
+        put_in_place(driver, partial(monkeypatch.setitem, sys.modules))
         return driver
 
     return placed
@@ -114,7 +110,7 @@ def test_tactics_of_another_gpu_are_refused(gpu, path):
     gpu()
     other = path.parent / "other.json"
     other.write_text(json.dumps({"schema": 1, "key": "another GPU", "choice": {}}))
-    with pytest.raises(YoloproofError, match="no tactics for this file on this GPU"):
+    with pytest.raises(YoloproofError, match=r"holds no tactics of Stand-in GPU.*but those of another GPU"):
         opened(path, tactics=other)
 
 

@@ -18,6 +18,7 @@ from yoloproof.commands.shared import (
     OnePrecision,
     OneRuntime,
     RandomWeights,
+    Tactics,
     Threads,
     case_from_options,
     check_new,
@@ -29,7 +30,9 @@ from yoloproof.names import Attention, Runtime
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx or .engine file")],
+    model: Annotated[
+        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+    ],
     images: Annotated[
         list[str], typer.Argument(help="images, folders, patterns, videos, their addresses, a camera's index")
     ],
@@ -47,6 +50,7 @@ def predict(
     precision: OnePrecision = None,
     attention: OneAttention = Attention.FUSED,
     random_weights: RandomWeights = False,
+    tactics: Tactics = None,
     frames: Annotated[int | None, typer.Option(min=1, help="stop each video or camera after so many frames")] = None,
 ) -> None:
     """Detections of IMAGEs by MODEL, one line each. Exit status 1 when an image could not be read.
@@ -58,6 +62,7 @@ def predict(
     from yoloproof.detection.prediction import predict as predicted
     from yoloproof.pipeline import opened
     from yoloproof.results.schema import plain
+    from yoloproof.runtime.choice import check_tactics
 
     check_new(json_file)
     (model,) = models_from_arguments([model])
@@ -65,8 +70,9 @@ def predict(
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
+    check_tactics(tactics, [case])
     sources = sources_of(images)
-    with progress_bar() as progress, opened(case, progress=progress) as open_model:
+    with progress_bar() as progress, opened(case, progress=progress, tactics=tactics) as open_model:
         done = 0
 
         def say(line: str) -> None:

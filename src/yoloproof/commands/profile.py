@@ -12,6 +12,7 @@ from yoloproof.commands.shared import (
     Device,
     JsonFile,
     RandomWeights,
+    Tactics,
     Threads,
     check_new,
     console_beside,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 def profile(
     models: Annotated[
-        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine files")
+        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine, .native files")
     ],
     runtime: Annotated[list[Runtime], typer.Option(help="what runs it; repeatable")] = [Runtime.AUTO],  # noqa: B006
     attention: Annotated[list[Attention], typer.Option(help="repeatable")] = [Attention.FUSED],  # noqa: B006
@@ -57,6 +58,7 @@ def profile(
         bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")
     ] = False,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    tactics: Tactics = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="folder to keep the artifacts in (default: the user's cache)")
     ] = None,
@@ -84,7 +86,7 @@ def profile(
         for p in precision or [default_precision(name, device)]
         for a in (Attention if forensics else attention)
     ]
-    options = Options(image_files(images), artifacts, data, stages)
+    options = Options(image_files(images), artifacts, data, stages, tactics)
     with progress_bar() as progress:
         result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress)
     console = console_beside(json_file)

@@ -97,13 +97,12 @@ class NativeSession(Session):
             ]
         )  # fmt: skip
         path = options.tactics or tactics_path(self._path, key)
-        kept = read_tactics(path, key)
-        if kept is not None:
+        kept = read_tactics(path)
+        if kept is not None and kept.key == key:
             return kept.choice
         if options.tactics is not None:
-            raise YoloproofError(
-                f"{path} holds no tactics for this file on this GPU; leave --tactics out to measure them"
-            )
+            held = "none" if kept is None else f"those of {kept.key}"
+            raise YoloproofError(f"{path} holds no tactics of {key}, but {held}; leave --tactics out to measure them")
         self._kernels.load_all()
         self._gpu.launch(self.graph(chosen_launches(plan.operations, self._defaults(plan.operations))))
         self._gpu.synchronize()
