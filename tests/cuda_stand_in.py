@@ -21,6 +21,7 @@ from yoloproof.proof.plan_reference import REFERENCES
 
 BASE = 1 << 40
 SIZE = 1 << 26
+OWN = 77
 
 
 def code(index: int) -> bytes:
@@ -50,7 +51,8 @@ class _Enum(IntEnum):
 
 
 class CudaStandIn(ModuleType):
-    """Stands in for `cuda.bindings.driver`. loaded -- images given to the driver; launched -- nodes run so far"""
+    """Stands in for `cuda.bindings.driver`. loaded -- images given to the driver; launched -- nodes run so far;
+    streams -- those that graphs and copies within the device were given to; waits -- of a stream for another"""
 
     CUstream_flags = CUdevice_attribute = CUfunction_attribute = CUgraphDependencyType = _Enum
     CUdevResourceType = CUgreenCtxCreate_flags = _Enum
@@ -60,7 +62,11 @@ class CudaStandIn(ModuleType):
         super().__init__("driver")
         self.plan, self.capability, self.shared = plan, capability, shared
         self.memory = np.full(SIZE, 0xFF, np.uint8)
+        self.streams, self.waits = [], 0
         self.taken, self.loaded, self.launched, self.freed, self.early = 0, [], 0, 0, 0
+
+    def __int__(self) -> int:
+        return OWN  # as the handle of a stream that was made here
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu") or name.endswith("_v2"):
@@ -106,6 +112,15 @@ class CudaStandIn(ModuleType):
         ctypes.memmove(host, self.memory[address - BASE :].ctypes.data, size)
         return (0,)
 
+    def cuMemcpyDtoDAsync(self, target, source, size, stream):
+        self.streams.append(stream)
+        self.memory[target - BASE : target - BASE + size] = self.memory[source - BASE : source - BASE + size]
+        return (0,)
+
+    def cuStreamWaitEvent(self, stream, event, flags):
+        self.waits += 1
+        return (0,)
+
     def cuModuleLoadData(self, image):
         assert image.endswith(b"\0")
         self.loaded.append(image)
@@ -145,6 +160,7 @@ class CudaStandIn(ModuleType):
         return values
 
     def cuGraphLaunch(self, graph, stream):
+        self.streams.append(stream)
         done: set[int] = set()
         while len(done) < len(graph):
             ready = [i for i, (_, _, before) in enumerate(graph) if i not in done and done.issuperset(before)]
