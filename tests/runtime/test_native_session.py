@@ -21,7 +21,7 @@ from yoloproof.proof.parity import output_parity
 from yoloproof.proof.plan import PLAN_TOLERANCE
 from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
 from yoloproof.runtime.device_arrays import DeviceArray, borrowed
-from yoloproof.runtime.native import NativeSession, reduced
+from yoloproof.runtime.native import NativeSession, check_driver_loads, reduced
 
 
 @pytest.fixture
@@ -153,6 +153,15 @@ def test_a_gpu_older_than_the_code_is_refused(gpu, tmp_path):
     with pytest.raises(YoloproofError, match=r"has code for 8.0, not for 7.5.*--target sm75") as caught:
         opened(tmp_path / "ampere.native")
     assert "\n" not in str(caught.value)
+
+
+def test_a_driver_that_is_older_than_the_ptx_is_told(path):
+    built = engine()
+    ptx = b"//\n.version 8.4\n.target sm_75\n"
+    newer = replace(built, code={(7, 5): tuple(replace(one, ptx=ptx) for one in built.code[7, 5])})
+    check_driver_loads(newer, (7, 5), 12040, path)
+    with pytest.raises(YoloproofError, match=r"PTX 8.4 needs driver 550 \(CUDA 12.4\), this one is of CUDA 12.2"):
+        check_driver_loads(newer, (7, 5), 12020, path)
 
 
 def test_images_of_another_size_are_refused(gpu, path):

@@ -29,6 +29,7 @@ from yoloproof.files.plan import (
     chosen_launches,
     dependencies,
 )
+from yoloproof.files.ptx import RELEASES, needed_cuda, version_of_ptx
 from yoloproof.names import Attention, Precision, Runtime
 from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
@@ -66,6 +67,8 @@ class NativeSession(Session):
         self._capability, self._from_ptx = chosen_code(
             self._engine, self._gpu.capability, self._options.code, self._path
         )
+        if self._from_ptx:
+            check_driver_loads(self._engine, self._capability, self._gpu.driver, self._path)
         self._kernels = _Kernels(self._gpu, self._engine.code[self._capability], self._from_ptx)
         self._early = self._options.early_start and self._capability >= EARLY_FROM
         plan = self._engine.plan
@@ -300,6 +303,19 @@ def chosen_code(engine: NativeEngine, gpu: Capability, asked: str | None, path: 
     if from_ptx and not any(kernel and kernel.ptx for kernel in engine.code[capability]):
         raise YoloproofError(f"{path} has no PTX for {capability[0]}.{capability[1]}, only for the lowest of {there}")
     return capability, from_ptx
+
+
+def check_driver_loads(engine: NativeEngine, capability: Capability, driver: int, path: Path) -> None:
+    """Raise YoloproofError where a driver (1000 · major + 10 · minor of its CUDA) is older than a file's PTX."""
+    version = version_of_ptx(next((kernel.ptx for kernel in engine.code[capability] if kernel), b""))
+    if version is None or version not in RELEASES:
+        return  # the driver says so itself
+    (major, minor), branch = needed_cuda(version)
+    if driver < 1000 * major + 10 * minor:
+        raise YoloproofError(
+            f"{path}: its PTX {version[0]}.{version[1]} needs driver {branch} (CUDA {major}.{minor}), this one is of CUDA "
+            f"{driver // 1000}.{driver % 1000 // 10}: update it, or build machine code for this GPU with --target"
+        )
 
 
 def reduced(dependencies: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
