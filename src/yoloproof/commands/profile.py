@@ -79,12 +79,13 @@ def profile(
 
     check_new(json_file)
     models = models_from_arguments(models)
+    attentions = list(Attention) if forensics else attention
     cases = [
         Case(model, name, p, a, imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights)
         for model in models
         for name in runtime
         for p in precision or [default_precision(name, device)]
-        for a in (Attention if forensics else attention)
+        for a in _attentions_of(model, name, attentions)
     ]
     options = Options(image_files(images), artifacts, data, stages, tactics)
     with progress_bar() as progress:
@@ -103,6 +104,12 @@ def profile(
         raise typer.Exit(1)
 
 
+def _attentions_of(model: str, runtime: Runtime, asked: list[Attention]) -> list[Attention]:
+    """A native engine is fused: beside other runtimes' attentions it gets one row."""
+    native = runtime is Runtime.NATIVE or Path(model).suffix == ".native"
+    return [Attention.FUSED] if native and Attention.FUSED in asked else asked
+
+
 def _failed(entry: Entry, forensics: bool) -> bool:
     """Not timed to its end, or not verified: but a foreign file has nothing to be verified by, and `--forensics` brings
     `stripped` in as what is wrong."""
@@ -112,6 +119,7 @@ def _failed(entry: Entry, forensics: bool) -> bool:
 
 
 def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
+    from yoloproof.results.compare import fastest_lines
     from yoloproof.results.table import print_result
 
     if wide and not console.is_terminal:
@@ -119,7 +127,7 @@ def _print(result: Result, console: Console, forensics: bool, wide: bool) -> Non
     print_result(result, console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
     estimates = [] if measured_on_gpu else t4_estimates([("this run", result)])
-    for line in (*_stage_lines(result), *estimates):
+    for line in (*_stage_lines(result), *fastest_lines(result), *estimates):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
