@@ -83,7 +83,11 @@ def _of_entry(entry: Entry, run: Run) -> Iterator[str]:
             yield f"process {process.process} is not whole"
         elif len(process.samples_s) < run.protocol.runs_of(entry.case.runtime):
             yield f"process {process.process} has {len(process.samples_s)} samples"
-    found = summarize(entry.processes, run.protocol, entry.artifact.batch, entry.case.runtime)
+    try:
+        found = summarize(entry.processes, run.protocol, entry.artifact.batch, entry.case.runtime)
+    except ValueError:
+        yield "the times of load, run and fetch are not of one length"
+        return
     if found is None or not math.isclose(found.median_s, entry.summary.median_s, rel_tol=1e-5):
         yield "its samples do not give its median"
 

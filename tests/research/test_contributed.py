@@ -31,7 +31,8 @@ MACHINE = Machine(
 
 
 def entry(attention: str = "fused", proved: bool = True, samples: int = 25) -> Entry:
-    processes = tuple(made_process(i, [1e-3 * (1 + 0.01 * j) for j in range(samples)]) for i in range(6))
+    whole = (made_process(i, [1e-3 * (1 + 0.01 * j) for j in range(samples)]) for i in range(6))
+    processes = tuple(replace(one, load_s=(1e-4,) * samples, fetch_s=(1e-4,) * samples) for one in whole)
     found = made_entry(attention=attention, runtime="tensorrt", proved=proved)
     return replace(found, processes=processes, summary=summarize(processes, PROTOCOL, 1, Runtime.TENSORRT))
 
@@ -57,6 +58,8 @@ def test_a_whole_result_is_taken() -> None:
         (result(entry(samples=19)), "process 0 has 19 samples"),
         (result(replace(entry(), processes=(replace(entry().processes[0], complete=False), *entry().processes[1:]))),
          "process 0 is not whole"),
+        (result(replace(entry(), processes=tuple(replace(one, load_s=(1e-4,)) for one in entry().processes))),
+         "not of one length"),
         (result(replace(entry(), partial=True)), "not timed to its end"),
         (result(protocol=replace(PROTOCOL, runs=10)), "is not this version's protocol"),
         (result(protocol=protocol_from_name("latency", quick=True)), "--quick"),
