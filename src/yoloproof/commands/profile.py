@@ -12,6 +12,7 @@ from yoloproof.commands.shared import (
     Device,
     JsonFile,
     RandomWeights,
+    Tactics,
     Threads,
     check_new,
     check_paths,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 def profile(
     models: Annotated[
-        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine files")
+        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine, .native files")
     ],
     runtime: Annotated[list[Runtime], typer.Option(help="what runs it; repeatable")] = [Runtime.AUTO],  # noqa: B006
     attention: Annotated[list[Attention], typer.Option(help="repeatable")] = [Attention.FUSED],  # noqa: B006
@@ -61,6 +62,7 @@ def profile(
     ] = False,
     cuda_graph: Annotated[bool, typer.Option(help="on a GPU: run a captured graph, one launch per inference")] = True,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    tactics: Tactics = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="folder to keep the artifacts in (default: the user's cache)")
     ] = None,
@@ -84,15 +86,15 @@ def profile(
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
-    size = imgsz_from_text(imgsz)
+    size, attentions = imgsz_from_text(imgsz), list(Attention) if forensics else attention
     cases = [
         Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
         for model in models
         for name in runtime
         for p in precision or [default_precision(name, device)]
-        for a in (Attention if forensics else attention)
+        for a in _attentions_of(model, name, attentions)
     ]
-    options = Options(image_files(images), artifacts, data, stages)
+    options = Options(image_files(images), artifacts, data, stages, tactics)
     file = None if json_file in (None, STDOUT) else GrowingFile(Path(json_file))
 
     def keep(so_far: Result) -> None:
@@ -120,6 +122,12 @@ def profile(
         raise typer.Exit(1)
 
 
+def _attentions_of(model: str, runtime: Runtime, asked: list[Attention]) -> list[Attention]:
+    """A native engine is fused: beside other runtimes' attentions it gets one row."""
+    native = runtime is Runtime.NATIVE or Path(model).suffix == ".native"
+    return [Attention.FUSED] if native and Attention.FUSED in asked else asked
+
+
 def _failed(entry: Entry, forensics: bool) -> bool:
     """Not timed to its end, or not verified: but a foreign file has nothing to be verified by, and `--forensics` brings
     `stripped` in as what is wrong."""
@@ -129,6 +137,7 @@ def _failed(entry: Entry, forensics: bool) -> bool:
 
 
 def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
+    from yoloproof.results.compare import fastest_lines
     from yoloproof.results.table import print_result
 
     if wide and not console.is_terminal:
@@ -136,7 +145,7 @@ def _print(result: Result, console: Console, forensics: bool, wide: bool) -> Non
     print_result(result, console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
     estimates = [] if measured_on_gpu else t4_estimates([("this run", result)])
-    for line in (*_stage_lines(result), *estimates):
+    for line in (*_stage_lines(result), *fastest_lines(result), *estimates):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
