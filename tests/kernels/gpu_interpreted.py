@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -57,7 +58,10 @@ def image(*shape: int) -> Tensor:
 def configurations(
     name: str, module: Tunable, sources: list[Tensor], wanted: Tensor, add: Tensor | None = None, coarse: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
-    for configuration in module.configurations():
+    first, *others = module.configurations()
+    yield f"{name}: {first}", module.run(first, sources, add, coarse) - wanted
+    for i, configuration in enumerate(others):
+        module.options = replace(OPTIONS, ahead=i % 2 == 1)
         yield f"{name}: {configuration}", module.run(configuration, sources, add, coarse) - wanted
 
 
@@ -80,6 +84,8 @@ def convolutions() -> Iterator[tuple[str, Tensor]]:
     yield from configurations("dense 1x1, coarse sum", dense(pointwise, True), [fine], wanted, coarse, True)
     grouped = nn.Conv2d(40, 20, 3, 1, 1, groups=4)
     yield from configurations("grouped", dense(grouped, True), [wide], F.silu(grouped(wide)))
+    stem, picture, add = nn.Conv2d(3, 20, 3, 2, 1), image(2, 3, 9, 7), image(2, 20, 5, 4)
+    yield from configurations("three channels", dense(stem, True), [picture], F.silu(stem(picture)) + add, add)
     for k, stride in ((3, 1), (3, 2), (5, 1), (7, 1)):
         dw = nn.Conv2d(40, 40, k, stride, k // 2, groups=40)
         depthwise = DepthwiseConv(dw, True, OPTIONS, First())

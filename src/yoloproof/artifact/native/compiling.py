@@ -28,6 +28,7 @@ from yoloproof.names import Progress, no_progress
 from yoloproof.network.weights.download import cache_folder
 
 TURING_TRITON = "3.2.0"
+LEAST_FOR_PIPELINES = (8, 0)  # asynchronous copies to shared memory, with which Triton loads ahead by itself
 LEAST_FOR_EARLY_START = (9, 0)  # CUDA's programmatic dependent launch
 
 
@@ -96,6 +97,8 @@ def kernels_digest() -> str:
 
 def _task(kernel: Kernel, capability: Capability, toolchain: Toolchain) -> Task:
     constants = {**dict(kernel.constants), "EARLY": int(starts_early(capability))}
+    if "AHEAD" in constants:
+        constants["AHEAD"] = int(capability < LEAST_FOR_PIPELINES)
     stated = repr((kernel, sorted(constants.items()), capability, toolchain.version, kernels_digest()))
     key = hashlib.sha256(stated.encode()).hexdigest()[:24]
     return Task(key, kernel.name, kernel.arguments, constants, 10 * capability[0] + capability[1])
