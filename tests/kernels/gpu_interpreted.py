@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from yoloproof.artifact.gpu_blocks import hypergraph_weights
 from yoloproof.artifact.gpu_network import network_with_kernels
 from yoloproof.kernels.attention import FusedAreaAttention
-from yoloproof.kernels.autotune import Autotuner, Operation, Tunable
-from yoloproof.kernels.conv import DenseConv
+from yoloproof.kernels.autotune import LIBRARY, Autotuner, Operation, Tunable
+from yoloproof.kernels.conv import CONFIGURATIONS, DenseConv, DenseTile
 from yoloproof.kernels.decode import decoded
 from yoloproof.kernels.depthwise import DepthwiseConv
 from yoloproof.kernels.gated_sum import gated_sum
@@ -58,9 +58,10 @@ def image(*shape: int) -> Tensor:
 def configurations(
     name: str, module: Tunable, sources: list[Tensor], wanted: Tensor, add: Tensor | None = None, coarse: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
-    first, *others = module.configurations()
-    yield f"{name}: {first}", module.run(first, sources, add, coarse) - wanted
-    for i, configuration in enumerate(others):
+    every = module.configurations()
+    if DenseTile in map(type, every):
+        every = (LIBRARY, *CONFIGURATIONS)  # also those that do not suit so few channels
+    for i, configuration in enumerate(every):
         module.options = replace(OPTIONS, ahead=i % 2 == 1)
         yield f"{name}: {configuration}", module.run(configuration, sources, add, coarse) - wanted
 

@@ -35,9 +35,21 @@ class DenseTile(NamedTuple):
 
 
 CONFIGURATIONS = tuple(DenseTile(*tile) for tile in (
-    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3),
-    (16, 64, 64, 4, 4), (32, 32, 128, 4, 3), (64, 32, 128, 4, 3), (128, 128, 64, 8, 3),
+    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3), (16, 64, 64, 4, 4),
+    (32, 32, 128, 4, 3), (16, 32, 128, 4, 3), (64, 32, 32, 2, 4), (128, 32, 32, 4, 4), (128, 128, 64, 8, 3),
 ))  # fmt: skip
+
+
+def suitable_tiles(k: int, c_in: int, c_out: int) -> tuple[DenseTile, ...]:
+    """Tiles that a k×k convolution may be quick in: its channels fill them, and there is work for the large ones."""
+    much = k * k * c_in >= 512
+
+    def fits(tile: DenseTile) -> bool:
+        depth = c_in >= 128 if tile.depth == 128 else c_in <= 64 and k == 1 if tile.depth == 32 else True
+        columns = tile.columns <= 32 or c_out > tile.columns // 2 and (tile.columns < 128 or much)
+        return depth and columns and (tile.rows * tile.columns < 128 * 64 or much or c_in <= 128)
+
+    return tuple(tile for tile in CONFIGURATIONS if fits(tile))
 
 
 @triton.jit
@@ -161,8 +173,10 @@ class DenseConv(Tunable):
         return (self.k, self.s, self.groups, int(self.act), *self.weight.shape)
 
     def configurations(self) -> tuple[object, ...]:
-        thin = self.groups > 1 or self.weight.shape[1] < FEWEST_CHANNELS
-        return (LIBRARY, *(thin_conv.CONFIGURATIONS if thin else CONFIGURATIONS))
+        c_out, c_in = self.weight.shape[:2]
+        if self.groups > 1 or c_in < FEWEST_CHANNELS:
+            return (LIBRARY, *thin_conv.CONFIGURATIONS)
+        return (LIBRARY, *suitable_tiles(self.k, c_in, c_out))
 
     def run(self, configuration: object, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
         if isinstance(configuration, DenseTile) and len(sources) <= MOST_SOURCES:
