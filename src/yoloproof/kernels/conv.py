@@ -46,7 +46,7 @@ def suitable_tiles(k: int, c_in: int, c_out: int) -> tuple[DenseTile, ...]:
 
     def fits(tile: DenseTile) -> bool:
         depth = c_in >= 128 if tile.depth == 128 else c_in <= 64 and k == 1 if tile.depth == 32 else True
-        columns = tile.columns <= 32 or c_out > tile.columns // 2 and (tile.columns < 128 or much)
+        columns = tile.columns <= 32 or (c_out > tile.columns // 2 and (tile.columns < 128 or much))
         return depth and columns and (tile.rows * tile.columns < 128 * 64 or much or c_in <= 128)
 
     return tuple(tile for tile in CONFIGURATIONS if fits(tile))
@@ -96,7 +96,7 @@ def conv_kernel(
     b, place = m // (out_h * out_w), m % (out_h * out_w)
     oy, ox = place // out_w, place % out_w
     summand = summed(add, add_p, m, n, m_total, c_out, out_h, out_w, ADD)
-    base = 0
+    base, waiting_a, waiting_w = 0, 0.0, 0.0
     for i in tl.static_range(SOURCES):
         if i == 0:
             x, c, p = x0, c0, p0

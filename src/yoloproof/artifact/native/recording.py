@@ -40,7 +40,8 @@ WRITTEN = {
     "edges_kernel": ("hidden", "peak", "mass"), "scatter_kernel": ("y",),
 }  # fmt: skip
 KINDS = {
-    "conv_kernel": "convolution {K}x{K}", "thin_conv_kernel": "convolution {K}x{K}, {GROUPS} groups", "depthwise_kernel": "depthwise {K}x{K}",
+    "conv_kernel": "convolution {K}x{K}", "thin_conv_kernel": "convolution {K}x{K}, groups {GROUPS}",
+    "depthwise_kernel": "depthwise {K}x{K}",
     "separable_kernel": "depthwise {K}x{K} and 1x1", "gated_sum_kernel": "gated sum", "pool_kernel": "pooling",
     "decode_kernel": "decoding", "attention_kernel": "area attention", "context_kernel": "hypergraph: context",
     "prototypes_kernel": "hypergraph: prototypes", "gather_kernel": "hypergraph: gather",
