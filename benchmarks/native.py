@@ -6,10 +6,11 @@ ENGINE is a `.native` file with code for 7.5 (with PTX) and for the GPU at hand,
 Each stage is a process of its own, so that what one breaks the others still measure:
 
     native    every native row: tactics are chosen, outputs held to the float32 network's in the file, operations timed
-    fresh     the first of them opened again: from opening to the first result, host and device memory
-    beside    the native rows, `published` and `stripped` side by side, round by round, with all and with 40 multiprocessors
+    beside    native, `published` and `stripped` side by side, round by round
+    small     the same in 40 multiprocessors, as many as a T4 has (cuDNN chooses its algorithms there, too)
+    fresh     the engine opened again: from opening to the first result, host and device memory
+    compiled  native and `published` beside the simplified network compiled by PyTorch
     kernels   the same beside our kernels in PyTorch
-    compiled  the same beside the simplified network compiled by PyTorch
     variants  all nine with random weights built for this GPU and held to their evidence
 """
 
@@ -56,22 +57,22 @@ class Subject:
 
 
 OWN = Subject("native own code")
-NATIVE = (
-    OWN,
-    Subject("native 7.5 PTX", None, {"code": "7.5"}),
-    Subject("native 7.5 PTX, 40 multiprocessors", None, {"code": "7.5", "multiprocessors": SMALL}),
-    Subject("native own code, 40 multiprocessors", None, {"multiprocessors": SMALL}),
-)
+TURING = Subject("native 7.5 PTX", None, {"code": "7.5"})
+OWN_SMALL = Subject("native own code, 40 multiprocessors", None, {"multiprocessors": SMALL})
+TURING_SMALL = Subject("native 7.5 PTX, 40 multiprocessors", None, {"code": "7.5", "multiprocessors": SMALL})
+NATIVE = (OWN, TURING, TURING_SMALL, OWN_SMALL)
 PUBLISHED = Subject("published", "published")
 STAGES = {
-    "native": (), "fresh": (),
-    "beside": (
-        *NATIVE, PUBLISHED, Subject("stripped", "stripped"),
+    "native": NATIVE,
+    "beside": (OWN, TURING, PUBLISHED, Subject("stripped", "stripped")),
+    "small": (
+        OWN_SMALL, TURING_SMALL,
         Subject("published, 40 multiprocessors", "published", {"multiprocessors": SMALL}),
         Subject("stripped, 40 multiprocessors", "stripped", {"multiprocessors": SMALL}),
     ),
-    "kernels": (OWN, PUBLISHED, Subject("our kernels in PyTorch", "kernels")),
+    "fresh": (OWN,),
     "compiled": (OWN, PUBLISHED, Subject("simplified, compiled by PyTorch", "compiled")),
+    "kernels": (OWN, PUBLISHED, Subject("our kernels in PyTorch", "kernels")),
     "variants": (),
 }  # fmt: skip
 
@@ -169,7 +170,10 @@ def memory_in_use() -> int:
 
 def asked(query: str) -> str:
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 class PyTorch:
@@ -328,8 +332,6 @@ def variant(name: str, report: Report) -> None:
 
 def stage(name: str, engine: Path, weights: Path, out: Path, until: float) -> None:
     """One stage, in this process."""
-    from yoloproof.network import VARIANTS
-
     report = Report(out, name)
     if name == "native":
         for subject in NATIVE:
@@ -337,11 +339,13 @@ def stage(name: str, engine: Path, weights: Path, out: Path, until: float) -> No
     elif name == "fresh":
         report.trying(OWN.name, lambda: fresh(engine, report))
     elif name == "variants":
+        from yoloproof.network import VARIANTS  # brings PyTorch, whose memory `fresh` must not count
+
         for one in VARIANTS:
             if time.time() < until:
                 report.trying(one, lambda one=one: variant(one, report))
     else:
-        side_by_side(engine, weights, list(STAGES[name]), report)
+        report.trying("all rows", lambda: side_by_side(engine, weights, list(STAGES[name]), report))
 
 
 def main() -> None:
@@ -349,8 +353,10 @@ def main() -> None:
     parser.add_argument("engine", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--stages", default="native,fresh,beside,kernels,compiled", help=f"of {', '.join(STAGES)}")
-    parser.add_argument("--minutes", type=float, default=9, help="for all of it: what is not done by then is left out")
+    parser.add_argument(
+        "--stages", default="native,beside,small,fresh,compiled,kernels", help=f"of {', '.join(STAGES)}"
+    )
+    parser.add_argument("--minutes", type=float, default=5, help="for all of it: what is not done by then is left out")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     until = time.time() + 60 * given.minutes
