@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +27,7 @@ from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import SUFFIX
-from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
+from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark, not_begun
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.measurement.subject import Subject
 from yoloproof.names import VARIANT_NAMES, ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
@@ -103,10 +103,11 @@ class Row:
 
 def profile(
     cases: Sequence[Case], protocol: Protocol | str = "latency", options: Options | None = None,
-    progress: Progress = no_progress,
+    progress: Progress = no_progress, keep: Callable[[Result], None] = lambda result: None,
 ) -> Result:  # fmt: skip
     """Build, open and verify every case, then benchmark all of them side by side.
 
+    keep -- gets what there is, marked partial, after each row's verification and each process of the benchmark
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
     protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
@@ -115,13 +116,22 @@ def profile(
     attempts = [candidates(case) for case in cases]  # refused before any work is done
     check_tactics(options.tactics, [case for few in attempts for case in few])
     references = References()
-    rows = [_verified(few, options, references, progress) for few in attempts]
+    rows: list[Row] = []
+    subjects: list[Subject] = []
+    for few in attempts:
+        row = _verified(few, options, references, progress)
+        subjects.append(Subject(f"{len(rows)} {row.case.label}", row.spec, row.case.imgsz, row.case.batch))
+        rows.append(row)
+        keep(_result(rows, not_begun(subjects, protocol)))
     progress("timing", None)
-    subjects = [
-        Subject(f"{i} {row.case.label}", row.spec, row.case.imgsz, row.case.batch) for i, row in enumerate(rows)
-    ]
     images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
-    taken = benchmark(subjects, protocol, images, progress=progress)
+    return _result(
+        rows,
+        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(_result(rows, so_far))),
+    )
+
+
+def _result(rows: Sequence[Row], taken: Benchmark) -> Result:
     entries = tuple(_entry(row, one) for row, one in zip(rows, taken.measurements, strict=True))
     run = _run(taken)
     return Result(tool=run.tool, created=run.created, command=run.command, runs=(run,), entries=entries)

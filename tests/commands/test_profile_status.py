@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from made_results import made_entry, made_result
 from yoloproof import pipeline
 from yoloproof.cli import app, main
+from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
 from yoloproof.records import Case, Entry, Result
 from yoloproof.results.file import read_result
@@ -89,8 +90,40 @@ def test_which_won_is_said_of_the_verified_rows(
 def test_native_engines_get_one_row_beside_other_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Case] = []
     monkeypatch.setattr(pipeline, "profile", lambda cases, *_: asked.extend(cases) or result(made_entry()))
-    words = ["yolov13n", "--runtime", "native", "--runtime", "pytorch", "--forensics", "--device", "cuda"]
+    words = ["yolov13n", "--runtime", "native", "--runtime", "pytorch", "--forensics", "--device", "cpu"]
     CliRunner().invoke(app, ["profile", *words])
     assert [(case.runtime, case.attention, case.precision) for case in asked] == [
-        ("native", "fused", "fp16"), *(("pytorch", attention, "fp16") for attention in Attention),
+        ("native", "fused", "fp16"), *(("pytorch", attention, "fp32") for attention in Attention),
     ]  # fmt: skip
+
+
+def test_what_breaks_later_does_not_cost_the_rows_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is written while the run goes on: neither bad input of a later row nor a crash of what prints loses it."""
+    first, whole = result(made_entry(), partial=True), result(made_entry(), made_entry(attention="published"))
+
+    def second_row_fails(*arguments: Any) -> Result:
+        arguments[-1](first)
+        raise YoloproofError("b.onnx: no such file")
+
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--json", str(tmp_path / "r.json")])
+    monkeypatch.setattr(pipeline, "profile", second_row_fails)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"kept in {tmp_path / 'r.json'}" in capsys.readouterr().err
+    assert read_result(tmp_path / "r.json") == first
+
+    def all_rows(*arguments: Any) -> Result:
+        arguments[-1](first)
+        return whole
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("closing tag '[/x]' doesn't match any open tag")
+
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--json", str(tmp_path / "s.json")])
+    monkeypatch.setattr(pipeline, "profile", all_rows)
+    monkeypatch.setattr("yoloproof.results.table.print_result", broken)
+    with pytest.raises(RuntimeError):
+        main()
+    assert read_result(tmp_path / "s.json") == whole

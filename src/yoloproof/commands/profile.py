@@ -15,7 +15,9 @@ from yoloproof.commands.shared import (
     Tactics,
     Threads,
     check_new,
+    check_paths,
     console_beside,
+    device_from_text,
     image_files,
     imgsz_from_text,
     models_from_arguments,
@@ -23,6 +25,7 @@ from yoloproof.commands.shared import (
     t4_estimates,
     write_json,
 )
+from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime, Weights
 
 if TYPE_CHECKING:
@@ -70,16 +73,19 @@ def profile(
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
+    check_new(json_file)
+    models = models_from_arguments(models)
+    device = device_from_text(device)
+    check_paths(images, data)
+    from yoloproof.files.new import GrowingFile
     from yoloproof.measurement.protocol import protocol_from_name
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
     from yoloproof.records import Case
-    from yoloproof.results.file import write_result
+    from yoloproof.results.file import keep_result, write_result
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
-    check_new(json_file)
-    models = models_from_arguments(models)
     size, attentions = imgsz_from_text(imgsz), list(Attention) if forensics else attention
     cases = [
         Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
@@ -89,14 +95,25 @@ def profile(
         for a in _attentions_of(model, name, attentions)
     ]
     options = Options(image_files(images), artifacts, data, stages, tactics)
-    with progress_bar() as progress:
-        result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress)
+    file = None if json_file in (None, STDOUT) else GrowingFile(Path(json_file))
+
+    def keep(so_far: Result) -> None:
+        if file is not None:
+            keep_result(so_far, file)
+
+    try:
+        with progress_bar() as progress:
+            result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress, keep)
+    except YoloproofError as error:
+        if file is None or not file.path.exists():
+            raise
+        raise YoloproofError(f"{error}. The rows before it are kept in {file.path}") from None
     console = console_beside(json_file)
     try:
         if json_file == STDOUT:
             write_json(json_from_result(result), json_file)
-        elif json_file:  # first, so that nothing that is printed can cost what was measured
-            write_result(result, json_file)
+        elif file is not None:  # first, so that nothing that is printed can cost what was measured
+            write_result(result, file)
     finally:
         _print(result, console, forensics, wide=data is not None)
     if result.interrupted:

@@ -49,11 +49,6 @@ def verify(
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
-    from yoloproof.proof.native import verify_by_evidence
-    from yoloproof.records import Case
-    from yoloproof.runtime import NativeOptions, SessionOptions, SessionSpec, open_session
-    from yoloproof.runtime.choice import candidates, check_tactics
-
     check_new(json_file)
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
@@ -67,6 +62,11 @@ def verify(
         raise YoloproofError(f"{artifact}: name the weights it is said to be with --against")
     if against is not None:
         (against,) = models_from_arguments([against])
+    from yoloproof.proof.native import verify_by_evidence
+    from yoloproof.records import Case
+    from yoloproof.runtime import NativeOptions, SessionOptions, SessionSpec, open_session
+    from yoloproof.runtime.choice import candidates, check_tactics
+
     asked = runtime or (Runtime.ONNXRUNTIME if artifact.suffix == ".onnx" else Runtime.AUTO)
     case = candidates(Case(str(artifact), asked))[0]
     check_tactics(tactics, [case])
@@ -127,6 +127,8 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     """The verdict for a person, and for a machine where a file is named; leaves with status 1 unless it passed."""
     from rich.text import Text
 
+    from yoloproof.results.labels import plain_text
+
     if json_file:
         checks = [
             {"name": c.name, "passed": c.passed, "figures": dict(c.figures), "detail": c.detail} for c in verdict.checks
@@ -137,12 +139,14 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     console = console_beside(json_file)
     for check in verdict.checks:
         mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}[check.passed]
-        console.print(Text.assemble((mark, colour), f" {check.name}: {check.detail}"), soft_wrap=True)
+        console.print(
+            Text.assemble((mark, colour), f" {plain_text(check.name)}: {plain_text(check.detail)}"), soft_wrap=True
+        )
     words = {
         True: "verified: the same detector",
         False: "NOT the same detector",
         None: "not verified: a check could not be run",
     }
-    console.print(Text(f"{artifact.name}: {words[verdict.passed]}", "bold"))
+    console.print(Text(f"{plain_text(artifact.name)}: {words[verdict.passed]}", "bold"))
     if not verdict.passed:
         raise typer.Exit(1)
