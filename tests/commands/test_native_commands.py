@@ -19,6 +19,7 @@ from cuda_stand_in import CudaStandIn, code, put_in_place
 from native_engines import engine, images, network
 from yoloproof.artifact.build import BUILDERS
 from yoloproof.artifact.native import build as native_build
+from yoloproof.artifact.native.targets import CAPABILITIES, capabilities_from_targets
 from yoloproof.artifact.stated import artifact_of_native
 from yoloproof.cli import app
 from yoloproof.demo import demo_images
@@ -106,6 +107,15 @@ def test_options_that_do_not_go_together_are_refused(compiled, tmp_path, options
     assert isinstance(done.exception, YoloproofError)
     assert told in str(done.exception)
     assert not compiled
+
+
+def test_every_gpu_of_the_issue_is_a_target():
+    names = ["t4", "sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm120", "sm121", "orin,h200", "B200"]
+    wanted = [(7, 5), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (12, 0), (12, 1), (8, 7), (10, 0)]
+    assert [capabilities_from_targets([name])[0] for name in names] == wanted
+    assert capabilities_from_targets(names) == tuple(sorted(set(wanted) | {(9, 0)})) == tuple(CAPABILITIES)
+    with pytest.raises(YoloproofError, match="target 'sm70' is none of"):
+        capabilities_from_targets(["sm70"])
 
 
 def test_verify_needs_no_weights(gpu, path):

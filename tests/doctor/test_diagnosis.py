@@ -326,6 +326,12 @@ def test_a_native_file_fits_or_not(gpu: str, changes: dict[str, object], status:
         assert "--target sm" in found["native-file"].fix
 
 
+def test_a_native_file_is_looked_at_without_a_gpu() -> None:
+    assert (
+        by_code(cpu_machine(native=native()))["native-file"].why == "whole, with code for 7.5; it runs on a GPU machine"
+    )
+
+
 def test_a_native_engine_needs_the_driver_and_one_package() -> None:
     bare = {name: PINS[name] for name in NATIVE}
     packages = {**bare, "cuda-bindings": "12.9.10"}

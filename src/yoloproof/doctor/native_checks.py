@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yoloproof.doctor.facts import Facts
+from yoloproof.doctor.facts import Facts, NativeFile
 from yoloproof.doctor.finding import Finding, Status, gpu_title, version_of
 from yoloproof.doctor.knowledge import MINIMUM_DRIVER, row_for
 from yoloproof.errors import YoloproofError
@@ -15,7 +15,7 @@ _WAYS = ("native",)
 def check_native(facts: Facts) -> list[Finding]:
     """Does a native engine run here: GPU, package, and, where a file is named, its code."""
     if facts.gpu is None:
-        return []
+        return [] if facts.native is None else [_without_gpu(facts.native)]
     row = row_for(SUBJECT, facts.gpu.capability)
     if row.support == "no":
         return [Finding("native-gpu", SUBJECT, "cannot work", row.note, "", row.source, _WAYS)]
@@ -28,6 +28,11 @@ def check_native(facts: Facts) -> list[Finding]:
     status: Status = "works" if row.support == "yes" else "unknown"
     subject = f"{SUBJECT}, cuda-bindings {facts.packages['cuda-bindings']}"
     return [*findings, Finding("native", subject, status, row.note, "", row.source, _WAYS)]
+
+
+def _without_gpu(file: NativeFile) -> Finding:
+    has = ", ".join(f"{a}.{b}" for a, b in file.capabilities)
+    return Finding("native-file", file.path, "works", f"whole, with code for {has}; it runs on a GPU machine")
 
 
 def _of_file(facts: Facts) -> list[Finding]:
