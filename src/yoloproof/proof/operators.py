@@ -87,9 +87,8 @@ def _is_explained(graph: Graph, name: str, array: Array) -> bool:
     if array.size < 256 and all(node.op_type in ("Resize", "Upsample") for node in graph.readers.get(name, ())):
         return True
     values = array.astype(np.float64).ravel()
-    return bool(np.array_equal(values, np.arange(BINS)) or (values == values[0]).all() and array.size < 64) or is_grid(
-        graph, array
-    )
+    uniform = array.ndim < 2 and array.size < 64 and bool((values == values[0]).all())
+    return uniform or np.array_equal(values, np.arange(BINS)) or is_grid(graph, array)
 
 
 def is_grid(graph: Graph, array: Array) -> bool:
