@@ -18,6 +18,7 @@ from yoloproof.artifact.graph import Graph
 from yoloproof.names import Precision
 from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.operators import operators_check, unexplained
+from yoloproof.proof.precision import computed_precision
 from yoloproof.proof.stated import Stated
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
 from yoloproof.records import Check
@@ -34,10 +35,16 @@ def graph_audit(
     precision. `stated` is what the artifact says of itself (nothing, where it was built elsewhere); `whole` the model with
     what was cut off behind it, which must not draw random numbers or choose either."""
     graph = Graph(model)
-    # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor
+    rounded = computed_precision(graph) is Precision.FP16
+    # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor, or as we export it
     rewrites = stated.rewrites
     variants = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
-    found, coarse = matched_tensors(graph, variants, rounded=stated.precision is Precision.FP16)
+    found, coarse = matched_tensors(graph, variants, rounded)
+    if not rewrites:
+        ours = [simplify(network)]
+        of_ours = matched_tensors(graph, ours, rounded)
+        if learned_tensors(ours[0]).keys() <= of_ours[0].keys():
+            variants, (found, coarse) = ours, of_ours
     strange = unexplained(graph, set(found.values()))
     return [
         _weights(graph, variants, found, coarse),

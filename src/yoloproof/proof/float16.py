@@ -16,8 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from yoloproof.names import Precision
 from yoloproof.proof.blocks import module_path
-from yoloproof.proof.parity import Tolerance, output_parity
+from yoloproof.proof.parity import TOLERANCES, Tolerance, output_parity
 from yoloproof.proof.reference import Reference
 from yoloproof.records import Check
 from yoloproof.runtime.tensors import cast_images
@@ -37,7 +38,9 @@ class Ranges:
     subnormal: dict[str, float]
 
 
-def float16_check(model: onnx.ModelProto, wanted: Reference | None, images: Array, tolerance: Tolerance) -> Check | None:
+def float16_check(
+    model: onnx.ModelProto, wanted: Reference | None, images: Array, tolerance: Tolerance = TOLERANCES[Precision.FP16]
+) -> Check | None:
     """No float16 tensor of the graph overflows on the images [n, 3, H, W], a batch at a time, and the output is still the
     network's; None for a graph without float16 tensors.
 
