@@ -43,7 +43,9 @@ def splice(model: onnx.ModelProto, tensor: str, *ops: Op) -> None:
     nodes[at].output[list(nodes[at].output).index(tensor)] = raw
     for i, (kind, more, attributes) in enumerate(ops):
         name = tensor if i == len(ops) - 1 else f"{tensor}/{i}"
-        nodes.insert(at + 1 + i, onnx.helper.make_node(kind, [raw, *more], [name], f"spliced/{kind}{i or ''}", **attributes))
+        nodes.insert(
+            at + 1 + i, onnx.helper.make_node(kind, [raw, *more], [name], f"spliced/{kind}{i or ''}", **attributes)
+        )
         raw = name
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from proof_graphs import ANCHORS, BLOCK, SIZE, array, copied, first, node, put, scores, splice
+from proof_graphs import ANCHORS, BLOCK, SIZE, array, first, node, put, scores, splice
 from yoloproof.network import Network
 from yoloproof.simplify.rewrites import simplify
 
@@ -193,7 +193,7 @@ def masked(values: Callable[[], NDArray[np.generic]]) -> Mutation:
 
 def nine_tenths() -> NDArray[np.generic]:
     mask = np.zeros((1, 1, ANCHORS))
-    mask[..., :: 10] = 1
+    mask[..., ::10] = 1
     return mask
 
 
@@ -343,7 +343,9 @@ def wrong_stride(model: onnx.ModelProto) -> None:
 
 def lax_by_an_unused_tensor(model: onnx.ModelProto) -> None:
     """Attention x 0.98 under an initializer that nothing reads, in bfloat16 and larger than all weights."""
-    model.graph.initializer.append(helper.make_tensor("unread", TensorProto.BFLOAT16, [4_000_000], bytes(8_000_000), raw=True))
+    model.graph.initializer.append(
+        helper.make_tensor("unread", TensorProto.BFLOAT16, [4_000_000], bytes(8_000_000), raw=True)
+    )
     put(model, "less", np.float32(0.98))
     splice(model, node(model, f"{BLOCK}/Add").input[0], ("Mul", ("less",), {}))
 

@@ -151,7 +151,12 @@ def other_attributes(model: onnx.ModelProto, network: Network) -> None:
 
 
 def transposed_twice(model: onnx.ModelProto, network: Network) -> None:
-    splice(model, model.graph.output[0].name, ("Transpose", (), {"perm": [0, 2, 1]}), ("Transpose", (), {"perm": [0, 2, 1]}))
+    splice(
+        model,
+        model.graph.output[0].name,
+        ("Transpose", (), {"perm": [0, 2, 1]}),
+        ("Transpose", (), {"perm": [0, 2, 1]}),
+    )
 
 
 E32, F32, F16, E16 = "explicit-fp32", "fused-fp32", "fused-fp16", "explicit-fp16"
@@ -194,7 +199,9 @@ def test_a_right_artifact_gets_no_alarm(
     assert verdict.passed is True, verdict.failures
 
 
-@pytest.mark.parametrize("options", [NmsOptions(), NmsOptions(score=0.01, iou=0.45), NmsOptions(score=0.9, max_detections=20)])
+@pytest.mark.parametrize(
+    "options", [NmsOptions(), NmsOptions(score=0.01, iou=0.45), NmsOptions(score=0.9, max_detections=20)]
+)
 def test_any_thresholds_of_a_suppression_pass_and_are_printed(
     options: NmsOptions, right: dict[str, onnx.ModelProto], held: Reference, images: Images, tmp_path: Path
 ) -> None:
@@ -207,14 +214,18 @@ def test_any_thresholds_of_a_suppression_pass_and_are_printed(
 
 
 @pytest.mark.parametrize("runtime", [Runtime.ONNXRUNTIME, Runtime.OPENVINO])
-def test_what_is_laid_out_for_a_runtime_passes(runtime: Runtime, held: Reference, images: Images, tmp_path: Path) -> None:
+def test_what_is_laid_out_for_a_runtime_passes(
+    runtime: Runtime, held: Reference, images: Images, tmp_path: Path
+) -> None:
     export_onnx(simplify(held.network, RUNTIME_REWRITES[runtime]), tmp_path / "laid.onnx", imgsz=images.shape[2:])
     verdict = verify(tmp_path / "laid.onnx", held, images[:2])
     assert verdict.passed is True, verdict.failures
 
 
 @pytest.mark.parametrize("name", ["yolov12n", "yolo12n", "yolov13s"])
-def test_a_detector_of_other_classes_that_finds_nothing_here_is_judged(name: str, images: Images, tmp_path: Path) -> None:
+def test_a_detector_of_other_classes_that_finds_nothing_here_is_judged(
+    name: str, images: Images, tmp_path: Path
+) -> None:
     """In float16: all anchors are compared where no detection is there to be."""
     network = load_network(name, random_weights=True, classes=3)
     export_onnx(simplify(network), tmp_path / "right.onnx", imgsz=images.shape[2:], precision="fp16")

@@ -88,9 +88,7 @@ def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
     for name, shape in strange.items():
         reader = graph.readers_through_casts(name)
         where = f", read by {reader[0].name or reader[0].op_type}" if reader else ""
-        detail = (
-            f"constant {name} {list(shape)} is no weight and no grid of the network{where}: a recorded result, or a mask"
-        )
+        detail = f"constant {name} {list(shape)} is no weight and no grid of the network{where}: a recorded result, or a mask"
         return Check("constants", False, figures, detail)
     return Check("constants", True, figures, "no computation was recorded as a constant")
 

@@ -66,14 +66,16 @@ def float16_check(
                "subnormal_share": subnormal}  # fmt: skip
     over = [name for name in owner if not largest[name] <= LARGEST]  # in graph order; NaN is over, too
     if over:
-        detail = f"{owner[over[0]]} overflows in float16 ({len(over)} tensors hold infinity or NaN): a GPU computes nonsense"
+        detail = (
+            f"{owner[over[0]]} overflows in float16 ({len(over)} tensors hold infinity or NaN): a GPU computes nonsense"
+        )
         return Check(NAME, False, figures, detail)
-    detail = (
-        f"{len(owner)} tensors rounded to float16: at most {blocks[top]:.3g} of 65504, in {top}; {subnormal:.1%} subnormal"
-    )
+    detail = f"{len(owner)} tensors rounded to float16: at most {blocks[top]:.3g} of 65504, in {top}; {subnormal:.1%} subnormal"
     if wanted is not None:
         output = np.concatenate([run.output for run in runs])[: len(images)]
-        parity = output_parity(np.concatenate([wanted.output(image[None]) for image in images]), output, tolerance, NAME)
+        parity = output_parity(
+            np.concatenate([wanted.output(image[None]) for image in images]), output, tolerance, NAME
+        )
         figures |= parity.figures
         return Check(NAME, parity.passed, figures, f"{detail}; {parity.detail}")
     return Check(NAME, True, figures, detail)
@@ -95,7 +97,9 @@ def with_rounding(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, st
             owner[name] = node.name or name
             nodes.append(helper.make_node("Identity", [name + SUFFIX], [name]))
             nodes += _measures(name)
-            outputs += [helper.make_tensor_value_info(f"{name}/{what}", TensorProto.FLOAT, []) for what in ("max", "small")]
+            outputs += [
+                helper.make_tensor_value_info(f"{name}/{what}", TensorProto.FLOAT, []) for what in ("max", "small")
+            ]
     if not owner:
         return None
     rounded = onnx.ModelProto()
@@ -110,6 +114,7 @@ def with_rounding(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, st
 
 def _measures(name: str) -> list[onnx.NodeProto]:
     """The largest |x|, and the mean of 0 < |x| < 2⁻¹⁴, of a tensor."""
+
     def at(what: str) -> str:
         return f"{name}/{what}"
 
@@ -154,7 +159,11 @@ def _runs(model: onnx.ModelProto, owner: dict[str, str], images: Array, batch: i
         image = session.get_inputs()[0]
         kind = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(image.type, "float32")
         return [
-            _ranges(session, {image.name: cast_images(np.resize(images[i : i + batch], (batch, *images.shape[1:])), kind)}, owner)
+            _ranges(
+                session,
+                {image.name: cast_images(np.resize(images[i : i + batch], (batch, *images.shape[1:])), kind)},
+                owner,
+            )
             for i in range(0, len(images), batch)
         ]
 

@@ -16,13 +16,14 @@ Array = NDArray[np.generic]
 CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 # What any exporter spells these networks with. Whatever else touches the image may treat some images otherwise.
-KNOWN = frozenset(
-    "Add Attention AveragePool BatchNormalization Cast CastLike Concat Constant ConstantOfShape Conv DepthToSpace"
-    " DequantizeLinear Div Dropout Einsum Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Identity"
-    " LogSoftmax MatMul MaxPool Mean Mul Neg Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceSum Reshape"
-    " Resize Shape Sigmoid Size Slice Softmax SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tile Transpose Unsqueeze"
-    " Upsample".split()
-)
+_SPELLINGS = """
+    Add Attention AveragePool BatchNormalization Cast CastLike Concat Constant ConstantOfShape Conv DepthToSpace
+    DequantizeLinear Div Dropout Einsum Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool
+    Identity LogSoftmax MatMul MaxPool Mean Mul Neg Pad Pow QuantizeLinear Range Reciprocal ReduceMax ReduceMean
+    ReduceSum Reshape Resize Shape Sigmoid Size Slice Softmax SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tile
+    Transpose Unsqueeze Upsample
+"""
+KNOWN = frozenset(_SPELLINGS.split())
 
 
 def operators_check(model: onnx.ModelProto, graph: Graph) -> Check:
@@ -35,7 +36,9 @@ def operators_check(model: onnx.ModelProto, graph: Graph) -> Check:
     choosing = [n for n in nodes if n.op_type in CONTROL]
     random = [n for n in nodes if n.op_type in RANDOM or _drops(n, graph)]
     reaching = graph.behind([graph.output])
-    strange = [n for n in graph.nodes if not reaching.isdisjoint(n.output) and graph.live(n) and not _is_known(n, graph)]
+    strange = [
+        n for n in graph.nodes if not reaching.isdisjoint(n.output) and graph.live(n) and not _is_known(n, graph)
+    ]
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     figures = {"opset": opset, "nodes": len(nodes), "foreign": foreign, "control": len(choosing), "random": len(random),
                "unknown": sorted({n.op_type for n in strange})}  # fmt: skip
@@ -102,7 +105,8 @@ def is_grid(graph: Graph, array: Array) -> bool:
     for count in (1, 2, 4):
         if values.size == count * anchors:
             return any(
-                _are_rows(candidate, rows) for candidate in (values.reshape(count, anchors), values.reshape(anchors, count).T)
+                _are_rows(candidate, rows)
+                for candidate in (values.reshape(count, anchors), values.reshape(anchors, count).T)
             )
     return False
 

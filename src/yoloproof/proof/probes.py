@@ -82,9 +82,7 @@ def excited(network: Network, shape: tuple[int, int], seed: int = 0) -> Array:
     anchors = torch.tensor([_anchor(place, across) for _, place in places])
     which = torch.tensor([image for image, _ in places])
     classes = torch.arange(network.classes)
-    images = torch.from_numpy(
-        np.random.default_rng(seed).random((count, 3, height, width), np.float32) * 0.5 + 0.25
-    )
+    images = torch.from_numpy(np.random.default_rng(seed).random((count, 3, height, width), np.float32) * 0.5 + 0.25)
     started, mean, square = time.monotonic(), torch.zeros_like(images), torch.zeros_like(images)
     for step in range(1, STEPS + 1):  # Adam (arXiv 1412.6980)
         images.requires_grad_(True)

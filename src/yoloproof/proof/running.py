@@ -139,9 +139,7 @@ def _detections(network: Network, pairs: list[tuple[Array, Array]], tolerance: T
         # Random weights score every anchor alike, and suppression among ties is chance: compare the anchors themselves.
         return anchor_parity(pairs, tolerance, "random weights: no suppression")
     low = CONFIDENCE - tolerance.detection_score
-    found = [
-        (detections_from_output(a, confidence=low), detections_from_output(b, confidence=low)) for a, b in pairs
-    ]
+    found = [(detections_from_output(a, confidence=low), detections_from_output(b, confidence=low)) for a, b in pairs]
     check = detection_parity(found, tolerance, CONFIDENCE)
     if check.passed is None:
         return anchor_parity(pairs, tolerance, f"the network detects nothing above {CONFIDENCE:g} on these images")

@@ -154,7 +154,9 @@ def _of_onnx(
     checks += [] if float16 is None else [float16]
     say("blocks")
     batch = batch_of(session)
-    checks.append(block_parity(model, network, as_taken(np.resize(images, (batch, *images.shape[1:])), session), tolerance))
+    checks.append(
+        block_parity(model, network, as_taken(np.resize(images, (batch, *images.shape[1:])), session), tolerance)
+    )
     return [*checks, *extra]
 
 
