@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +28,7 @@ from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import SUFFIX
-from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
+from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark, not_begun
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.measurement.subject import Subject
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
@@ -103,27 +103,48 @@ class Row:
 
 def profile(
     cases: Sequence[Case], protocol: Protocol | str = "latency", options: Options | None = None,
-    progress: Progress = no_progress,
+    progress: Progress = no_progress, keep: Callable[[Result], None] = lambda result: None,
 ) -> Result:  # fmt: skip
     """Build, open and verify every case, then benchmark all of them side by side.
 
+    keep -- gets what there is, marked partial, after each row's verification and each process of the benchmark
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
     protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
-    cases = [replace(case, batch=batch) for case in cases for batch in protocol.batches or (case.batch,)]
+    cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
     references = References()
-    rows = [_verified(few, options, references, progress) for few in attempts]
+    rows: list[Row] = []
+    subjects: list[Subject] = []
+    for few in attempts:
+        row = _verified(few, options, references, progress)
+        subjects.append(Subject(f"{len(rows)} {row.case.label}", row.spec, row.case.imgsz, row.case.batch))
+        rows.append(row)
+        keep(_result(rows, not_begun(subjects, protocol)))
     progress("timing", None)
-    subjects = [
-        Subject(f"{i} {row.case.label}", row.spec, row.case.imgsz, row.case.batch) for i, row in enumerate(rows)
-    ]
     images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
-    taken = benchmark(subjects, protocol, images, progress=progress)
+    return _result(
+        rows,
+        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(_result(rows, so_far))),
+    )
+
+
+def _result(rows: Sequence[Row], taken: Benchmark) -> Result:
     entries = tuple(_entry(row, one) for row, one in zip(rows, taken.measurements, strict=True))
     run = _run(taken)
     return Result(tool=run.tool, created=run.created, command=run.command, runs=(run,), entries=entries)
+
+
+def _under(protocol: Protocol, case: Case, batch: int) -> Case:
+    """The case with what its protocol has a say in besides the clock."""
+    cuda_graph = case.cuda_graph and protocol.cuda_graph
+    if case.runtime is Runtime.NATIVE and not cuda_graph:
+        raise YoloproofError(
+            "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
+        )
+    threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
+    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph)
 
 
 @contextmanager
@@ -194,7 +215,7 @@ def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | Non
     network = partial(network_for_session, case, tuning) if artifact.format is ArtifactFormat.PYTORCH else None
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled, native=NativeOptions(tuning=tuning)),
+        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning=tuning)),
     )  # fmt: skip
 
 
@@ -267,6 +288,7 @@ def _run(taken: Benchmark) -> Run:
         tool=Tool("yoloproof", yoloproof.__version__),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=tuple(sys.argv), protocol=taken.protocol, machine=taken.machine, gauge_best_s=taken.gauge_best_s,
+        gauge_size=taken.gauge_size,
         interrupted=taken.interrupted, partial=taken.interrupted or any(one.partial for one in taken.measurements),
         warnings=taken.warnings,
     )  # fmt: skip

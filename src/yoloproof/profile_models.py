@@ -67,7 +67,7 @@ class ProfileModels:
         entries: dict[str, list[Entry]] = {}
         for cases in self._cases().values():
             result = result_of(cases, protocol, Options(tuple(demo_images())))
-            print_result(result, Console())
+            print_result(result, Console(markup=False))
             for case, entry in zip(cases, result.entries, strict=True):
                 entries.setdefault(case.model, []).append(entry)
         return [_as_their_dict(rows) for rows in entries.values()]

@@ -11,6 +11,7 @@ import pytest
 from made_results import made_entry, made_result
 from yoloproof import pipeline
 from yoloproof.cli import main
+from yoloproof.errors import YoloproofError
 from yoloproof.records import Entry, Result
 from yoloproof.results.file import read_result
 
@@ -69,3 +70,35 @@ def test_not_proved_or_not_timed_is_one(
     monkeypatch: pytest.MonkeyPatch, entry: Entry, words: tuple[str, ...], status: int
 ) -> None:
     assert status_of(monkeypatch, result(entry), *words) == status
+
+
+def test_what_breaks_later_does_not_cost_the_rows_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is written while the run goes on: neither bad input of a later row nor a crash of what prints loses it."""
+    first, whole = result(made_entry(), partial=True), result(made_entry(), made_entry(attention="published"))
+
+    def second_row_fails(*arguments: Any) -> Result:
+        arguments[-1](first)
+        raise YoloproofError("b.onnx: no such file")
+
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--json", str(tmp_path / "r.json")])
+    monkeypatch.setattr(pipeline, "profile", second_row_fails)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"kept in {tmp_path / 'r.json'}" in capsys.readouterr().err
+    assert read_result(tmp_path / "r.json") == first
+
+    def all_rows(*arguments: Any) -> Result:
+        arguments[-1](first)
+        return whole
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("closing tag '[/x]' doesn't match any open tag")
+
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--json", str(tmp_path / "s.json")])
+    monkeypatch.setattr(pipeline, "profile", all_rows)
+    monkeypatch.setattr("yoloproof.results.table.print_result", broken)
+    with pytest.raises(RuntimeError):
+        main()
+    assert read_result(tmp_path / "s.json") == whole

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -27,6 +25,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
 from yoloproof.files.native import SUFFIX, NativeEngine, read_native, write_native
+from yoloproof.files.new import written
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.weights.download import cache_folder
@@ -116,7 +115,7 @@ def onnx_artifact(case: Case, folder: Path, progress: Progress = no_progress) ->
     path = folder / f"{_stem(case, network)}.onnx"
     if not path.exists():
         progress(f"exporting for {case.runtime}", None)
-        with _beside(path) as scratch:
+        with written(path, over=True) as scratch:
             onnx_from_network(simplify(network, rewrites_of(case)), case, scratch)
     return read_artifact(path)
 
@@ -169,7 +168,7 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
     target = "-".join(f"sm{major}{minor}" for major, minor in capabilities)
     path = folder / f"{_stem(case, network)}-{target}-{kernels_digest()[:10]}{SUFFIX}"
     if not path.exists():
-        with _beside(path) as scratch:
+        with written(path, over=True) as scratch:
             write_native(native_engine(case, network, capabilities, progress), scratch)
     return artifact_of_native(path)
 
@@ -248,17 +247,6 @@ def _folder(folder: Path | None) -> Path:
     if folder is None:
         _prune(chosen)
     return chosen
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its place whole or not at all."""
-    scratch = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _prune(folder: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.files.new import write_new
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import ArtifactFormat, Attention, Precision
 from yoloproof.network.wiring import Network
@@ -79,8 +80,7 @@ def export_onnx(
     model.producer_name = "yoloproof"
     model.doc_string = ""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(model.SerializeToString())
+    write_new(model.SerializeToString(), path)
     return read_artifact(path)
 
 

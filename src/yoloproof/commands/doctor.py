@@ -93,7 +93,7 @@ def _print_findings(facts: Facts, findings: list[Finding], runs: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     width = max(len(finding.status) for finding in findings)
     for index, finding in enumerate(findings):
         if index and findings[index - 1].code.startswith("way-") and not finding.code.startswith("way-"):

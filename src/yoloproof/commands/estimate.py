@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yoloproof.commands.shared import check_new, imgsz_from_text, write_json
+from yoloproof.commands.shared import check_new, imgsz_from_text, say, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -91,35 +91,35 @@ def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates
     from yoloproof.estimate.posterior import committed_posterior
 
     first = found[0]
-    typer.echo(
+    say(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
         f"batch {first.batch}, {_input_text(first)}"
     )
     for one in found:
         low, high = one.interval_s
-        typer.echo(
+        say(
             f"  {one.attention:<16} {1e3 * one.seconds:6.2f} ms   90 %: {1e3 * low:.2f}–{1e3 * high:.2f} ms"
             f"   {one.kernels} kernels"
         )
-    typer.echo(f"Where the time goes ({first.attention}):")
-    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in first.parts_s.items()))
+    say(f"Where the time goes ({first.attention}):")
+    say("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in first.parts_s.items()))
     blocks = sorted(first.blocks_s.items(), key=lambda item: -item[1])[:BLOCKS_SHOWN]
-    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in blocks))
-    typer.echo("What would pay most:")
+    say("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in blocks))
+    say("What would pay most:")
     for name, saved in list(first.levers_s.items())[:LEVERS_SHOWN]:
-        typer.echo(f"  −{1e3 * saved:.2f} ms  {name}")
+        say(f"  −{1e3 * saved:.2f} ms  {name}")
     if evidence is not None:
         _print_figures(evidence)
     if first.unmodelled:
-        typer.echo(f"Operators counted by their bytes alone: {', '.join(first.unmodelled)}")
+        say(f"Operators counted by their bytes alone: {', '.join(first.unmodelled)}")
     held = committed_posterior().held_out
     if first.calibrated:
-        typer.echo(
+        say(
             f"Held out by family on published T4 figures of YOLOv8, v10 and 11: mean error "
             f"{100 * held.mean_error:.0f} %, worst {100 * held.worst_error:.0f} % (docs/t4.md)"
         )
     else:
-        typer.echo(
+        say(
             "Not calibrated for this GPU, batch or size: the efficiencies are a T4's at batch 1 and 640 px (docs/t4.md)"
         )
 
@@ -135,10 +135,10 @@ def _input_text(found: Estimate) -> str:
 def _print_figures(evidence: ModelForensics) -> None:
     """Published and measured figures, each with how well every attention explains it."""
     for row in evidence.figures:
-        typer.echo(
+        say(
             f"{row.role.replace('calibrate', 'published').capitalize()}: {1e3 * row.seconds:.2f} ms "
             f"({row.source}; {row.protocol})"
         )
         if row.role in evidence.probability:
             shares = ", ".join(f"{name} {share:.2f}" for name, share in evidence.probability[row.role].items())
-            typer.echo(f"  were all four equally likely beforehand, this figure alone would make them: {shares}")
+            say(f"  were all four equally likely beforehand, this figure alone would make them: {shares}")

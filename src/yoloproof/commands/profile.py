@@ -14,7 +14,9 @@ from yoloproof.commands.shared import (
     RandomWeights,
     Threads,
     check_new,
+    check_paths,
     console_beside,
+    device_from_text,
     image_files,
     imgsz_from_text,
     models_from_arguments,
@@ -22,6 +24,7 @@ from yoloproof.commands.shared import (
     t4_estimates,
     write_json,
 )
+from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime, Weights
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ def profile(
     flush_to_zero: Annotated[
         bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")
     ] = False,
+    cuda_graph: Annotated[bool, typer.Option(help="on a GPU: run a captured graph, one launch per inference")] = True,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="folder to keep the artifacts in (default: the user's cache)")
@@ -67,32 +71,47 @@ def profile(
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
+    check_new(json_file)
+    models = models_from_arguments(models)
+    device = device_from_text(device)
+    check_paths(images, data)
+    from yoloproof.files.new import GrowingFile
     from yoloproof.measurement.protocol import protocol_from_name
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
     from yoloproof.records import Case
-    from yoloproof.results.file import write_result
+    from yoloproof.results.file import keep_result, write_result
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
-    check_new(json_file)
-    models = models_from_arguments(models)
+    size = imgsz_from_text(imgsz)
     cases = [
-        Case(model, name, p, a, imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights)
+        Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
         for model in models
         for name in runtime
         for p in precision or [default_precision(name, device)]
         for a in (Attention if forensics else attention)
     ]
     options = Options(image_files(images), artifacts, data, stages)
-    with progress_bar() as progress:
-        result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress)
+    file = None if json_file in (None, STDOUT) else GrowingFile(Path(json_file))
+
+    def keep(so_far: Result) -> None:
+        if file is not None:
+            keep_result(so_far, file)
+
+    try:
+        with progress_bar() as progress:
+            result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress, keep)
+    except YoloproofError as error:
+        if file is None or not file.path.exists():
+            raise
+        raise YoloproofError(f"{error}. The rows before it are kept in {file.path}") from None
     console = console_beside(json_file)
     try:
         if json_file == STDOUT:
             write_json(json_from_result(result), json_file)
-        elif json_file:  # first, so that nothing that is printed can cost what was measured
-            write_result(result, json_file)
+        elif file is not None:  # first, so that nothing that is printed can cost what was measured
+            write_result(result, file)
     finally:
         _print(result, console, forensics, wide=data is not None)
     if result.interrupted:

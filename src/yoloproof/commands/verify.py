@@ -45,17 +45,6 @@ def verify(
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
-    from yoloproof.detection.coco import coco_set
-    from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.network import load_network
-    from yoloproof.proof import accuracy_parity
-    from yoloproof.proof import verify as verdict_of
-    from yoloproof.proof.native import verify_by_evidence
-    from yoloproof.proof.stated import stated_of
-    from yoloproof.records import Case, Verdict
-    from yoloproof.runtime import SessionSpec, open_session
-    from yoloproof.runtime.choice import candidates
-
     check_new(json_file)
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
@@ -69,6 +58,17 @@ def verify(
         raise YoloproofError(f"{artifact}: name the weights it is said to be with --against")
     if against is not None:
         (against,) = models_from_arguments([against])
+    from yoloproof.detection.coco import coco_set
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.network import load_network
+    from yoloproof.proof import accuracy_parity
+    from yoloproof.proof import verify as verdict_of
+    from yoloproof.proof.native import verify_by_evidence
+    from yoloproof.proof.stated import stated_of
+    from yoloproof.records import Case, Verdict
+    from yoloproof.runtime import SessionSpec, open_session
+    from yoloproof.runtime.choice import candidates
+
     asked = runtime or (Runtime.ONNXRUNTIME if artifact.suffix == ".onnx" else Runtime.AUTO)
     case = candidates(Case(str(artifact), asked))[0]
     files = image_files(images)
@@ -95,6 +95,8 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     """The verdict for a person, and for a machine where a file is named; leaves with status 1 unless it passed."""
     from rich.text import Text
 
+    from yoloproof.results.labels import plain_text
+
     if json_file:
         checks = [
             {"name": c.name, "passed": c.passed, "figures": dict(c.figures), "detail": c.detail} for c in verdict.checks
@@ -105,12 +107,14 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     console = console_beside(json_file)
     for check in verdict.checks:
         mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}[check.passed]
-        console.print(Text.assemble((mark, colour), f" {check.name}: {check.detail}"), soft_wrap=True)
+        console.print(
+            Text.assemble((mark, colour), f" {plain_text(check.name)}: {plain_text(check.detail)}"), soft_wrap=True
+        )
     words = {
         True: "verified: the same detector",
         False: "NOT the same detector",
         None: "not verified: a check could not be run",
     }
-    console.print(Text(f"{artifact.name}: {words[verdict.passed]}", "bold"))
+    console.print(Text(f"{plain_text(artifact.name)}: {words[verdict.passed]}", "bold"))
     if not verdict.passed:
         raise typer.Exit(1)

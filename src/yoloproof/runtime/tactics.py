@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_over
 from yoloproof.files.plan import Choice, Launch, Operation, all_launches, all_operations, chosen_launches
 
 SCHEMA = 1
@@ -93,12 +95,8 @@ def read_tactics(path: Path, key: str) -> Tactics | None:
 def write_tactics(path: Path, tactics: Tactics) -> None:
     """Keep tactics; a folder that cannot be written costs the next load the measuring again, nothing else."""
     document = {"schema": SCHEMA, "key": tactics.key, "choice": tactics.choice}
-    scratch = path.with_suffix(".new")
-    try:
-        scratch.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
+    with suppress(YoloproofError):
+        write_over(json.dumps(document, indent=1) + "\n", path)
 
 
 def choice_from_tuning(tuning: Mapping[str, str]) -> dict[str, int]:
