@@ -73,6 +73,11 @@ def excited(network: Network, shape: tuple[int, int], seed: int = 0) -> Array:
     """
     if network.sha256 is None:
         return np.empty((0, 3, *shape), np.float32)
+    with torch.inference_mode(False), torch.enable_grad():
+        return _ascended(network, shape, seed)
+
+
+def _ascended(network: Network, shape: tuple[int, int], seed: int) -> Array:
     height, width = (min(side, CANVAS) for side in shape)
     across, down = width // TILE, height // TILE
     per_image = across * down

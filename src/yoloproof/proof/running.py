@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from yoloproof.records import Check
 from yoloproof.runtime import Session
 
 CONFIDENCE = 0.25
+MOST_IMAGES = 32  # of the user's: their outputs are compared at once, 3 MB an image at 640 px
 EXAMINED = "examined"
 REAL, COPIES, NOISE, EXCITED = "real images", "transformed copies", "random input", "inputs that excite each class"
 LARGEST_SIDE, LARGEST_BATCH, LARGE = 4096, 64, 1280  # px, images, px: of a file for any size and batch
@@ -29,15 +30,22 @@ Array = NDArray[np.float32]
 
 
 def running_checks(
-    session: Session, wanted: Reference, images: Array, tolerance: Tolerance, say: Callable[[str], None], seed: int = 0
+    session: Session,
+    wanted: Reference,
+    images: Array,
+    tolerance: Tolerance,
+    say: Callable[[str], None],
+    seed: int = 0,
+    profile: Sequence[tuple[int, ...]] = (),
 ) -> list[Check]:
     """What was shown; outputs on real images, transformed copies, noise and images that excite each class; other sizes and
     batches where the artifact takes any; detections; sensitivity.
 
     seed -- of the noise and of the order in a batch; taken from the artifact's hash, so that no artifact can be built to
     expect them
+    profile -- an engine's other shapes [B, 3, H, W], from the smallest to the largest it takes
     """
-    batch = batch_of(session)
+    batch, images = batch_of(session), images[:MOST_IMAGES]
     _fits(session, images)
     say("inputs that excite each class")
     size = (int(images.shape[2]), int(images.shape[3]))
@@ -57,7 +65,7 @@ def running_checks(
             checks.append(output_parity(held_to, given, tolerance if kind == REAL else beyond, kind))
         first += len(members)
     say("other sizes and batches")
-    checks += _other_shapes(session, wanted, images.shape, beyond, seed)
+    checks += _other_shapes(session, wanted, profile or _shapes(session, images.shape), beyond, seed)
     say("detections")
     reals = [one for one in shown if one.image < len(images)]
     pairs = [(references[one.image], one.output) for one in reals]
@@ -81,13 +89,11 @@ def _examined(kinds: dict[str, Array], references: list[Array], batch: int, netw
 
 
 def _other_shapes(
-    session: Session, wanted: Reference, shape: tuple[int, ...], tolerance: Tolerance, seed: int
+    session: Session, wanted: Reference, shapes: Sequence[tuple[int, ...]], tolerance: Tolerance, seed: int
 ) -> list[Check]:
     """An artifact for any size or batch, on noise of other sizes and batches up to the largest."""
-    if session.facts.name not in (Runtime.ONNXRUNTIME, Runtime.OPENVINO):
-        return []
     run, skipped = [], []
-    for given in _shapes(session.inputs[0].shape, shape):
+    for given in shapes:
         images = as_taken(np.random.default_rng(seed).random(given, np.float32), session)
         started = time.monotonic()
         try:
@@ -109,10 +115,12 @@ def _other_shapes(
     return [Check("outputs, other sizes", True, {"shapes": [list(one) for one in run]}, f"agree on {sizes}{late}")]
 
 
-def _shapes(sides: tuple[int | str, ...], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _shapes(session: Session, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Shapes to try where the sides that are text are free: another size, many images, long ones, a large one."""
+    sides = session.inputs[0].shape
     any_batch, _, any_height, any_width = (isinstance(side, str) for side in sides)
-    if not (any_batch or any_height or any_width):
+    known = session.facts.name in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
+    if not known or not (any_batch or any_height or any_width):
         return []
     batch = 1 if any_batch else int(sides[0])
     height, width = (

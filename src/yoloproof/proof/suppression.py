@@ -18,6 +18,7 @@ from yoloproof.detection.pipeline import IN_GRAPH
 from yoloproof.names import Precision
 from yoloproof.network.wiring import Network
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity
+from yoloproof.proof.running import EXAMINED, REAL
 from yoloproof.proof.stated import Stated
 from yoloproof.records import Check
 from yoloproof.runtime import Session, SessionSpec, open_session
@@ -128,6 +129,7 @@ def engine_checks(
         pairs.append((detections_from_output(reference[0], options.score, options.iou, options.max_detections), given))
     unseen = "suppression is inside the engine; verify one exported without --nms"
     return [
+        Check(EXAMINED, True, {REAL: len(images)}, f"{len(images)} {REAL}, detections alone"),
         Check("outputs", None, {}, f"raw outputs cannot be seen: {unseen}"),
         detection_parity(pairs, tolerance, options.score, options.iou),
         Check("sensitivity", None, {}, f"attention cannot be judged by detections alone: {unseen}"),

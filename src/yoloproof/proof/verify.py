@@ -85,7 +85,9 @@ def verify(
             if is_suppressed(session):
                 checks += engine_checks(session, reference.network, images, allowed.tolerance, stated)
             else:
-                checks += running_checks(session, reference, images, allowed.tolerance, say, stated.seed)
+                checks += running_checks(
+                    session, reference, images, allowed.tolerance, say, stated.seed, profile_of(stated.engine)
+                )
     reference.check_unchanged()
     return Verdict(tuple(examined_first(checks, session, allowed)))
 
@@ -99,6 +101,15 @@ def examined_first(checks: list[Check], session: Session, allowed: Allowed) -> l
                "tolerance_from": allowed.source}  # fmt: skip
     line = f"{detail}; computed by {computed}; tolerance of {allowed.precision}, {allowed.source}"
     return [Check(EXAMINED, True, figures, line), *(check for check in checks if check is not found)]
+
+
+def profile_of(engine: EngineIdentity | None) -> tuple[tuple[int, ...], ...]:
+    """The smallest and the largest shape of its images that a dynamic engine says it takes."""
+    shapes = engine.options.get("shapes") if engine else None
+    if not isinstance(shapes, Mapping) or not shapes:
+        return ()
+    smallest, _, largest = next(iter(shapes.values()))
+    return tuple(smallest), tuple(largest)
 
 
 def refuse_coat(path: Path | None, session: Session) -> None:
