@@ -143,10 +143,10 @@ MUTANTS: dict[str, tuple[str, broken.Mutation, str, str]] = {
 AUDITED = ("foreign operator", "random", "random, float16", "random and unread")
 
 
-def verdict_of(model: onnx.ModelProto, network: Network | Reference, images: Images, folder: Path) -> Verdict:
+def verdict_of(model: onnx.ModelProto, held: Reference, images: Images, folder: Path) -> Verdict:
     path = folder / "artifact.onnx"
     onnx.save(model, path)
-    return verify(path, network, images)
+    return verify(path, held, images)
 
 
 @pytest.mark.xdist_group("mutants")  # the right artifacts are exported once
@@ -176,15 +176,15 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.xdist_group("mutants")
 @pytest.mark.parametrize("source", ["explicit-fp32", "fused-fp32", "fused-fp16"])
 def test_the_right_artifacts_pass(
-    source: str, right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
+    source: str, right: dict[str, onnx.ModelProto], held: Reference, images: Images, tmp_path: Path
 ) -> None:
-    verdict = verdict_of(right[source], network, images, tmp_path)
+    verdict = verdict_of(right[source], held, images, tmp_path)
     assert verdict.passed is True, verdict.failures
 
 
 @pytest.mark.xdist_group("mutants")
 def test_a_wrong_epsilon_is_caught(
-    right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
+    right: dict[str, onnx.ModelProto], held: Reference, images: Images, tmp_path: Path
 ) -> None:
     wrong = load_network(demo_checkpoint())
     for module in wrong.modules():
@@ -192,33 +192,33 @@ def test_a_wrong_epsilon_is_caught(
             module.eps = 1e-5
     mutant = copied(right["fused-fp32"])
     broken.take_weights(mutant, wrong)
-    failed = {c.name for c in verdict_of(mutant, network, images[:1], tmp_path).failures}
+    failed = {c.name for c in verdict_of(mutant, held, images[:1], tmp_path).failures}
     assert {"weights", "outputs, real images", "blocks"} <= failed
 
 
 @pytest.mark.xdist_group("mutants")
 def test_a_truncated_file_is_refused(
-    right: dict[str, onnx.ModelProto], network: Network, images: Images, tmp_path: Path
+    right: dict[str, onnx.ModelProto], held: Reference, images: Images, tmp_path: Path
 ) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(right["fused-fp32"].SerializeToString()[:200_000])
     with pytest.raises(YoloproofError, match="truncated"):
-        verify(path, network, images)
+        verify(path, held, images)
 
 
-def test_a_stripped_export_is_caught_four_times(network: Network, images: Images, tmp_path: Path) -> None:
+def test_a_stripped_export_is_caught_four_times(held: Reference, images: Images, tmp_path: Path) -> None:
     path = tmp_path / "stripped.onnx"
     export_onnx(simplify(load_network(demo_checkpoint(), "stripped"), ("norms",)), path, imgsz=SIZE)
-    checks = {c.name: c.passed for c in verify(path, network, images[:1]).checks}
+    checks = {c.name: c.passed for c in verify(path, held, images[:1]).checks}
     assert [checks[name] for name in ("weights", "attention", "outputs, real images", "sensitivity", "blocks")] == [
         False
     ] * 5
 
 
-def test_a_published_export_in_float16_passes(network: Network, images: Images, tmp_path: Path) -> None:
+def test_a_published_export_in_float16_passes(held: Reference, images: Images, tmp_path: Path) -> None:
     path = tmp_path / "published.onnx"
     export_onnx(simplify(load_network(demo_checkpoint(), "published"), ("norms",)), path, imgsz=SIZE, precision="fp16")
-    assert verify(path, network, images[:1]).passed is True
+    assert verify(path, held, images[:1]).passed is True
 
 
 def test_sensitivity_alone_finds_one_lost_attention(network: Network, images: Images) -> None:
