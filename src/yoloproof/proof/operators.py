@@ -95,19 +95,24 @@ def _is_explained(graph: Graph, name: str, array: Array) -> bool:
 
 
 def is_grid(graph: Graph, array: Array) -> bool:
-    """Whether these are the anchors' centres, in cells or pixels, or their strides, as computed from the input's size."""
-    sides = [d.dim_value for d in _image(graph).type.tensor_type.shape.dim][2:]
-    if len(sides) != 2 or 0 in sides:
+    """Whether these are the anchors' centres, in cells or pixels, or their strides, of all levels or of one, as computed from
+    the input's size; or the centres along one side."""
+    height, width = ([d.dim_value for d in _image(graph).type.tensor_type.shape.dim][2:] + [0, 0])[:2]
+    if 0 in (height, width):
         return False
-    rows = _grid_rows(sides[0], sides[1])
-    anchors = len(rows[0])
     values = array.astype(np.float64)
-    for count in (1, 2, 4):
-        if values.size == count * anchors:
-            return any(
-                _are_rows(candidate, rows)
-                for candidate in (values.reshape(count, anchors), values.reshape(anchors, count).T)
-            )
+    lines = [np.arange(side // stride) for side in (height, width) for stride in STRIDES]
+    if any(np.array_equal(values.ravel(), line + half) for line in lines for half in (0, 0.5)):
+        return True
+    levels = [_level(height, width, stride) for stride in STRIDES]
+    for parts in (levels, *([level] for level in levels)):
+        x, y, strides = np.concatenate(parts, 1)
+        rows = [x, y, strides, x * strides, y * strides]
+        for count in (1, 2, 4):
+            if values.size == count * len(x) and any(
+                _are_rows(one, rows) for one in (values.reshape(count, -1), values.reshape(-1, count).T)
+            ):
+                return True
     return False
 
 
@@ -123,11 +128,7 @@ def _are_rows(values: NDArray[np.float64], rows: list[NDArray[np.float64]]) -> b
     return all(none or any(np.array_equal(row, one) for one in rows) for row, none in zip(values, empty, strict=True))
 
 
-def _grid_rows(height: int, width: int) -> list[NDArray[np.float64]]:
-    """Of every anchor: x and y of its centre in cells, its stride, and x and y in pixels."""
-    parts = []
-    for stride in STRIDES:
-        y, x = np.meshgrid(np.arange(height // stride) + 0.5, np.arange(width // stride) + 0.5, indexing="ij")
-        parts.append(np.stack([x.ravel(), y.ravel(), np.full(x.size, float(stride))]))
-    x, y, strides = np.concatenate(parts, 1)
-    return [x, y, strides, x * strides, y * strides]
+def _level(height: int, width: int, stride: int) -> NDArray[np.float64]:
+    """x and y of the cells' centres, in cells, and the stride: [3, cells]."""
+    y, x = np.meshgrid(np.arange(height // stride) + 0.5, np.arange(width // stride) + 0.5, indexing="ij")
+    return np.stack([x.ravel(), y.ravel(), np.full(x.size, float(stride))])
