@@ -97,7 +97,8 @@ def _is_explained(graph: Graph, name: str, array: Array) -> bool:
 def is_grid(graph: Graph, array: Array) -> bool:
     """Whether these are the anchors' centres, in cells or pixels, or their strides, of all levels or of one, as computed from
     the input's size; or the centres along one side."""
-    height, width = ([d.dim_value for d in _image(graph).type.tensor_type.shape.dim][2:] + [0, 0])[:2]
+    image = next(value for value in graph.model.graph.input if value.name in graph.inputs)
+    height, width = ([d.dim_value for d in image.type.tensor_type.shape.dim][2:] + [0, 0])[:2]
     if 0 in (height, width):
         return False
     values = array.astype(np.float64)
@@ -114,10 +115,6 @@ def is_grid(graph: Graph, array: Array) -> bool:
             ):
                 return True
     return False
-
-
-def _image(graph: Graph) -> onnx.ValueInfoProto:
-    return next(value for value in graph.model.graph.input if value.name in graph.inputs)
 
 
 def _are_rows(values: NDArray[np.float64], rows: list[NDArray[np.float64]]) -> bool:

@@ -7,6 +7,7 @@ unseen: none of these images needs a label, since the float32 network is asked a
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def _saturated(image: Array) -> Array:
     return np.asarray(grey + 3 * (image - grey), np.float32)
 
 
-_CHANGES = (
+_CHANGES: tuple[Callable[[Array], Array], ...] = (
     lambda x: x[:, :, ::-1],
     lambda x: x[:, ::-1, ::-1],
     lambda x: np.roll(x, (x.shape[1] // 3, x.shape[2] // 3), (1, 2)),

@@ -128,7 +128,7 @@ def _shapes(session: Session, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         for axis, other, free in ((2, 256, any_height), (3, 384, any_width))
     )
     low, narrow = (64 if any_height else shape[2]), (64 if any_width else shape[3])
-    found = [(2 if any_batch else batch, 3, height, width)]
+    found: list[tuple[int, ...]] = [(2 if any_batch else batch, 3, height, width)]
     if any_batch:
         found += [(3, 3, low, narrow), (LARGEST_BATCH if any_height and any_width else 8, 3, low, narrow)]
     if any_height:
@@ -156,8 +156,8 @@ def _detections(network: Network, pairs: list[tuple[Array, Array]], tolerance: T
 
 def _sensitivity(wanted: Reference, image: Array, shown: list[Shown], tolerance: Tolerance) -> Check:
     """The artifact follows its attention in every slot of its batch; slots that answer alike are judged once."""
-    stages, judged = wanted.stages(image), []
-    check = None
+    stages, check = wanted.stages(image), None
+    judged: list[Array] = []
     for one in shown:
         if any(np.allclose(one.output, output, rtol=1e-5, atol=1e-6) for output in judged):
             continue
