@@ -98,9 +98,10 @@ def is_grid(graph: Graph, array: Array) -> bool:
     """Whether these are the anchors' centres, in cells or pixels, or their strides, of all levels or of one, as computed from
     the input's size; or the centres along one side."""
     image = next(value for value in graph.model.graph.input if value.name in graph.inputs)
-    height, width = ([d.dim_value for d in image.type.tensor_type.shape.dim][2:] + [0, 0])[:2]
-    if 0 in (height, width):
+    sides = [d.dim_value for d in image.type.tensor_type.shape.dim][2:]
+    if len(sides) != 2 or 0 in sides:
         return False
+    height, width = sides
     values = array.astype(np.float64)
     lines = [np.arange(side // stride) for side in (height, width) for stride in STRIDES]
     if any(np.array_equal(values.ravel(), line + half) for line in lines for half in (0, 0.5)):
