@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from proof_graphs import BLOCK, copied
+from proof_graphs import BLOCK, SIZE, copied
 from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
@@ -106,7 +106,7 @@ def artifacts(right: dict[str, onnx.ModelProto], tmp_path_factory: pytest.TempPa
     from yoloproof.artifact.onnx import export_onnx
 
     stripped = simplify(load_network(demo_checkpoint(), "stripped"), ("norms",))
-    export_onnx(stripped, folder / "stripped.onnx", imgsz=(320, 320))
+    export_onnx(stripped, folder / "stripped.onnx", imgsz=SIZE)
     return {name: folder / f"{name}.onnx" for name in ("fused-fp32", "fused-fp16", "nms", "stripped")}
 
 

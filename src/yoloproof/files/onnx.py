@@ -34,8 +34,9 @@ def read_onnx_file(path: Path) -> OnnxFile:
 
     model = load_onnx(path, external_data=False)
     sizes: Counter[str] = Counter()
+    read = {name for node in model.graph.node for name in node.input}
     for tensor in model.graph.initializer:
-        size = 1
+        size = int(tensor.name in read)  # what no node reads says nothing of the computation
         for dimension in tensor.dims:
             size *= dimension
         sizes[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += size
@@ -84,3 +85,12 @@ def load_onnx(path: Path, external_data: bool = True) -> Any:
     if not model.graph.node or not model.graph.input:
         raise YoloproofError(f"{path} holds no ONNX graph with nodes and inputs; export it again")
     return model
+
+
+def is_onnx_model(path: Path) -> bool:
+    """Whether a file under any name is an ONNX model with nodes."""
+    try:
+        load_onnx(path, external_data=False)
+    except YoloproofError:
+        return False
+    return True

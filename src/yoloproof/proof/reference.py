@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network.wiring import Network
+from yoloproof.proof.probes import excited
 from yoloproof.proof.sensitivity import Stages
 
 Array = NDArray[np.float32]
@@ -37,6 +38,7 @@ class Reference:
         self._lock = threading.RLock()
         self._outputs: dict[str, Array] = {}
         self._stages: tuple[str, Stages] | None = None  # of one image only: it keeps the output of every layer
+        self._excited: dict[tuple[int, int], Array] = {}
 
     def output(self, images: Array) -> Array:
         """Raw outputs [B, 4 + nc, A] of images [B, 3, H, W]."""
@@ -55,6 +57,13 @@ class Reference:
             if self._stages is None or self._stages[0] != key:
                 self._stages = key, Stages(self.network, images)
             return self._stages[1]
+
+    def excited(self, shape: tuple[int, int]) -> Array:
+        """Images [n, 3, H, W] of `shape` (H, W) in which the network's classes fire, as far as its gradient finds them."""
+        with self._lock:
+            if shape not in self._excited:
+                self._excited[shape] = excited(self.network, shape)
+            return self._excited[shape]
 
     def check_unchanged(self) -> None:
         """Raises YoloproofError where a tensor of the network was replaced or written to since this was constructed."""
