@@ -14,7 +14,7 @@ from yoloproof.artifact.onnx import export_onnx
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.network import Network, load_network
-from yoloproof.proof import Reference
+from yoloproof.proof.reference import Reference
 from yoloproof.simplify.rewrites import simplify
 
 

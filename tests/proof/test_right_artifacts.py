@@ -18,7 +18,8 @@ from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.names import Precision, Runtime
 from yoloproof.network import Network, load_network
-from yoloproof.proof import Reference, verify
+from yoloproof.proof.reference import Reference
+from yoloproof.proof.verify import verify
 from yoloproof.simplify.choice import RUNTIME_REWRITES
 from yoloproof.simplify.rewrites import simplify
 

@@ -24,10 +24,12 @@ from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, host_platform, write_identity
 from yoloproof.names import Precision, Runtime
 from yoloproof.network import load_network
-from yoloproof.proof import Check, Reference, verify
 from yoloproof.proof.blocks import module_path
 from yoloproof.proof.float16 import float16_check
 from yoloproof.proof.parity import TOLERANCES, detection_parity
+from yoloproof.proof.reference import Reference
+from yoloproof.proof.verify import verify
+from yoloproof.records import Check
 from yoloproof.runtime import SessionSpec, open_session
 from yoloproof.simplify.rewrites import simplify
 

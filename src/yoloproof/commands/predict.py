@@ -19,6 +19,7 @@ from yoloproof.commands.shared import (
     OnePrecision,
     OneRuntime,
     RandomWeights,
+    Tactics,
     Threads,
     case_from_options,
     check_new,
@@ -33,7 +34,9 @@ from yoloproof.names import Attention, Runtime
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx or .engine file")],
+    model: Annotated[
+        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+    ],
     images: Annotated[
         list[str], typer.Argument(help="images, folders, patterns, videos, their addresses, a camera's index")
     ],
@@ -51,6 +54,7 @@ def predict(
     precision: OnePrecision = None,
     attention: OneAttention = Attention.FUSED,
     random_weights: RandomWeights = False,
+    tactics: Tactics = None,
     frames: Annotated[int | None, typer.Option(min=1, help="stop each video or camera after so many frames")] = None,
 ) -> None:
     """Detections of IMAGEs by MODEL, one line each. Exit status 1 when an image could not be read.
@@ -68,12 +72,14 @@ def predict(
     from yoloproof.files.new import GrowingFile
     from yoloproof.pipeline import opened
     from yoloproof.results.schema import plain
+    from yoloproof.runtime.choice import check_tactics
 
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
-    with progress_bar() as progress, opened(case, progress=progress) as open_model:
+    check_tactics(tactics, [case])
+    with progress_bar() as progress, opened(case, progress=progress, tactics=tactics) as open_model:
         done = 0
 
         def tell(line: str) -> None:

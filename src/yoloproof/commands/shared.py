@@ -37,6 +37,9 @@ OneAttention = Annotated[Attention, typer.Option(help="of weights")]
 OnePrecision = Annotated[Precision | None, typer.Option(help="of weights (default: fp32 on a CPU, fp16 on a GPU)")]
 Confidence = Annotated[float, typer.Option(help="scores above this count")]
 Iou = Annotated[float, typer.Option(help="overlap above which the worse box of a class goes")]
+Tactics = Annotated[
+    Path | None, typer.Option(help="native engines: take the tactics in this file, which an earlier load kept")
+]
 MaxDetections = Annotated[int, typer.Option(help="an image's best so many")]
 
 
