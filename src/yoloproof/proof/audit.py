@@ -19,17 +19,17 @@ from yoloproof.names import Precision
 from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.operators import operators_check, unexplained
 from yoloproof.proof.precision import computed_precision
+from yoloproof.proof.reference import Reference
 from yoloproof.proof.stated import Stated
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
 from yoloproof.records import Check
 from yoloproof.simplify.network import SimplifiedNetwork
-from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.generic]
 
 
 def graph_audit(
-    model: onnx.ModelProto, network: Network, stated: Stated, whole: onnx.ModelProto | None = None
+    model: onnx.ModelProto, network: Network | Reference, stated: Stated, whole: onnx.ModelProto | None = None
 ) -> list[Check]:
     """Five checks of an ONNX model against the network it is said to be: weights, constants, attention, operators,
     precision. `stated` is what the artifact says of itself (nothing, where it was built elsewhere); `whole` the model with
@@ -37,11 +37,11 @@ def graph_audit(
     graph = Graph(model)
     rounded = computed_precision(graph) is Precision.FP16
     # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor, or as we export it
-    rewrites = stated.rewrites
-    variants = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
+    held = network if isinstance(network, Reference) else Reference(network)
+    variants = [held.simplified(names) for names in ((stated.rewrites,) if stated.rewrites else (("norms",), ()))]
     found, coarse = matched_tensors(graph, variants, rounded)
-    if not rewrites:
-        ours = [simplify(network)]
+    if not stated.rewrites:
+        ours = [held.simplified()]
         of_ours = matched_tensors(graph, ours, rounded)
         if learned_tensors(ours[0]).keys() <= of_ours[0].keys():
             variants, (found, coarse) = ours, of_ours

@@ -31,11 +31,11 @@ SUFFIX = "/rounded"
 
 @dataclass(frozen=True)
 class Ranges:
-    """Of one run: the output, and by tensor its largest magnitude and the share of its values that are subnormal."""
+    """Of one run: the output, by tensor its largest magnitude, and the share of subnormal values where blocks end."""
 
     output: Array
     largest: dict[str, float]
-    subnormal: dict[str, float]
+    subnormal: tuple[float, ...]
 
 
 def float16_check(
@@ -56,10 +56,10 @@ def float16_check(
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return Check(NAME, None, {}, f"ONNX Runtime cannot run the file with its float16 tensors rounded: {reason}")
     largest = {name: max(run.largest[name] for run in runs) for name in owner}
-    subnormal = float(np.mean([share for run in runs for share in run.subnormal.values()]))
+    subnormal = float(np.mean([share for run in runs for share in run.subnormal]))
     blocks: dict[str, float] = {}
     for name, value in largest.items():
-        block = ".".join(module_path(owner[name].rpartition("/")[0]).split(".")[:2]) or owner[name]
+        block = _block(owner[name])
         blocks[block] = max(blocks.get(block, 0.0), value)
     top = max(blocks, key=lambda block: blocks[block])
     figures = {"tensors": len(owner), "images": len(images), "largest": blocks[top], "largest_by_block": blocks,
@@ -83,25 +83,28 @@ def float16_check(
 
 def with_rounding(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]] | None:
     """The model with an Identity behind each float16 result, which no runtime looks through when told to optimise nothing,
-    and outputs for its largest magnitude and subnormal share; and float16 tensor → its node's name. None without any."""
+    and outputs for its largest magnitude and, where a block ends, its subnormal share; and float16 tensor → its node's name.
+    None without any."""
     types = _types(model)
-    nodes, owner, outputs = [], {}, []
+    made = [(name, node) for node in model.graph.node if node.op_type != "Constant" for name in node.output]
+    owner = {name: node.name or name for name, node in made if types.get(name) == TensorProto.FLOAT16}
+    if not owner:
+        return None
+    ends = set({_block(node): name for name, node in owner.items()}.values())
+    nodes, outputs = [], []
     for node in model.graph.node:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         nodes.append(copy)
         for i, name in enumerate(node.output):
-            if types.get(name) != TensorProto.FLOAT16 or node.op_type == "Constant":
+            if name not in owner:
                 continue
             copy.output[i] = name + SUFFIX
-            owner[name] = node.name or name
             nodes.append(helper.make_node("Identity", [name + SUFFIX], [name]))
-            nodes += _measures(name)
-            outputs += [
-                helper.make_tensor_value_info(f"{name}/{what}", TensorProto.FLOAT, []) for what in ("max", "small")
-            ]
-    if not owner:
-        return None
+            measures = {"max": _magnitude(name), **({"small": _subnormal(name)} if name in ends else {})}
+            for what, made_by in measures.items():
+                nodes += made_by
+                outputs.append(helper.make_tensor_value_info(f"{name}/{what}", TensorProto.FLOAT, []))
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
     del rounded.graph.node[:], rounded.graph.value_info[:]
@@ -112,21 +115,28 @@ def with_rounding(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, st
     return rounded, owner
 
 
-def _measures(name: str) -> list[onnx.NodeProto]:
-    """The largest |x|, and the mean of 0 < |x| < 2⁻¹⁴, of a tensor."""
+def _block(node: str) -> str:
+    """The layer that a node belongs to: "model.6", or the node's own name where that names none."""
+    return ".".join(module_path(node.rpartition("/")[0]).split(".")[:2]) or node
 
-    def at(what: str) -> str:
-        return f"{name}/{what}"
 
+def _magnitude(name: str) -> list[onnx.NodeProto]:
+    """The largest |x| of a tensor, "name/max"."""
     return [
-        helper.make_node("Cast", [name], [at("wide")], to=TensorProto.FLOAT),
-        helper.make_node("Abs", [at("wide")], [at("abs")]),
-        helper.make_node("ReduceMax", [at("abs")], [at("max")], keepdims=0),
-        helper.make_node("Less", [at("abs"), "/normal"], [at("below")]),
-        helper.make_node("Greater", [at("abs"), "/zero"], [at("above")]),
-        helper.make_node("And", [at("below"), at("above")], [at("is_small")]),
-        helper.make_node("Cast", [at("is_small")], [at("share")], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", [at("share")], [at("small")], keepdims=0),
+        helper.make_node("Cast", [name], [f"{name}/wide"], to=TensorProto.FLOAT),
+        helper.make_node("Abs", [f"{name}/wide"], [f"{name}/abs"]),
+        helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/max"], keepdims=0),
+    ]
+
+
+def _subnormal(name: str) -> list[onnx.NodeProto]:
+    """The share of 0 < |x| < 2⁻¹⁴ in a tensor, "name/small"."""
+    return [
+        helper.make_node("Less", [f"{name}/abs", "/normal"], [f"{name}/below"]),
+        helper.make_node("Greater", [f"{name}/abs", "/zero"], [f"{name}/above"]),
+        helper.make_node("And", [f"{name}/below", f"{name}/above"], [f"{name}/between"]),
+        helper.make_node("Cast", [f"{name}/between"], [f"{name}/share"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", [f"{name}/share"], [f"{name}/small"], keepdims=0),
     ]
 
 
@@ -174,5 +184,5 @@ def _ranges(session: Any, given: dict[str, NDArray[Any]], owner: dict[str, str])
     return Ranges(
         np.asarray(found[names[0]], np.float32),
         {name: float(found[f"{name}/max"]) for name in owner},
-        {name: float(found[f"{name}/small"]) for name in owner},
+        tuple(float(value) for name, value in found.items() if name.endswith("/small")),
     )

@@ -156,7 +156,7 @@ def _of_onnx(
         extra.append(suppression_check(cut, session, stated, images))
         model, session = cut.raw, cut.session
     say("graph audit")
-    checks = [*graph_audit(model, network, stated, whole), class_names_check(network, stated)]
+    checks = [*graph_audit(model, reference, stated, whole), class_names_check(network, stated)]
     checks += running_checks(session, reference, images, tolerance, say, stated.seed)
     say("float16")
     size = (images.shape[2], images.shape[3])
