@@ -83,6 +83,7 @@ def profile(
     from yoloproof.pipeline import profile as result_of
     from yoloproof.records import Case
     from yoloproof.results.file import keep_result, write_result
+    from yoloproof.results.kept import new_place
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
@@ -95,27 +96,30 @@ def profile(
         for a in _attentions_of(model, name, attentions)
     ]
     options = Options(image_files(images), artifacts, data, stages, tactics)
-    file = None if json_file in (None, STDOUT) else GrowingFile(Path(json_file))
+    file = GrowingFile(Path(json_file)) if json_file not in (None, STDOUT) else GrowingFile(new_place())
 
     def keep(so_far: Result) -> None:
-        if file is not None:
-            keep_result(so_far, file)
+        keep_result(so_far, file)
 
     try:
         with progress_bar() as progress:
             result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress, keep)
     except YoloproofError as error:
-        if file is None or not file.path.exists():
+        if not file.path.exists():
             raise
         raise YoloproofError(f"{error}. The rows before it are kept in {file.path}") from None
     console = console_beside(json_file)
     try:
         if json_file == STDOUT:
             write_json(json_from_result(result), json_file)
-        elif file is not None:  # first, so that nothing that is printed can cost what was measured
+        elif json_file is not None:  # first, so that nothing that is printed can cost what was measured
             write_result(result, file)
+        else:
+            keep_result(result, file)
     finally:
         _print(result, console, forensics, wide=data is not None)
+    if json_file is None and file.path.exists():
+        console.print("next: yoloproof report last -o report.html, or compare last", style="dim", highlight=False)
     if result.interrupted:
         raise KeyboardInterrupt
     if any(_failed(entry, forensics) for entry in result.entries):
