@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_FOR_INTERVAL
 from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.cpu import usable_cores
+from yoloproof.measurement.gauge import gauge_size
 from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
@@ -57,7 +59,8 @@ class Benchmark:
     """What `benchmark` measured.
 
     protocol -- with the seed of the order of turns; warnings -- those that hold for every subject
-    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it
+    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it;
+    gauge_size -- side of the larger matrix it was read with
     measurements -- one of each subject, in their order
     """
 
@@ -66,6 +69,7 @@ class Benchmark:
     warnings: tuple[RunWarning, ...]
     interrupted: bool
     gauge_best_s: float | None
+    gauge_size: int | None
     measurements: tuple[Measurement, ...]
 
 
@@ -78,12 +82,14 @@ def benchmark(
     seed: int | None = None,
     executor: Executor = run_worker,
     watch: Callable[[str], Watcher] = Watcher,
+    keep: Callable[[Benchmark], None] = lambda so_far: None,
 ) -> Benchmark:
     """Time `subjects` side by side under `protocol`.
 
     images -- [n, 3, H, W] float32 RGB in 0…1 for all, or one such array per subject name
     seed -- of the order of turns; chosen and recorded where it is None
     executor -- runs one process's job and hands its events back; a test brings its own
+    keep -- gets what there is after each process, marked interrupted, so that even a kill leaves it
 
     Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most.
     A Ctrl-C ends the run early: it is marked interrupted and the measurements partial; where there was nothing yet,
@@ -93,16 +99,35 @@ def benchmark(
     arrays = _arrays(subjects, protocol, images)
     protocol = replace(protocol, seed=secrets.randbits(32) if seed is None else seed)
     device = max(subject.spec.device for subject in subjects)  # "cuda" before "cpu"
-    collector = Collector(subjects, protocol, progress)
+    collector = Collector(subjects, protocol, progress, time.perf_counter())
     before = machine_facts(device)
     cores = usable_cores(before.cpu)
+    zero = [not array.any() for array in arrays]
     with _image_files(arrays) as files, watch(device) as watcher:
-        interrupted = _run_processes(collector, protocol, files, cores, executor)
-    machine = replace(before, during=watcher.readings(), after=changing_facts(device))
+
+        def so_far(interrupted: bool) -> Benchmark:
+            machine = replace(before, during=watcher.readings(), after=changing_facts(device))
+            return _benchmark(collector, protocol, machine, zero, cores, interrupted)
+
+        interrupted = _run_processes(collector, protocol, files, cores, executor, lambda: keep(so_far(True)))
+        return so_far(interrupted)
+
+
+def not_begun(subjects: Sequence[Subject], protocol: Protocol) -> Benchmark:
+    """The benchmark of subjects before its first process, marked interrupted."""
+    machine = machine_facts(max(subject.spec.device for subject in subjects))
+    cores = usable_cores(machine.cpu)
+    return _benchmark(Collector(subjects, protocol), protocol, machine, [False] * len(subjects), cores, True)
+
+
+def _benchmark(
+    collector: Collector, protocol: Protocol, machine: Machine, zero: Sequence[bool], cores: float, interrupted: bool
+) -> Benchmark:
+    """What was collected. zero -- per subject, whether its images are all black"""
     aside = _to_set_aside(collector, protocol)
     measurements = [
-        _measurement(i, collector, protocol, zero_input=not array.any(), cores=cores, aside=aside)
-        for i, array in enumerate(arrays)
+        _measurement(i, collector, protocol, zero_input=black, cores=machine.cpu.logical_cores or cores, aside=aside)
+        for i, black in enumerate(zero)
     ]
     return Benchmark(
         protocol=protocol,
@@ -110,14 +135,16 @@ def benchmark(
         warnings=tuple(machine_warnings(machine)),
         interrupted=interrupted,
         gauge_best_s=collector.best_s,
+        gauge_size=None if collector.best_s is None else gauge_size(cores),
         measurements=tuple(measurements),
     )
 
 
 def _run_processes(
-    collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor
-) -> bool:
-    """All processes of the run; True where Ctrl-C ended them."""
+    collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor,
+    keep: Callable[[], None],
+) -> bool:  # fmt: skip
+    """All processes of the run, `keep` called after each; True where Ctrl-C ended them."""
     try:
         for process in range(2 * protocol.processes):
             if process - len(collector.slowed()) >= protocol.processes:
@@ -137,9 +164,11 @@ def _run_processes(
                     executor(job, collector.take)
                 except WorkerDied as death:
                     collector.died(death)
+                keep()
     except KeyboardInterrupt:
         if not collector.any_samples():
             raise
+        keep()  # at once: a second Ctrl-C ends the process
         return True
     return False
 
@@ -159,9 +188,9 @@ def _measurement(
     taken = collector.samples[index]
     processes = tuple(process for process in taken if process.process not in aside)
     set_aside = tuple(process for process in taken if process.process in aside)
-    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
+    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime, set_aside)
     warnings = subject_warnings(
-        processes, summary, protocol, error,
+        processes, summary, protocol, error, timed=protocol.timed_of(subject.spec.runtime),
         zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
     )  # fmt: skip
     return Measurement(
@@ -202,8 +231,11 @@ def _arrays(subjects: Sequence[Subject], protocol: Protocol, images: Images) -> 
         if isinstance(images, Mapping) and subject.name not in images:
             raise YoloproofError(f"no images for {subject.name!r}; there are some for {', '.join(images)}")
         array = images[subject.name] if isinstance(images, Mapping) else images
-        if protocol.images == "zeros":
-            array = np.zeros((subject.batch, 3, *subject.imgsz), np.float32)
+        source, shape = protocol.images_of(subject.spec.runtime), (subject.batch, 3, *subject.imgsz)
+        if source == "zeros":
+            array = np.zeros(shape, np.float32)
+        elif source == "noise":
+            array = np.random.default_rng(protocol.seed).random(shape, np.float32)
         if array.ndim != 4 or array.shape[1:] != (3, *subject.imgsz) or not len(array):
             raise YoloproofError(
                 f"{subject.name}: images of shape {list(array.shape)} do not fit an input of "
