@@ -21,7 +21,7 @@ from yoloproof.kernels.launch import Options, fresh, launch, pixels, tiles
 from yoloproof.kernels.thin_conv import ThinTile
 
 MOST_SOURCES = 6
-FEWEST_CHANNELS = 32  # of conv_kernel's inputs where it has several taps: with fewer its depth is mostly empty
+FEWEST_CHANNELS = 16  # of conv_kernel's inputs: with fewer its depth is mostly empty
 
 
 class DenseTile(NamedTuple):
@@ -174,7 +174,7 @@ class DenseConv(Tunable):
 
     def configurations(self) -> tuple[object, ...]:
         c_out, c_in = self.weight.shape[:2]
-        if self.groups > 1 or (self.k > 1 and c_in < FEWEST_CHANNELS):
+        if self.groups > 1 or c_in < FEWEST_CHANNELS:
             return (LIBRARY, *thin_conv.CONFIGURATIONS)
         return (LIBRARY, *suitable_tiles(self.k, c_in, c_out))
 
