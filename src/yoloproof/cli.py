@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import yoloproof
-from yoloproof.commands.compare import compare
+from yoloproof.commands.compare import TwoGroups, compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
@@ -42,7 +42,7 @@ app.command("predict")(predict)
 app.command("val")(val)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
-app.command("compare")(compare)
+app.command("compare", cls=TwoGroups)(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 
@@ -93,12 +93,14 @@ def main() -> None:
 
 
 class _Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once.
+    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once, and so does the
+    first where the process has not ended by itself LONGEST_S later.
 
-    Python's own handlers wait for native code to return. The interpreter writes each signal's number to a pipe as it
-    comes, and a thread that reads the pipe counts them.
+    Python's own handlers wait for native code to return, which an endless loop in somebody's file never does. The interpreter
+    writes each signal's number to a pipe as it comes, and a thread that reads the pipe counts them.
     """
 
+    LONGEST_S = 15.0
     GRACE_S = 0.05  # two signals within so long are one: a terminal may send SIGINT and SIGHUP together
 
     def __init__(self) -> None:
@@ -123,8 +125,15 @@ class _Interrupts:
             last = now
             self.count += 1
             if self.count > 1:
-                os.write(2, b"yoloproof: interrupted\n")
-                os._exit(INTERRUPTED)
+                self._end()
+            last_call = threading.Timer(self.LONGEST_S, self._end)
+            last_call.daemon = True
+            last_call.start()
+
+    @staticmethod
+    def _end() -> None:
+        os.write(2, b"yoloproof: interrupted\n")
+        os._exit(INTERRUPTED)
 
 
 def _fail(message: str) -> None:

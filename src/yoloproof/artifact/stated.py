@@ -12,7 +12,11 @@ from yoloproof.files.engine import read_identity
 from yoloproof.files.native import read_native
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import ArtifactFormat
+from yoloproof.network.variants import MOST_CLASSES
 from yoloproof.records import Artifact
+
+MOST_SIDE = 8192  # pixels
+MOST_LETTERS = 1 << 22  # of class names
 
 
 def stated_names(metadata: Mapping[str, str]) -> dict[int, str]:
@@ -22,11 +26,19 @@ def stated_names(metadata: Mapping[str, str]) -> dict[int, str]:
     """
     try:
         ours = metadata.get("yoloproof.names")
+        if len(ours or metadata.get("names", "")) > MOST_LETTERS:
+            raise ValueError(f"over {MOST_LETTERS:,} letters")
         names = json.loads(ours) if ours is not None else ast.literal_eval(metadata.get("names", "{}"))
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
-        return {int(index): str(name) for index, name in pairs}
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise YoloproofError(f"class names in the file's metadata cannot be read ({error}); export it again") from None
+        named = {int(index): str(name) for index, name in pairs}
+    except (ValueError, SyntaxError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise YoloproofError(f"class names in the file's metadata cannot be read ({reason}); export it again") from None
+    if named and not 0 <= min(named) <= max(named) < MOST_CLASSES:
+        raise YoloproofError(
+            f"the file's metadata name a class {min(named)} and a class {max(named)}; classes go from 0 to {MOST_CLASSES - 1}"
+        )
+    return named
 
 
 def class_names(metadata: Mapping[str, str], output: Sequence[int | str]) -> dict[int, str]:
@@ -43,10 +55,16 @@ def stated_size(model: str) -> tuple[int, int] | None:
         return None
     metadata = read_onnx_file(Path(model)).metadata
     try:
-        height, width = json.loads(metadata.get("yoloproof.imgsz", metadata.get("imgsz", "null")))
-        return int(height), int(width)
-    except (ValueError, TypeError):
+        height, width = (
+            int(side) for side in json.loads(metadata.get("yoloproof.imgsz", metadata.get("imgsz", "null")))
+        )
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
+    if not all(1 <= side <= MOST_SIDE for side in (height, width)):
+        raise YoloproofError(
+            f"{model}: says that it is for images of {height}x{width}; sides go from 1 to {MOST_SIDE}: name --imgsz"
+        )
+    return height, width
 
 
 def properties_of(artifact: Artifact) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from yoloproof.detection.images import is_image
 from yoloproof.errors import YoloproofError
+from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
 
 
 def _document(path: Path) -> dict[str, Any]:
+    check_regular(path, MOST_JSON_BYTES)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.reading import check_regular
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"}
 )
 # 178 megapixels, Pillow's own line between a large photograph and a decompression bomb.
 MOST_PIXELS = 178_956_970
+MOST_BYTES = 1 << 31
 # What Pillow's decoders raise on damaged files, as the fuzz run found them.
 DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError, struct.error,
@@ -39,6 +41,7 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     path = Path(path)
     if path.is_dir():
         raise YoloproofError(f"{path}: a folder, not an image")
+    check_regular(path, MOST_BYTES)
     try:
         # A bomb is refused below by its size; Pillow's warning about it would be printed twice.
         with warnings.catch_warnings():
