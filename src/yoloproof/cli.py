@@ -63,6 +63,7 @@ def _print_version(wanted: bool) -> None:
 
 
 INTERRUPTED = 130
+LONGEST_LINE = 2000
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -138,5 +139,6 @@ class _Interrupts:
 
 def _fail(message: str) -> None:
     line = " ".join(message.split())  # a file's names may hold line ends, or codes that a terminal would obey
+    line = line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
     print(f"yoloproof: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
     sys.exit(2)

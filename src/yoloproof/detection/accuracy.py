@@ -110,7 +110,9 @@ def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.floa
         try:
             record = json.loads(row)
             image, detections = record["image"], np.array(record["detections"], np.float32).reshape(-1, 6)
-        except (KeyError, TypeError, ValueError):
+            if not isinstance(image, int) or not np.isfinite(detections).all():
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None
         if image not in known:
             raise YoloproofError(f"{path}: holds image {image}, which the set does not; name another file")

@@ -129,7 +129,10 @@ def _names(names: Any) -> dict[int, str]:
     return {
         int(index): "".join(c if c.isprintable() else "?" for c in str(name))
         for index, name in pairs
-        if isinstance(index, int | str) and isinstance(name, int | str) and re.fullmatch("[0-9]{1,6}", str(index))
+        if isinstance(index, int | str)
+        and isinstance(name, int | str)
+        and re.fullmatch("[0-9]{1,6}", str(index))
+        and int(index) < MOST_CLASSES
     }
 
 
