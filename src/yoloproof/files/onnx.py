@@ -38,27 +38,40 @@ def read_onnx_file(path: Path) -> OnnxFile:
     import onnx
 
     model = load_onnx(path, external_data=False)
-    sizes: Counter[str] = Counter()
+    sizes: Counter[int] = Counter()
     for tensor in model.graph.initializer:
         size = 1
         for dimension in tensor.dims:
             size *= dimension
-        sizes[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += size
-    names = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
+        sizes[tensor.data_type] += size
+    kinds = onnx.TensorProto
+    names: dict[int, str] = {
+        kinds.FLOAT: "float32",
+        kinds.FLOAT16: "float16",
+        kinds.BFLOAT16: "bfloat16",
+        kinds.DOUBLE: "float64",
+    }
     floating = {names[kind]: size for kind, size in sizes.items() if kind in names}
     return OnnxFile(
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
         ir_version=model.ir_version,
         precision=max(floating, key=lambda kind: floating[kind]) if floating else "float32",
-        producer=f"{model.producer_name} {model.producer_version}".strip(),
-        metadata={entry.key: entry.value for entry in model.metadata_props},
+        producer=f"{_text(model.producer_name)} {_text(model.producer_version)}".strip(),
+        metadata={_text(entry.key): _text(entry.value) for entry in model.metadata_props},
         input_shape=_input_shape(model),
     )
 
 
+def _text(value: str | bytes) -> str:
+    """protobuf hands over as bytes what is no UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
 def _input_shape(model: Any) -> tuple[int, ...]:
     weights = {tensor.name for tensor in model.graph.initializer}
-    image = next(value for value in model.graph.input if value.name not in weights)
+    image = next((value for value in model.graph.input if value.name not in weights), None)
+    if image is None:
+        return ()
     return tuple(
         side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else -1
         for side in image.type.tensor_type.shape.dim
@@ -74,6 +87,8 @@ def load_onnx(path: Path, external_data: bool = True) -> Any:
         raise YoloproofError(
             f"{path}: no such file; export one with `yoloproof export MODEL -o {shlex.quote(path.name)}`"
         )
+    if str(path).encode(errors="replace").decode() != str(path):
+        raise YoloproofError(f"{path}: a name that is not UTF-8, which no runtime opens; rename the file")
     check_regular(path, MOST_PROTOBUF_BYTES)
     with path.open("rb") as file:
         head = file.read(len(_LFS_HEAD))

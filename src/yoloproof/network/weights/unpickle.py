@@ -154,6 +154,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[misc]
     """Python's own unpickler, in Python: its memo is a dictionary, so that a slot of a huge number takes no memory, and
     each of its steps can be held to what weights need."""
 
+    stack: list[Any]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, pickle_name: str) -> None:
