@@ -177,7 +177,7 @@ def _repository(artifact: Path, output: Path, case: Case, progress: Progress) ->
     from yoloproof.artifact.triton import Serving, triton_repository
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.proof import verify
+    from yoloproof.proof.verify import verify
     from yoloproof.runtime import SessionSpec, open_session
 
     progress("verifying", None)

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import yoloproof
-from yoloproof.artifact.build import build, network_for_session, published_network
-from yoloproof.artifact.stated import class_names, properties_of
+from yoloproof.artifact.stated import artifact_of_native, class_names, properties_of
 from yoloproof.demo import demo_images
 from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import set_of_folder
@@ -31,10 +30,7 @@ from yoloproof.files.native import SUFFIX
 from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark, not_begun
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.measurement.subject import Subject
-from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
-from yoloproof.network import VARIANTS
-from yoloproof.network.flops import flops
-from yoloproof.proof import Reference, verify
+from yoloproof.names import VARIANT_NAMES, ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
 from yoloproof.proof.native import verify_by_evidence
 from yoloproof.records import (
     Accuracy,
@@ -53,10 +49,12 @@ from yoloproof.records import (
 from yoloproof.results.published import published_for
 from yoloproof.runtime import RUNTIMES, Session, SessionSpec, open_session
 from yoloproof.runtime.base import NativeOptions, SessionOptions
-from yoloproof.runtime.choice import candidates
+from yoloproof.runtime.choice import candidates, check_tactics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from yoloproof.proof.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -66,12 +64,14 @@ class Options:
     images -- real ones, for proof and timing; () for the bundled four
     folder -- where artifacts are kept; None for the user's cache
     data -- a folder of annotated images whose AP every row gets; stages -- preprocessing, inference, suppression apart too
+    tactics -- a file of a native engine's tactics to take; None: as it opens by itself
     """
 
     images: tuple[Path, ...] = ()
     folder: Path | None = None
     data: Path | None = None
     stages: bool = False
+    tactics: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def profile(
     options = _checked(options or Options())
     cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
+    check_tactics(options.tactics, [case for few in attempts for case in few])
     references = References()
     rows: list[Row] = []
     subjects: list[Subject] = []
@@ -148,14 +149,28 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
 
 
 @contextmanager
-def opened(case: Case, folder: Path | None = None, progress: Progress = no_progress) -> Iterator[OpenModel]:
-    """Build and open a case whose runtime is named: exactly what `profile` verifies and times."""
-    artifact = build(case, RUNTIMES[case.runtime].opens, folder, progress)
-    spec = session_spec(case, artifact)
+def opened(
+    case: Case, folder: Path | None = None, progress: Progress = no_progress, tactics: Path | None = None
+) -> Iterator[OpenModel]:
+    """Build and open a case whose runtime is named: exactly what `profile` verifies and times.
+
+    tactics -- a file of a native engine's tactics to take
+    """
+    artifact = _built(case, folder, progress)
+    spec = session_spec(case, artifact, tactics=tactics)
     with open_session(spec) as session:
         properties = properties_of(artifact)
         names = class_names(properties, session.outputs[0].shape)
         yield OpenModel(case, artifact, spec, session, names, case.imgsz)
+
+
+def _built(case: Case, folder: Path | None, progress: Progress) -> Artifact:
+    """A native engine's file is taken as it is, without PyTorch, which its machine need not have."""
+    if Path(case.model).suffix == SUFFIX:
+        return artifact_of_native(Path(case.model))
+    from yoloproof.artifact.build import build
+
+    return build(case, RUNTIMES[case.runtime].opens, folder, progress)
 
 
 def _verified(few: Sequence[Case], options: Options, references: References, progress: Progress) -> Row:
@@ -183,12 +198,14 @@ def _row(case: Case, options: Options, references: References, progress: Progres
     def say(what: str, share: float | None = None) -> None:
         progress(f"{case.label}: {what}", share)
 
-    with opened(case, options.folder, say) as model:
+    with opened(case, options.folder, say, options.tactics) as model:
         reference = references.of(case)
         images = _images(options, model.imgsz)
         if reference is None:
             verdict = _verdict_without_weights(model, images)
         else:
+            from yoloproof.proof.verify import verify
+
             say("verifying", None)
             verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
         accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
@@ -209,13 +226,19 @@ def _verdict_without_weights(model: OpenModel, images: NDArray[np.float32]) -> V
     return Verdict()
 
 
-def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None) -> SessionSpec:
+def session_spec(
+    case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None, tactics: Path | None = None
+) -> SessionSpec:
     """How a case's session opens. Precision is always stated, so that no runtime chooses one silently; `tuning` are the
-    launch configurations of our kernels that were verified, which every process is to take."""
-    network = partial(network_for_session, case, tuning) if artifact.format is ArtifactFormat.PYTORCH else None
+    launch configurations of our kernels that were verified, which every process is to take, `tactics` a file of such."""
+    network = None
+    if artifact.format is ArtifactFormat.PYTORCH:
+        from yoloproof.artifact.build import network_for_session
+
+        network = partial(network_for_session, case, tuning)
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning=tuning)),
+        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning, tactics)),
     )  # fmt: skip
 
 
@@ -233,6 +256,9 @@ class References:
             return None
         key = self._key(case)
         if self._last is None or self._last[0] != key:
+            from yoloproof.artifact.build import published_network
+            from yoloproof.proof.reference import Reference
+
             self._last = key, Reference(published_network(replace(case, attention=Attention.FUSED)))
         return self._last[1]
 
@@ -295,9 +321,11 @@ def _run(taken: Benchmark) -> Run:
 
 
 def _model(case: Case, artifact: Artifact, reference: Reference | None) -> ModelFacts:
-    name = case.model if case.model in VARIANTS else Path(case.model).stem
+    name = case.model if case.model in VARIANT_NAMES else Path(case.model).stem
     if reference is None:
         return ModelFacts(name=name, weights=Weights.FOREIGN, source=case.model, sha256=artifact.sha256)
+    from yoloproof.network.flops import flops
+
     network = reference.network
     return ModelFacts(
         name=name, family=network.variant.family, scale=network.variant.scale, classes=network.classes,

@@ -15,6 +15,7 @@ from made_results import made_entry, made_result, made_summary
 from yoloproof.errors import YoloproofError
 from yoloproof.records import Result
 from yoloproof.results.file import read_result, write_result
+from yoloproof.results.kept import MOST, new_place
 from yoloproof.results.schema import SCHEMA
 
 
@@ -145,3 +146,18 @@ def test_what_is_no_result_gets_one_line(tmp_path: Path, content: str, line: str
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(YoloproofError, match="No such file"):
         read_result(tmp_path / "none.json")
+
+
+def test_the_last_results_are_kept_and_the_newest_is_called_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(YoloproofError, match="no result is kept here yet"):
+        read_result("last")
+    for number in range(MOST + 3):
+        write_result(made_result([made_entry(median_s=1.0 + number)]), new_place())
+    assert len(list((tmp_path / "results").glob("*.json"))) == MOST
+    newest = read_result("last").entries[0].summary
+    assert newest is not None
+    assert newest.median_s == MOST + 3

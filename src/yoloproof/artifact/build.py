@@ -18,13 +18,12 @@ from torch import nn
 
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
-from yoloproof.artifact.onnx import OPSET, artifact_from_metadata, export_onnx, read_artifact
+from yoloproof.artifact.onnx import OPSET, export_onnx, read_artifact
+from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.errors import YoloproofError
-from yoloproof.files.digest import sha256_of
-from yoloproof.files.engine import read_identity
-from yoloproof.files.native import SUFFIX, NativeEngine, read_native, write_native
+from yoloproof.files.native import SUFFIX, NativeEngine, write_native
 from yoloproof.files.new import written
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import VARIANTS, Network, load_network
@@ -192,25 +191,6 @@ BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {
     ArtifactFormat.ENGINE: engine_artifact,
     ArtifactFormat.NATIVE: native_artifact,
 }
-
-
-def artifact_of_native(path: Path) -> Artifact:
-    """A native engine's file, held to its own hashes."""
-    engine = read_native(path)
-    return artifact_from_metadata(
-        path, ArtifactFormat.NATIVE, sha256_of(path), path.stat().st_size, engine.properties, engine.built,
-        Precision.FP16,
-    )  # fmt: skip
-
-
-def artifact_of_engine(path: Path) -> Artifact:
-    """An engine file, held to its sidecar."""
-    identity = read_identity(path)
-    built = {"onnx_sha256": identity.onnx_sha256, "target": identity.target, "version": identity.version}
-    return artifact_from_metadata(
-        path, ArtifactFormat.ENGINE, identity.engine_sha256, identity.engine_bytes, identity.onnx_metadata, built,
-        Precision.of_dtype(identity.precision),
-    )  # fmt: skip
 
 
 def _stem(case: Case, network: Network) -> str:

@@ -1,4 +1,4 @@
-"""What an artifact states of itself in its metadata: class names and image size. Stated is not shown: the proof checks it."""
+"""What an artifact states of itself in its metadata. Stated is not shown: the proof checks it. No framework is imported."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import ast
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
 from yoloproof.files.native import read_native
 from yoloproof.files.onnx import read_onnx_file
-from yoloproof.names import ArtifactFormat
-from yoloproof.network.variants import MOST_CLASSES
+from yoloproof.names import MOST_CLASSES, ArtifactFormat, Attention, Precision
 from yoloproof.records import Artifact
 
+PREFIX = "yoloproof."
 MOST_SIDE = 8192  # pixels
 MOST_LETTERS = 1 << 22  # of class names
 
@@ -76,3 +78,66 @@ def properties_of(artifact: Artifact) -> Mapping[str, str]:
     if artifact.format is ArtifactFormat.NATIVE and artifact.path is not None:
         return read_native(artifact.path).properties
     return {f"yoloproof.{key}": json.dumps(value) for key, value in artifact.metadata.items()}
+
+
+def artifact_of_native(path: Path) -> Artifact:
+    """A native engine's file, held to its own hashes."""
+    engine = read_native(path)
+    return artifact_from_metadata(
+        path, ArtifactFormat.NATIVE, sha256_of(path), path.stat().st_size, engine.properties, engine.built,
+        Precision.FP16,
+    )  # fmt: skip
+
+
+def artifact_of_engine(path: Path) -> Artifact:
+    """An engine file, held to its sidecar."""
+    identity = read_identity(path)
+    built = {"onnx_sha256": identity.onnx_sha256, "target": identity.target, "version": identity.version}
+    return artifact_from_metadata(
+        path, ArtifactFormat.ENGINE, identity.engine_sha256, identity.engine_bytes, identity.onnx_metadata, built,
+        Precision.of_dtype(identity.precision),
+    )  # fmt: skip
+
+
+def artifact_from_metadata(
+    path: Path, format: ArtifactFormat, sha256: str, size: int, properties: Mapping[str, str],
+    built: Mapping[str, object], precision: Precision | None, opset: int | None = None,
+) -> Artifact:  # fmt: skip
+    """The record of a file from what it states under `yoloproof.`; precision and opset are the file's own."""
+    stated = metadata_from(properties, path)
+    attention, imgsz, batch, rewrites = (stated.get(key) for key in ("attention", "imgsz", "batch", "rewrites"))
+    checkpoint = stated.get("checkpoint_sha256")
+    return Artifact(
+        path=path, format=format, sha256=sha256, bytes=size, opset=opset, precision=precision,
+        attention=Attention(attention) if attention in list(Attention) else None,
+        simplified=tuple(map(str, rewrites)) if isinstance(rewrites, list) else (),
+        imgsz=_size(imgsz), batch=batch if _is_count(batch) else 1,
+        checkpoint_sha256=checkpoint if isinstance(checkpoint, str) and checkpoint else None,
+        metadata={**stated, **built},
+    )  # fmt: skip
+
+
+def _size(value: object) -> tuple[int, int] | None:
+    """(height, width) where that is what is stated."""
+    fits = isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+    return (value[0], value[1]) if fits and isinstance(value, list) else None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 < value < 2**31
+
+
+def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Our keys of a file's properties without their prefix, their JSON read. YoloproofError where it is none."""
+    try:
+        stated = {k.removeprefix(PREFIX): json.loads(v) for k, v in properties.items() if k.startswith(PREFIX)}
+    except (ValueError, RecursionError):
+        stated = None
+    if stated is None or not _is_shallow(stated):
+        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON, or nested; export it again")
+    return stated
+
+
+def _is_shallow(value: object, levels: int = 8) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)

@@ -19,7 +19,7 @@ LEVERS_SHOWN = 4
 
 def estimate(
     model: Annotated[
-        str, typer.Argument(help="yolov13n … yolov8x by name, a .pt or .safetensors file, or any .onnx file")
+        str, typer.Argument(help="yolov13n … yolov8x by name, a .pt or .safetensors file, or any .onnx or .native file")
     ],
     gpu: Annotated[
         str, typer.Option(help="t4 (calibrated); rtx2080, rtx2080ti, a10, a100, l4, h100, h200 (not)")
@@ -42,6 +42,11 @@ def estimate(
     from yoloproof.estimate.shapes import attentions_of
 
     check_new(json_file)
+    if Path(model).suffix == ".native":
+        if attention or batch != 1 or imgsz != "640":
+            raise YoloproofError(f"{model}: attention, batch and size are the engine's own; leave these options out")
+        _native(Path(model), gpu, json_file)
+        return
     height, width = imgsz_from_text(imgsz)
     if height != width:
         raise YoloproofError(f"--imgsz {imgsz}: an estimate takes a square image; give one side")
@@ -60,6 +65,39 @@ def estimate(
     if json_file:
         write_json(_document(found, evidence), json_file)
     _print(found, evidence, row)
+
+
+def _native(path: Path, gpu: str, json_file: Path | None) -> None:
+    """The estimate of a native engine's file: all of it, with what it rests on."""
+    from yoloproof.estimate import gpu_from_name
+    from yoloproof.estimate.native import PRIORS, REPORTED_S, estimate_native
+    from yoloproof.files.native import read_native
+
+    found = estimate_native(read_native(path), gpu_from_name(gpu))
+    low, high = found.interval_s
+    below = found.probability_below(REPORTED_S)
+    rests_on = [prior.rests_on for prior in PRIORS.values()]
+    if json_file:
+        document = {
+            "estimate": True, "measured": False, "model": str(path), "gpu": found.gpu.title, "seconds": found.seconds,
+            "interval_s": [low, high], "launches": found.launches, "bytes": found.bytes, "flops": found.flops,
+            "parts_s": found.parts_s, "probability_below_1.97_ms": below, "rests_on": rests_on,
+        }  # fmt: skip
+        write_json(document, json_file)
+    typer.echo(
+        f"ESTIMATE, not a measurement: {path.name} on {found.gpu.title}, native engine, device time in one CUDA graph"
+    )
+    typer.echo(
+        f"  {1e3 * found.seconds:.2f} ms   90 %: {1e3 * low:.2f}–{1e3 * high:.2f} ms   {found.launches} launches,"
+        f" {found.flops / 1e9:.2f} GFLOP, {found.bytes / 1e6:.0f} MB"
+    )
+    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in found.parts_s.items()))
+    if found.model == "yolov13n":
+        typer.echo(
+            f"Below the {1e3 * REPORTED_S:.2f} ms reported for YOLOv13-N, if these priors hold: {100 * below:.0f} %"
+        )
+    typer.echo("It rests on: " + "; ".join(rests_on) + ".")
+    typer.echo("No native engine has run on a Turing GPU.")
 
 
 def _model_from_argument(model: str) -> str:

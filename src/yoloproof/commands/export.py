@@ -86,13 +86,13 @@ def export(
 
     Example: `yoloproof export yolov13n.pt --precision fp16 -o yolov13n.onnx`
     """
+    check_new(json_file)
+    (model,) = models_from_arguments([model])
     from yoloproof.artifact.build import OnnxOptions
     from yoloproof.exporting import Export
     from yoloproof.exporting import export as exported
     from yoloproof.records import Case
 
-    check_new(json_file)
-    (model,) = models_from_arguments([model])
     written = format_name or (Written.NATIVE if runtime is Runtime.NATIVE else Written.ONNX)
     if written is Written.NATIVE and runtime is None:
         runtime = Runtime.NATIVE

@@ -19,9 +19,11 @@ from yoloproof.commands.shared import (
     OnePrecision,
     OneRuntime,
     RandomWeights,
+    Tactics,
     Threads,
     case_from_options,
     check_new,
+    device_from_text,
     json_text,
     models_from_arguments,
     progress_bar,
@@ -32,7 +34,9 @@ from yoloproof.names import Attention, Runtime
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx or .engine file")],
+    model: Annotated[
+        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+    ],
     images: Annotated[
         list[str], typer.Argument(help="images, folders, patterns, videos, their addresses, a camera's index")
     ],
@@ -50,33 +54,38 @@ def predict(
     precision: OnePrecision = None,
     attention: OneAttention = Attention.FUSED,
     random_weights: RandomWeights = False,
+    tactics: Tactics = None,
     frames: Annotated[int | None, typer.Option(min=1, help="stop each video or camera after so many frames")] = None,
 ) -> None:
     """Detections of IMAGEs by MODEL, one line each. Exit status 1 when an image could not be read.
 
     Example: `yoloproof predict yolov13n.pt street.jpg holiday/ --save drawn --json detections.json`
     """
-    from yoloproof.detection.pipeline import Suppression
+    check_new(json_file)
+    (model,) = models_from_arguments([model])
+    device = device_from_text(device)
     from yoloproof.detection.prediction import Outputs, Prediction, sources_of
+
+    sources = sources_of(images)
+    from yoloproof.detection.pipeline import Suppression
     from yoloproof.detection.prediction import predict as predicted
     from yoloproof.files.new import GrowingFile
     from yoloproof.pipeline import opened
     from yoloproof.results.schema import plain
+    from yoloproof.runtime.choice import check_tactics
 
-    check_new(json_file)
-    (model,) = models_from_arguments([model])
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
-    sources = sources_of(images)
-    with progress_bar() as progress, opened(case, progress=progress) as open_model:
+    check_tactics(tactics, [case])
+    with progress_bar() as progress, opened(case, progress=progress, tactics=tactics) as open_model:
         done = 0
 
         def tell(line: str) -> None:
             nonlocal done
             done += 1
-            say(line)
+            progress.line(line)
             progress(f"{done} done", min(done / len(sources), 1.0))
 
         about = {
@@ -93,7 +102,7 @@ def predict(
 
         result = predicted(
             open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=tell, kept=keep,
-            complain=lambda line: say(f"yoloproof: {line}", err=True),
+            complain=lambda line: progress.line(f"yoloproof: {line}", error=True),
         )  # fmt: skip
     document = {**about, "partial": result.interrupted, "images": result.records}
     if json_file == STDOUT:

@@ -35,7 +35,9 @@ PLATFORM = "cuda"
 SUFFIX = ".native"
 REBUILD = "build it again with `yoloproof export MODEL --format native`"
 MOST_BYTES = 2 << 30  # of a member: more is no detector
-STORED = ("weights.safetensors", "evidence.safetensors")  # numbers that hardly shrink; the rest is deflated
+STORED = (
+    "weights.safetensors",
+)  # float16 hardly shrinks, and takes long to inflate where it is much; the rest is deflated
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from math import ceil
 
 from yoloproof.errors import YoloproofError
 
-MOST_CLASSES = 32_768  # of any detector: ImageNet-21k has 21,841
-
 
 @dataclass(frozen=True)
 class Family:

@@ -12,6 +12,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.new import GrowingFile, write_new
 from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
 from yoloproof.records import Result
+from yoloproof.results.kept import place_of
 from yoloproof.results.schema import json_from_result, result_from_json
 
 
@@ -44,8 +45,9 @@ def _text(result: Result) -> str:
 
 
 def read_result(path: str | Path) -> Result:
-    """The result in `path`. YoloproofError where it is missing, not JSON, of another schema, or not of its shape."""
-    path = Path(path)
+    """The result in `path`, or the newest kept one for `last`. YoloproofError where it is missing, not JSON, of another
+    schema, or not of its shape."""
+    path = place_of(path)
     check_regular(path, MOST_JSON_BYTES)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -79,17 +79,17 @@ def tactics_path(engine: Path, key: str) -> Path:
     return engine.with_name(f"{engine.name}.{hashlib.sha256(key.encode()).hexdigest()[:8]}.tactics.json")
 
 
-def read_tactics(path: Path, key: str) -> Tactics | None:
-    """The tactics in a file; None where there is no file, or one for another GPU, driver or engine."""
+def read_tactics(path: Path) -> Tactics | None:
+    """The tactics in a file; None where there is no file, or one of another schema."""
     if not path.is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         choice = {str(name): int(index) for name, index in document["choice"].items()}
-        fits = document["schema"] == SCHEMA and document["key"] == key
+        schema, key = document["schema"], str(document["key"])
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise YoloproofError(f"{path} holds no tactics ({error!r}); remove it to measure them again") from None
-    return Tactics(key, choice) if fits else None
+    return Tactics(key, choice) if schema == SCHEMA else None
 
 
 def write_tactics(path: Path, tactics: Tactics) -> None:

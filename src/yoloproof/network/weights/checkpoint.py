@@ -19,9 +19,9 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.new import write_new
 from yoloproof.files.reading import MOST_MODEL_BYTES, check_regular
-from yoloproof.names import Attention
+from yoloproof.names import MOST_CLASSES, Attention
 from yoloproof.network.blocks import NORM_EPS
-from yoloproof.network.variants import FAMILIES, MOST_CLASSES, VARIANTS, Variant
+from yoloproof.network.variants import FAMILIES, VARIANTS, Variant
 from yoloproof.network.weights.neighbours import architecture_from_tensors, refusal
 from yoloproof.network.weights.unpickle import Inert, checkpoint_from_pt, named_tensors
 from yoloproof.network.wiring import Network
