@@ -338,7 +338,9 @@ def test_a_storage_is_never_read_past_its_end(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "short.pt")
 
 
-def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_cached_and_held_to_their_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The release address replaced by a folder served over HTTP on this machine; the rest is the real path."""
     import functools
     import http.server
@@ -357,7 +359,10 @@ def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch
         assert load_network("yolov12n").variant.name == "yolov12n"
     finally:
         server.shutdown()
+    (said,) = caplog.messages
+    assert "this first download is trusted" in said
     assert load_network("yolov12n").sha256 is not None  # from the cache, with the server gone
+    assert caplog.messages == [said]
     record = json.loads((download.cache_folder() / "sha256.json").read_text())
     assert len(record["yolov12n"]) == 64
     path = download.cache_folder() / "yolov12n.pt"
