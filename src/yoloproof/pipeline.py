@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 import yoloproof
 from yoloproof.artifact.build import build, network_for_session, published_network
-from yoloproof.artifact.stated import class_names, properties_of
+from yoloproof.artifact.stated import class_names, properties_of, stated_names
 from yoloproof.demo import demo_images
 from yoloproof.detection.accuracy import accuracy_of
-from yoloproof.detection.coco import set_of_folder
+from yoloproof.detection.data_yaml import annotated_set, check_data
+from yoloproof.detection.guests import detector_of, layout_of
 from yoloproof.detection.letterbox import letterboxed
-from yoloproof.detection.pipeline import end_to_end
+from yoloproof.detection.pipeline import Detector, end_to_end
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import SUFFIX
 from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
@@ -65,7 +66,7 @@ class Options:
 
     images -- real ones, for proof and timing; () for the bundled four
     folder -- where artifacts are kept; None for the user's cache
-    data -- a folder of annotated images whose AP every row gets; stages -- preprocessing, inference, suppression apart too
+    data -- annotated images whose AP every row gets: a folder or a data.yaml; stages -- preprocessing, inference, suppression apart too
     """
 
     images: tuple[Path, ...] = ()
@@ -76,12 +77,17 @@ class Options:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A case built and opened. names -- classes by index; imgsz -- (height, width) that the artifact is to be fed with."""
+    """A case built and opened.
+
+    detector -- the session with its outputs as detections are read from them; names -- classes by index
+    imgsz -- (height, width) that the artifact is to be fed with
+    """
 
     case: Case
     artifact: Artifact
     spec: SessionSpec
     session: Session
+    detector: Detector
     names: Mapping[int, str]
     imgsz: tuple[int, int]
 
@@ -133,8 +139,10 @@ def opened(case: Case, folder: Path | None = None, progress: Progress = no_progr
     spec = session_spec(case, artifact)
     with open_session(spec) as session:
         properties = properties_of(artifact)
-        names = class_names(properties, session.outputs[0].shape)
-        yield OpenModel(case, artifact, spec, session, names, case.imgsz)
+        stated = stated_names(properties)
+        layout = layout_of(session.outputs, properties, len(stated) or None)
+        names = class_names(stated, layout, session.outputs)
+        yield OpenModel(case, artifact, spec, session, detector_of(session, layout), names, case.imgsz)
 
 
 def _verified(few: Sequence[Case], options: Options, references: References, progress: Progress) -> Row:
@@ -172,7 +180,7 @@ def _row(case: Case, options: Options, references: References, progress: Progres
             verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
         accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
         stages = (
-            end_to_end(model.session, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
+            end_to_end(model.detector, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
         )
         facts = model.session.facts
     spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
@@ -247,8 +255,8 @@ def _accuracy(model: OpenModel, data: Path, references: References, say: Progres
 
 
 def _measured_accuracy(model: OpenModel, data: Path) -> Accuracy:
-    annotated = set_of_folder(data, [model.names[i] for i in sorted(model.names)])
-    return accuracy_of(model.session, model.names, annotated, imgsz=model.imgsz, identity=str(model.artifact.sha256))
+    annotated = annotated_set(data, [model.names[i] for i in sorted(model.names)])
+    return accuracy_of(model.detector, model.names, annotated, imgsz=model.imgsz, identity=str(model.artifact.sha256))
 
 
 def _entry(row: Row, taken: Measurement) -> Entry:
@@ -285,8 +293,8 @@ def _model(case: Case, artifact: Artifact, reference: Reference | None) -> Model
 
 
 def _checked(options: Options) -> Options:
-    if options.data is not None and not options.data.is_dir():
-        raise YoloproofError(f"{options.data}: no such folder; --data names one with images and their annotations")
+    if options.data is not None:
+        check_data(options.data)
     return options
 
 

@@ -128,23 +128,6 @@ def test_a_foreign_onnx_file_is_timed_and_its_ap_measured(tmp_path: Path) -> Non
     assert "✓" not in done.stdout  # nothing to prove it by
 
 
-def test_profile_models_is_what_scripts_expect(tmp_path: Path) -> None:
-    script = tmp_path / "bench.py"  # as users write it: no guard around it
-    script.write_text(
-        "import json\nfrom yoloproof import ProfileModels\n"
-        f"rows = ProfileModels([{DEMO!r}], num_timed_runs=5, num_warmup_runs=2, min_time=1, imgsz=320, device='cpu').profile()\n"
-        "print('ROWS ' + json.dumps([{k: v for k, v in r.items() if k != 'model/result'} for r in rows]))\n"
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, timeout=500)
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout.split("ROWS ")[1])
-    assert row["model/name"] == "yolov13n-coco128"
-    assert row["model/parameters"] == 2_494_151
-    assert row["model/speed_ONNX(ms)"] > 0
-    assert row["model/speed_TensorRT(ms)"] == 0.0
-    assert row["model/proved"] is True
-
-
 def test_profile_models_refuses_nothing_at_all() -> None:
     from yoloproof import ProfileModels, YoloproofError
 

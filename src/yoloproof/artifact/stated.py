@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from yoloproof.detection.guests import Layout, Spec
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
 from yoloproof.files.native import read_native
@@ -29,12 +30,15 @@ def stated_names(metadata: Mapping[str, str]) -> dict[int, str]:
         raise YoloproofError(f"class names in the file's metadata cannot be read ({error}); export it again") from None
 
 
-def class_names(metadata: Mapping[str, str], output: Sequence[int | str]) -> dict[int, str]:
-    """A name for every class of an output [B, 4 + classes, A]: as stated, `class7` where nothing is."""
-    names = stated_names(metadata)
-    rows = output[1] if len(output) == 3 else None
-    count = max(rows - 4 if isinstance(rows, int) else 0, max(names, default=-1) + 1)
-    return {i: names.get(i, f"class{i}") for i in range(count)}
+def class_names(names: Mapping[int, str], layout: Layout | None, outputs: Sequence[Spec]) -> dict[int, str]:
+    """A name for every class that the outputs' shapes show or `names` states: as stated, `class7` where nothing is."""
+    sides: list[int | str] = []
+    if layout is Layout.RAW and len(outputs[0].shape) == 3:
+        sides = [outputs[0].shape[1]]
+    elif layout is Layout.QUERIES:
+        sides = [outputs[0].shape[2]]
+    shown = max((side - 4 for side in sides if isinstance(side, int)), default=0)
+    return {i: names.get(i, f"class{i}") for i in range(max(shown, max(names, default=-1) + 1))}
 
 
 def stated_size(model: str) -> tuple[int, int] | None:

@@ -49,7 +49,8 @@ def profile(
     ] = False,
     forensics: Annotated[bool, typer.Option("--forensics", help="all four attentions side by side")] = False,
     data: Annotated[
-        Path | None, typer.Option(help="annotated set (COCO or YOLO folder): AP and latency of one artifact in one row")
+        Path | None,
+        typer.Option(help="annotated set (data.yaml, COCO or YOLO folder): AP and latency of one artifact in one row"),
     ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="preprocessing, inference, suppression apart, too")] = False,
     random_weights: RandomWeights = False,

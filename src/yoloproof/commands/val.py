@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def val(
     model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx or .engine file")],
     data: Annotated[
-        Path | None, typer.Option(help="folder: images/ with instances.json, or with labels/ in YOLO format")
+        Path | None, typer.Option(help="data.yaml, or a folder: images/ with instances.json, or labels/ in YOLO format")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of the images that --annotations lists")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO's instances_….json")] = None,
@@ -73,7 +73,7 @@ def val(
         chosen = _set(data, images, annotations, [found.names[i] for i in sorted(found.names)])
         started = time.perf_counter()
         accuracy = accuracy_of(
-            found.session, found.names, chosen, imgsz=found.imgsz, rule=rule, identity=str(found.artifact.sha256),
+            found.detector, found.names, chosen, imgsz=found.imgsz, rule=rule, identity=str(found.artifact.sha256),
             resume=resume, progress=lambda done, of: progress(f"{done} of {of} images", done / of),
         )  # fmt: skip
         taken_s = time.perf_counter() - started
@@ -88,19 +88,24 @@ def val(
 
 def _check_set(data: Path | None, images: Path | None, annotations: Path | None) -> None:
     if (images is None) != (annotations is None):
-        raise YoloproofError("--images and --annotations go together; or name a folder with --data")
+        raise YoloproofError("--images and --annotations go together; or name a folder or data.yaml with --data")
     if data is not None and images is not None:
         raise YoloproofError("--data is a set of its own: leave it, or --images and --annotations, out")
+    if data is not None:
+        from yoloproof.detection.data_yaml import check_data
+
+        check_data(data)
 
 
 def _set(data: Path | None, images: Path | None, annotations: Path | None, names: list[str]) -> CocoSet:
     from yoloproof.demo import demo_annotations
-    from yoloproof.detection.coco import coco_set, set_of_folder
+    from yoloproof.detection.coco import coco_set
+    from yoloproof.detection.data_yaml import annotated_set
 
     if images is not None and annotations is not None:
         return coco_set(images, annotations)
     if data is not None:
-        return set_of_folder(data, names)
+        return annotated_set(data, names)
     return coco_set(demo_annotations().parent, demo_annotations())
 
 
