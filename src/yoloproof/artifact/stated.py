@@ -10,7 +10,7 @@ from pathlib import Path
 from yoloproof.detection.guests import Layout, Spec
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
-from yoloproof.files.native import read_native
+from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import ArtifactFormat
 from yoloproof.records import Artifact
@@ -55,10 +55,13 @@ def stated_size(model: str) -> tuple[int, int] | None:
 
 def properties_of(artifact: Artifact) -> Mapping[str, str]:
     """The metadata of an artifact's file as they stand in it; those of a network that PyTorch builds are its record's."""
-    if artifact.format is ArtifactFormat.ENGINE and artifact.path is not None:
-        return dict(read_identity(artifact.path).onnx_metadata)
-    if artifact.format is ArtifactFormat.ONNX and artifact.path is not None:
-        return read_onnx_file(artifact.path).metadata
-    if artifact.format is ArtifactFormat.NATIVE and artifact.path is not None:
-        return read_native(artifact.path).properties
+    if artifact.format is not ArtifactFormat.PYTORCH and artifact.path is not None:
+        return properties_of_file(artifact.path)
     return {f"yoloproof.{key}": json.dumps(value) for key, value in artifact.metadata.items()}
+
+
+def properties_of_file(path: Path) -> Mapping[str, str]:
+    """The metadata of an ONNX file, an engine (of the file it was built from) or a native engine."""
+    if path.suffix == ".engine":
+        return dict(read_identity(path).onnx_metadata)
+    return read_native(path).properties if path.suffix == SUFFIX else read_onnx_file(path).metadata

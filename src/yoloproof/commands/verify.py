@@ -16,10 +16,10 @@ from yoloproof.commands.shared import (
     write_json,
 )
 from yoloproof.errors import YoloproofError
-from yoloproof.names import Precision, Runtime
+from yoloproof.names import Precision, Progress, Runtime
 
 if TYPE_CHECKING:
-    from yoloproof.records import Verdict
+    from yoloproof.records import Case, Verdict
 
 
 def verify(
@@ -27,7 +27,8 @@ def verify(
     against: Annotated[
         str | None,
         typer.Option(
-            help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n; a .native file can do without"
+            help="what it is said to be: weights (.pt, .safetensors, a name like yolov13n), or, of any detector, another"
+            " .onnx or .engine of it; a .native file can do without"
         ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
@@ -41,7 +42,7 @@ def verify(
     random_weights: Annotated[bool, typer.Option(help="--against names a variant with seeded random weights")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the verdict to a new file")] = None,
 ) -> None:
-    """Is ARTIFACT still the same detector as the weights? Exit status 0: proved; 1: not.
+    """Is ARTIFACT still the same detector as the weights, or as another export? Exit status 0: proved; 1: not.
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
@@ -66,7 +67,7 @@ def verify(
             f"{artifact}: verify proves .onnx, .engine and .native files; weights are what --against names"
         )
     if against is None and (artifact.suffix != ".native" or annotations is not None):
-        raise YoloproofError(f"{artifact}: name the weights it is said to be with --against")
+        raise YoloproofError(f"{artifact}: name the weights it is said to be with --against, or another export of it")
     if against is not None:
         (against,) = models_from_arguments([against])
     asked = runtime or (Runtime.ONNXRUNTIME if artifact.suffix == ".onnx" else Runtime.AUTO)
@@ -77,6 +78,11 @@ def verify(
             progress("verifying by its own evidence", None)
             with open_session(SessionSpec(case.runtime, artifact, "cuda")) as session:
                 _say(verify_by_evidence(artifact, session), artifact, against, json_file)
+            return
+        if Path(against).suffix in (".onnx", ".engine"):
+            if annotations is not None:
+                raise YoloproofError("--annotations are for weights; `yoloproof val` measures AP of each file")
+            _say(_of_guest(case, Path(against), files, precision, progress), artifact, against, json_file)
             return
         network = load_network(against, random_weights=random_weights)
         data = None if annotations is None else coco_set(Path(str(images)), annotations)
@@ -89,6 +95,23 @@ def verify(
                 check = accuracy_parity(session, network, data, (height, width), progress, stated_of(artifact))
                 verdict = Verdict((*verdict.checks, check))
     _say(verdict, artifact, against, json_file)
+
+
+def _of_guest(
+    case: Case, against: Path, files: tuple[Path, ...], precision: Precision | None, progress: Progress
+) -> Verdict:
+    """The verdict on one export against another, each in its own runtime."""
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.pipeline import opened
+    from yoloproof.proof.guests import verify_guest
+    from yoloproof.records import Case
+    from yoloproof.runtime.choice import candidates
+
+    runtime = Runtime.ONNXRUNTIME if against.suffix == ".onnx" else Runtime.AUTO
+    other = candidates(Case(str(against), runtime, imgsz=case.imgsz))[0]
+    with opened(case) as given, opened(other) as wanted:
+        pictures = letterboxed(files, given.imgsz)
+        return verify_guest(Path(case.model), given.session, against, wanted.session, pictures, precision, progress)
 
 
 def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path | None) -> None:
