@@ -13,8 +13,6 @@ from typer.testing import CliRunner, Result
 from guest_models import guest_models
 from yoloproof.cli import app
 from yoloproof.demo import demo_images
-from yoloproof.errors import YoloproofError
-from yoloproof.network import load_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("guests")]
 
