@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +38,7 @@ from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runt
 from yoloproof.network import VARIANTS
 from yoloproof.network.flops import flops
 from yoloproof.proof import Reference, verify
+from yoloproof.proof.guests import graph_alone, verify_guest
 from yoloproof.proof.native import verify_by_evidence
 from yoloproof.records import (
     Accuracy,
@@ -59,6 +62,10 @@ from yoloproof.runtime.choice import candidates
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+COCO_CLASSES = 80
+EXPORTED = re.compile(r"Ultralytics (YOLO\w+) model")  # how the ultralytics package describes a file
+MADE = (".onnx", ".engine", SUFFIX)  # files that are an artifact already
+
 
 @dataclass(frozen=True)
 class Options:
@@ -67,12 +74,14 @@ class Options:
     images -- real ones, for proof and timing; () for the bundled four
     folder -- where artifacts are kept; None for the user's cache
     data -- annotated images whose AP every row gets: a folder or a data.yaml; stages -- preprocessing, inference, suppression apart too
+    against -- what files made elsewhere are held to: weights, or another export
     """
 
     images: tuple[Path, ...] = ()
     folder: Path | None = None
     data: Path | None = None
     stages: bool = False
+    against: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class OpenModel:
 
 @dataclass(frozen=True)
 class Row:
-    """A case on its way to its Entry: everything but the samples."""
+    """A case on its way to its Entry: everything but the samples. architecture -- see `reported_architecture`"""
 
     case: Case
     artifact: Artifact
@@ -104,6 +113,7 @@ class Row:
     verdict: Verdict
     accuracy: Accuracy | None
     stages: StageTimes | None
+    architecture: str | None = None
     passed_over: tuple[str, ...] = ()
 
 
@@ -119,7 +129,7 @@ def profile(
     options = _checked(options or Options())
     cases = [replace(case, batch=batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
-    references = References()
+    references = References(options.against)
     rows = [_verified(few, options, references, progress) for few in attempts]
     progress("timing", None)
     subjects = [
@@ -173,10 +183,10 @@ def _row(case: Case, options: Options, references: References, progress: Progres
     with opened(case, options.folder, say) as model:
         reference = references.of(case)
         images = _images(options, model.imgsz)
+        say("verifying", None)
         if reference is None:
-            verdict = _verdict_without_weights(model, images)
+            verdict = _verdict_without_weights(model, images, options.against, say)
         else:
-            say("verifying", None)
             verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
         accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
         stages = (
@@ -185,15 +195,33 @@ def _row(case: Case, options: Options, references: References, progress: Progres
         facts = model.session.facts
     spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
     described = _model(case, model.artifact, reference)
-    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages)
+    properties = properties_of(model.artifact)
+    architecture = reported_architecture(described, properties, len(model.names))
+    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages, architecture)
 
 
-def _verdict_without_weights(model: OpenModel, images: NDArray[np.float32]) -> Verdict:
-    """A native engine brings its evidence along; another foreign file is only shown to run."""
-    if model.artifact.format is ArtifactFormat.NATIVE and model.artifact.path is not None:
-        return verify_by_evidence(model.artifact.path, model.session)
+def _verdict_without_weights(
+    model: OpenModel, images: NDArray[np.float32], against: str | None, say: Progress
+) -> Verdict:
+    """A native engine brings its evidence along; another foreign file is held to another export, where one is named, else
+    it is shown to run and its graph is looked at."""
+    path = model.artifact.path
+    assert path is not None
+    if model.artifact.format is ArtifactFormat.NATIVE:
+        return verify_by_evidence(path, model.session)
+    if against is not None:
+        with opened_export(Path(against), model.case) as other:
+            return verify_guest(path, model.session, Path(against), other.session, images, None, say)
     model.session.infer(images[: model.case.batch])
-    return Verdict()
+    return Verdict((graph_alone(path, Path(model.case.model)),))
+
+
+@contextmanager
+def opened_export(path: Path, like: Case) -> Iterator[OpenModel]:
+    """An ONNX file in ONNX Runtime, or an engine in its own library, at the size of the case that is held to it."""
+    runtime = Runtime.ONNXRUNTIME if path.suffix == ".onnx" else Runtime.AUTO
+    with opened(candidates(Case(str(path), runtime, imgsz=like.imgsz, threads=like.threads))[0]) as model:
+        yield model
 
 
 def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None) -> SessionSpec:
@@ -208,16 +236,22 @@ def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | Non
 
 class References:
     """The networks that artifacts are held to, float32 on the CPU, as published; the last one is kept, since a model's
-    cases follow each other. A network is only read after it was loaded."""
+    cases follow each other. A network is only read after it was loaded.
 
-    def __init__(self) -> None:
+    against -- the weights that artifacts made elsewhere are held to; None, or another export: they have no reference
+    """
+
+    def __init__(self, against: str | None = None) -> None:
+        self._against = None if against is None or Path(against).suffix in MADE else against
         self._last: tuple[object, Reference] | None = None
         self._ap: dict[tuple[object, Path, tuple[int, int]], float | None] = {}
 
     def of(self, case: Case) -> Reference | None:
-        """The reference of a case's weights; None for an artifact that was made elsewhere."""
-        if Path(case.model).suffix in (".onnx", ".engine", SUFFIX):
-            return None
+        """The reference of a case's weights; None for an artifact that was made elsewhere and is held to no weights."""
+        if Path(case.model).suffix in MADE:
+            if self._against is None:
+                return None
+            case = replace(case, model=self._against)
         key = self._key(case)
         if self._last is None or self._last[0] != key:
             self._last = key, Reference(published_network(replace(case, attention=Attention.FUSED)))
@@ -225,6 +259,8 @@ class References:
 
     def ap(self, case: Case, data: Path) -> float | None:
         """AP of the network itself, in float32 on the CPU: once per model, set and size."""
+        if self._against is not None and Path(case.model).suffix in MADE:
+            case = replace(case, model=self._against)
         key = self._key(case), data, case.imgsz
         if key not in self._ap:
             plain = Case(
@@ -260,8 +296,7 @@ def _measured_accuracy(model: OpenModel, data: Path) -> Accuracy:
 
 
 def _entry(row: Row, taken: Measurement) -> Entry:
-    variant = row.artifact.metadata.get("variant")
-    published = published_for(str(variant) if row.model.family else Path(row.case.model).stem)
+    published = published_for(row.architecture) if row.architecture is not None else ()
     return Entry(
         case=row.case, model=row.model, artifact=row.artifact, runtime=taken.facts or row.facts, proof=row.verdict,
         accuracy=row.accuracy, end_to_end=row.stages, published=published[0] if published else None,
@@ -292,9 +327,23 @@ def _model(case: Case, artifact: Artifact, reference: Reference | None) -> Model
     )  # fmt: skip
 
 
+def reported_architecture(model: ModelFacts, properties: Mapping[str, str], classes: int) -> str | None:
+    """The published architecture a row is of, as figures are reported for it: with COCO's 80 classes; None for another.
+
+    A file's name says nothing: the weights it is held to do, else what its exporter states.
+    """
+    if model.family is not None:
+        return f"{model.family}{model.scale}" if model.classes == COCO_CLASSES else None
+    ours, theirs = properties.get("yoloproof.variant"), EXPORTED.match(properties.get("description", ""))
+    named = json.loads(ours) if ours else theirs[1].lower() if theirs else None
+    return str(named) if named is not None and classes == COCO_CLASSES else None
+
+
 def _checked(options: Options) -> Options:
     if options.data is not None:
         check_data(options.data)
+    if options.against is not None and Path(options.against).suffix == SUFFIX:
+        raise YoloproofError(f"{options.against}: a native engine; name weights, or an .onnx or .engine file")
     return options
 
 

@@ -52,6 +52,10 @@ def profile(
         Path | None,
         typer.Option(help="annotated set (data.yaml, COCO or YOLO folder): AP and latency of one artifact in one row"),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="prove .onnx and .engine MODELs, too: their weights, or another export of them"),
+    ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="preprocessing, inference, suppression apart, too")] = False,
     random_weights: RandomWeights = False,
     flush_to_zero: Annotated[
@@ -78,6 +82,8 @@ def profile(
 
     check_new(json_file)
     models = models_from_arguments(models)
+    if against is not None:
+        (against,) = models_from_arguments([against])
     cases = [
         Case(model, name, p, a, imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights)
         for model in models
@@ -85,7 +91,7 @@ def profile(
         for p in precision or [default_precision(name, device)]
         for a in (Attention if forensics else attention)
     ]
-    options = Options(image_files(images), artifacts, data, stages)
+    options = Options(image_files(images), artifacts, data, stages, against)
     with progress_bar() as progress:
         result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress)
     console = console_beside(json_file)
@@ -98,16 +104,16 @@ def profile(
         _print(result, console, forensics, wide=data is not None)
     if result.interrupted:
         raise KeyboardInterrupt
-    if any(_failed(entry, forensics) for entry in result.entries):
+    if any(_failed(entry, forensics, against) for entry in result.entries):
         raise typer.Exit(1)
 
 
-def _failed(entry: Entry, forensics: bool) -> bool:
-    """Not timed to its end, or not verified: but a foreign file has nothing to be verified by, and `--forensics` brings
-    `stripped` in as what is wrong."""
+def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:
+    """Not timed to its end, or not verified: but a foreign file may have nothing to be verified by, and `--forensics`
+    brings `stripped` in as what is wrong."""
     wrong_by_design = forensics and entry.artifact.attention is Attention.STRIPPED
-    exempt = entry.model.weights is Weights.FOREIGN or wrong_by_design
-    return entry.error is not None or (entry.proof.passed is not True and not exempt)
+    unheld = entry.model.weights is Weights.FOREIGN and against is None and entry.proof.passed is None
+    return entry.error is not None or (entry.proof.passed is not True and not (unheld or wrong_by_design))
 
 
 def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
@@ -139,7 +145,7 @@ def _stage_lines(result: Result) -> list[str]:
 def _print_forensics(result: Result, console: Console) -> None:
     """For each model as each runtime runs it, which of the four attentions its reported figure resembles."""
     from yoloproof.results.forensics import forensics_table, which_resembles
-    from yoloproof.results.published import published_for, variant_name
+    from yoloproof.results.published import figures_of
 
     rows: dict[tuple[str, ...], list[Entry]] = {}
     for entry in result.entries:
@@ -147,7 +153,7 @@ def _print_forensics(result: Result, console: Console) -> None:
         key = entry.model.name, entry.runtime.name, str(artifact.precision), f"batch {artifact.batch}"
         rows.setdefault(tuple(map(str, key)), []).append(entry)
     for names, entries in rows.items():
-        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, result.run_of(entries[0]))
+        resemblance = which_resembles(figures_of(entries[0]), entries, result.run_of(entries[0]))
         if resemblance.rows:
             console.print(forensics_table(resemblance, " ".join(names)))
         console.print(resemblance.line, highlight=False, markup=False)

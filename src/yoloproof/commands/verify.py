@@ -102,14 +102,10 @@ def _of_guest(
 ) -> Verdict:
     """The verdict on one export against another, each in its own runtime."""
     from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.pipeline import opened
+    from yoloproof.pipeline import opened, opened_export
     from yoloproof.proof.guests import verify_guest
-    from yoloproof.records import Case
-    from yoloproof.runtime.choice import candidates
 
-    runtime = Runtime.ONNXRUNTIME if against.suffix == ".onnx" else Runtime.AUTO
-    other = candidates(Case(str(against), runtime, imgsz=case.imgsz))[0]
-    with opened(case) as given, opened(other) as wanted:
+    with opened(case) as given, opened_export(against, case) as wanted:
         pictures = letterboxed(files, given.imgsz)
         return verify_guest(Path(case.model), given.session, against, wanted.session, pictures, precision, progress)
 

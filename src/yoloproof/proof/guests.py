@@ -25,6 +25,7 @@ from yoloproof.detection.nms import detections_from_output
 from yoloproof.detection.pipeline import Suppression, detections_of_batch
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import Precision, Progress, no_progress
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity, output_parity
@@ -82,6 +83,26 @@ def verify_guest(
     progress("sensitivity", None)
     checks.append(_sensitivity(given, wanted, images[: batch_of(session)], tolerance))
     return Verdict(tuple(checks))
+
+
+def graph_alone(artifact: Path, model: Path) -> Check:
+    """What the graph shows of an artifact that nothing is named to hold it to: never "passed", since its weights and what
+    it computes besides are not looked at. `model` is the file that the user named."""
+    say = f"not compared with its weights: `--against WEIGHTS` does, also of `yoloproof verify {model.name}`"
+    if artifact.suffix != ".onnx":
+        audit = read_identity(artifact).audit
+        fused, found = (len(listed) if isinstance(listed := audit.get(key), list | tuple | dict) else 0
+                        for key in ("fused", "attentions"))  # fmt: skip
+        return Check("attention", None, dict(audit), f"{fused} of {found} attentions in fused kernels; {say}")
+    blocks = attention_blocks(Graph(load_onnx(artifact)))
+    lost = [block for block in blocks if block.spelling is None]
+    figures = {"blocks": len(blocks), "complete": len(blocks) - len(lost)}
+    if lost:
+        return Check(
+            "attention", False, figures, f"lost: {lost[0].name}: {lost[0].detail} ({len(lost)} of {len(blocks)} blocks)"
+        )
+    whole = f"{len(blocks)} whole in the graph" if blocks else "unknown: none is found in the graph"
+    return Check("attention", None, figures, f"{whole}; {say}")
 
 
 def _guest(path: Path, session: Session) -> Guest:

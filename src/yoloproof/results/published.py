@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from yoloproof.names import Weights
 from yoloproof.records import Entry, PublishedFigure, Run
 from yoloproof.results.labels import gpu_name, plain_text, precision_of, size_label
 
@@ -43,6 +44,14 @@ def variant_name(entry: Entry) -> str:
     """The variant an entry is of, whatever its file is called: "yolov13n"."""
     model = entry.model
     return f"{model.family}{model.scale}" if model.family and model.scale else model.name
+
+
+def figures_of(entry: Entry) -> tuple[PublishedFigure, ...]:
+    """What was reported for an entry's architecture; () where it is another, has other classes, or is not known."""
+    if entry.published is not None:
+        return published_for(entry.published.model)
+    ours = entry.model.weights is not Weights.FOREIGN and entry.model.classes in (None, 80)
+    return published_for(variant_name(entry)) if ours else ()
 
 
 def same_gpu(reported: str, measured: str | None) -> bool:
@@ -118,7 +127,7 @@ def model_ratios(entries: Sequence[Entry]) -> list[ModelRatio]:
     figure, its measured and its reported latency over those of the first such entry with the same source."""
     ratios = []
     for index, entry in enumerate(entries):
-        for figure in published_for(variant_name(entry)):
+        for figure in figures_of(entry):
             base = _base(entries[:index], entry, figure.source)
             if base is None or entry.summary is None:
                 continue
@@ -135,7 +144,7 @@ def _base(earlier: Sequence[Entry], entry: Entry, source: str) -> tuple[Entry, f
     for other in earlier:
         if _setting(other) != _setting(entry) or variant_name(other) == variant_name(entry) or other.summary is None:
             continue
-        for figure in published_for(variant_name(other)):
+        for figure in figures_of(other):
             if figure.source == source:
                 return other, other.summary.median_s, figure.latency_s
     return None
