@@ -36,7 +36,7 @@ from yoloproof.files.new import write_new
 from yoloproof.intervals import process_medians, side_by_side, unpaired_ratio
 from yoloproof.names import Runtime
 from yoloproof.records import RunWarning
-from yoloproof.results.compare import RUN_TO_RUN, level_doubts
+from yoloproof.results.compare import CPU_RUN_TO_RUN, level_doubts
 from yoloproof.results.schema import plain
 from yoloproof.runtime import SessionSpec
 
@@ -86,7 +86,7 @@ def verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """What `compare` says of two runs of one file."""
     warnings = [RunWarning(**warning) for run in (before, after) for warning in run["warnings"]]
     ratio = unpaired_ratio(after["process_medians_s"], before["process_medians_s"])
-    return ratio.widened(max([RUN_TO_RUN, *level_doubts(warnings).values()])).verdict
+    return ratio.widened(max([CPU_RUN_TO_RUN, *level_doubts(warnings).values()])).verdict
 
 
 def one_run(model: Path, images: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import yoloproof
-from yoloproof.commands.compare import compare
+from yoloproof.commands.compare import TwoGroups, compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
@@ -42,7 +42,7 @@ app.command("predict")(predict)
 app.command("val")(val)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
-app.command("compare")(compare)
+app.command("compare", cls=TwoGroups)(compare)
 app.command("report")(report)
 app.command("sweep")(sweep)
 

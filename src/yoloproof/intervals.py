@@ -10,6 +10,9 @@ processes whatever their distribution, heavy tails included.
   Hettmansperger and Sheather, "Confidence intervals based on interpolated order statistics", Statistics & Probability
   Letters 4 (1986). Five processes give minimum to maximum, which is 93.75 %; fewer give none.
 - two artifacts timed side by side in the same processes: the same interval over the processes' ratios.
+- two artifacts of which each was timed in at least three runs: Student's interval over the logarithms of the runs' medians,
+  with one variance for both sides. It holds the differences between runs, which the processes of one run do not show
+  (Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM 2013: repeat where it varies).
 - two artifacts from different runs: Hodges and Lehmann's interval of the shift between the logarithms, the inverse of
   the exact Mann-Whitney test. It needs four processes on each side.
 """
@@ -20,7 +23,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
-from statistics import median
+from statistics import fmean, median
 
 from yoloproof.records import Process
 
@@ -28,6 +31,7 @@ CONFIDENCE = 0.95
 # The lowest confidence that still goes by the name of 95 %: five processes' 93.75 %.
 ACCEPTED = 0.93
 LEAST_FOR_INTERVAL = 5
+LEAST_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,13 @@ class Ratio:
         if self.interval is None or self.interval.low <= 1 <= self.interval.high:
             return "cannot tell"
         return "faster" if self.interval.high < 1 else "slower"
+
+    @property
+    def detectable(self) -> float | None:
+        """From how large a share on a difference would have been told; None without an interval."""
+        if self.interval is None:
+            return None
+        return max(self.interval.high / self.value, self.value / self.interval.low) - 1
 
     def widened(self, factor: float) -> Ratio:
         """The ratio where either side may be off by up to `factor` besides; infinite: nobody knows how much."""
@@ -105,6 +116,22 @@ def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     """The ratio of two artifacts' process medians, the i-th of each taken in the same process."""
     ratios = [left / right for left, right in zip(a, b, strict=True)]
     return Ratio(median(ratios), median_interval(ratios), True, (len(a), len(b)))
+
+
+def repeated_ratio(a: Sequence[float], b: Sequence[float]) -> tuple[Ratio, float]:
+    """The ratio of two artifacts' medians of at least three whole runs each, and the run-to-run component: the standard
+    deviation of one run's level, as a share of it."""
+    from scipy.stats import t
+
+    logs = [[math.log(value) for value in values] for values in (a, b)]
+    means = [fmean(values) for values in logs]
+    freedom = len(a) + len(b) - 2
+    squares = sum((value - mean) ** 2 for values, mean in zip(logs, means, strict=True) for value in values)
+    deviation = math.sqrt(squares / freedom)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * deviation * math.sqrt(1 / len(a) + 1 / len(b))
+    shift = means[0] - means[1]
+    interval = Interval(math.exp(shift - half), math.exp(shift + half), CONFIDENCE)
+    return Ratio(math.exp(shift), interval, False, (len(a), len(b))), deviation
 
 
 def unpaired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:

@@ -127,7 +127,7 @@ def profile(
     """
     protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
-    cases = [replace(case, batch=batch) for case in cases for batch in protocol.batches or (case.batch,)]
+    cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
     references = References(options.against)
     rows = [_verified(few, options, references, progress) for few in attempts]
@@ -140,6 +140,17 @@ def profile(
     entries = tuple(_entry(row, one) for row, one in zip(rows, taken.measurements, strict=True))
     run = _run(taken)
     return Result(tool=run.tool, created=run.created, command=run.command, runs=(run,), entries=entries)
+
+
+def _under(protocol: Protocol, case: Case, batch: int) -> Case:
+    """The case with what its protocol has a say in besides the clock."""
+    cuda_graph = case.cuda_graph and protocol.cuda_graph
+    if case.runtime is Runtime.NATIVE and not cuda_graph:
+        raise YoloproofError(
+            "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
+        )
+    threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
+    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph)
 
 
 @contextmanager
@@ -230,7 +241,7 @@ def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | Non
     network = partial(network_for_session, case, tuning) if artifact.format is ArtifactFormat.PYTORCH else None
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled, native=NativeOptions(tuning=tuning)),
+        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning=tuning)),
     )  # fmt: skip
 
 
@@ -310,6 +321,7 @@ def _run(taken: Benchmark) -> Run:
         tool=Tool("yoloproof", yoloproof.__version__),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=tuple(sys.argv), protocol=taken.protocol, machine=taken.machine, gauge_best_s=taken.gauge_best_s,
+        gauge_size=taken.gauge_size,
         interrupted=taken.interrupted, partial=taken.interrupted or any(one.partial for one in taken.measurements),
         warnings=taken.warnings,
     )  # fmt: skip

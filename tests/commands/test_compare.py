@@ -116,3 +116,10 @@ def test_the_command_end_to_end(
     assert status_of(a, tmp_path / "none.json") == 2
     assert status_of(a, b, "--allow", "everything") == 2
     assert status_of(a, a) == 0
+    capsys.readouterr()
+    assert status_of(a, a, b, "--", b, b, b) == 0
+    assert "3 runs against 3" in capsys.readouterr().out
+    assert status_of(a, a, "--", b, b) == 2
+    assert "at least 3" in capsys.readouterr().err
+    assert status_of(a, a, b) == 2
+    assert "`--`" in capsys.readouterr().err

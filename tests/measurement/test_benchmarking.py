@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bench import FakeBench, steady, unwatched, zeros
+from fake_bench import FETCH_S, LOAD_S, FakeBench, steady, unwatched, zeros
 
 from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
@@ -53,7 +53,7 @@ def test_every_process_gives_samples_and_the_figure_is_the_median_of_their_media
     assert interval[0] <= summary_of(a).median_s <= interval[1]
     assert not a.partial
     assert not codes(a) & {"partial", "too_few_processes", "quick"}
-    assert all(sum(p.turns) == len(p.samples_s) for p in a.processes)
+    assert all(sum(turn.count for turn in p.turns) == len(p.samples_s) for p in a.processes)
 
 
 def test_the_seed_is_recorded_and_handed_to_every_process() -> None:
@@ -81,7 +81,7 @@ def test_a_ctrl_c_late_in_the_one_long_turn_keeps_all_but_the_last_seconds() -> 
     """loadgen: one process, one turn of 600 s. Its samples go out as they come, and count as one turn."""
     full = FakeBench({"a": steady(0.1)})
     (whole,) = taken(full, "a", PROTOCOLS["loadgen"])
-    assert whole.processes[0].turns == (len(whole.processes[0].samples_s),)
+    assert [turn.count for turn in whole.processes[0].turns] == [len(whole.processes[0].samples_s)]
     assert sum(whole.processes[0].samples_s) == pytest.approx(600, rel=0.01)
     found = run(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["loadgen"])
     (cut,) = found.measurements
@@ -156,14 +156,25 @@ def test_subjects_that_differ_in_flush_to_zero_never_share_a_process() -> None:
     assert [job.process for job in bench.jobs] == [p for p in range(LATENCY.processes) for _ in "ab"]
 
 
-def test_published_sends_zeros_runs_once_and_clips() -> None:
+def test_published_sends_onnx_runtime_noise_times_the_whole_call_runs_once_and_clips() -> None:
     bench = FakeBench({"a": lambda number: 0.5 if number % 20 == 0 else 0.1})
     (a,) = taken(bench, "a", PROTOCOLS["published"])
-    assert all(not images.any() for images in bench.seen["a"])
+    assert all(0.2 < images.std() < 0.4 and 0 <= images.min() < images.max() <= 1 for images in bench.seen["a"])
     assert len(a.processes) == 1
-    assert summary_of(a).clipped_mean_s == pytest.approx(0.1, abs=1e-4)
+    assert summary_of(a).clipped_mean_s == pytest.approx(0.1 + LOAD_S + FETCH_S, abs=1e-4)
     assert summary_of(a).mean_s > 0.115
-    assert {"zero_input", "published_protocol", "too_few_processes"} <= codes(a)
+    assert {"published_protocol", "too_few_processes"} <= codes(a)
+
+
+def test_published_sends_an_engine_zeros_and_times_it_alone_without_a_graph() -> None:
+    bench = FakeBench({"a": steady(0.1)})
+    subject = bench.subject("a")
+    engine = replace(subject, spec=replace(subject.spec, runtime=Runtime.TENSORRT))
+    found = benchmark([engine], in_seconds(PROTOCOLS["published"]), zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    assert all(not images.any() for images in bench.seen["a"])
+    assert summary_of(found.measurements[0]).median_s == pytest.approx(0.1, abs=1e-4)
+    assert "zero_input" in codes(found.measurements[0])
+    assert not PROTOCOLS["published"].cuda_graph
 
 
 def test_progress_never_goes_back_and_ends_at_one() -> None:
@@ -224,7 +235,7 @@ def test_real_processes_time_a_real_network(tmp_path: Path) -> None:
     assert timer is not None
     assert timer.cost_s < 1e-4
     assert all(p.cpu.wall_s > 0 for p in good.processes)
-    assert all(len(p.gauge_s) == len(p.turns) > 0 < min(p.gauge_s) for p in good.processes)
+    assert all(len(p.gauge_s) == sum(turn.kept for turn in p.turns) > 0 < min(p.gauge_s) for p in good.processes)
     assert missing.summary is None
     assert missing.error is not None
     assert "none.onnx" in missing.error

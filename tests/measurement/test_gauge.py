@@ -11,7 +11,7 @@ from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
 from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds
 from yoloproof.measurement.cpu import usable_cores
-from yoloproof.measurement.gauge import LOOK_EVERY_S, SLOWED, HostWatch, _size, matrix_gauge
+from yoloproof.measurement.gauge import LOOK_EVERY_S, HostWatch, gauge_size, matrix_gauge
 from yoloproof.measurement.machine import machine_facts
 from yoloproof.records import Protocol
 
@@ -65,22 +65,29 @@ def test_on_a_host_of_one_speed_nothing_is_waited_for_or_set_aside() -> None:
     assert figure(a) == pytest.approx(0.1, abs=1e-5)
     assert [len(p.gauge_s) for p in a.processes] == [len(p.turns) for p in a.processes]
     assert not a.set_aside
-    assert not any(p.set_aside_s for p in a.processes)
+    assert not any(p.set_aside.samples_s for p in a.processes)
     assert warned(a) == []
 
 
 def test_turns_in_a_slowed_spell_are_taken_again_and_kept_aside() -> None:
     (a,) = taken((9.3, 16.0))
     assert max(s for p in a.processes for s in p.samples_s) < 0.11
-    aside = [s for p in a.processes for s in p.set_aside_s]
+    aside = [s for p in a.processes for s in p.set_aside.samples_s]
     assert aside
     assert max(aside) > 0.15
     for process in a.processes:
         counts = {
             len(column) for column in (process.samples_s, process.load_s, process.fetch_s, process.device_s or ())
         }
-        assert counts == {sum(process.turns)}
-        assert len(process.gauge_s) == len(process.turns)
+        kept = [turn for turn in process.turns if turn.kept]
+        assert counts == {sum(turn.count for turn in kept)}
+        assert len(process.gauge_s) == len(kept)
+        repeated = [turn for turn in process.turns if not turn.kept]
+        columns = process.set_aside.samples_s, process.set_aside.load_s, process.set_aside.fetch_s
+        assert {len(column) for column in columns} == {sum(turn.count for turn in repeated)}
+        starts = [turn.start_s for turn in process.turns if turn.start_s is not None]
+        assert len(starts) == len(process.turns)
+        assert starts == sorted(starts)
         assert process.complete
         assert sum(process.samples_s) >= LATENCY.seconds * 0.9
     assert warned(a) == [1.0]
@@ -132,7 +139,7 @@ def test_latency_alone_waits_and_quick_does_not() -> None:
 def test_a_watch_waits_only_while_it_may() -> None:
     clock = FakeClock()
     readings = iter([1.0, 2.0, 2.0, 1.0, *[2.0] * 99])
-    watch = HostWatch(lambda: next(readings), clock, None, 2.0)
+    watch = HostWatch(lambda: next(readings), clock, None, 2.0, limit=1.2, rest_s=0.03)
     assert watch.wait() == 1.0  # the first reading is the best there is
     assert watch.wait_s == 2.0
     assert watch.wait() == 1.0  # after two slow ones
@@ -140,8 +147,8 @@ def test_a_watch_waits_only_while_it_may() -> None:
     assert 0 < watch.wait_s < 2.0
     assert watch.wait() == 2.0
     assert watch.wait_s <= 0
-    assert watch.slowed(SLOWED + 0.01)
-    assert not watch.slowed(SLOWED - 0.01)
+    assert watch.slowed(1.21)
+    assert not watch.slowed(1.19)
 
 
 def test_an_interval_needs_as_many_processes_as_are_left_at_least() -> None:
@@ -156,8 +163,8 @@ def test_the_gauge_reads_a_fixed_work_in_milliseconds() -> None:
 
 
 def test_the_gauges_work_grows_with_the_cores_that_may_be_used() -> None:
-    assert _size(1) < _size(2) == 512 < _size(64)
-    assert _size(64) ** 3 / 64 == pytest.approx(512**3 / 2, rel=0.1)  # as much for each core
+    assert gauge_size(1) < gauge_size(2) == 512 < gauge_size(64)
+    assert gauge_size(64) ** 3 / 64 == pytest.approx(512**3 / 2, rel=0.1)  # as much for each core
 
 
 def test_a_job_without_a_gauge_is_taken_as_it_comes() -> None:

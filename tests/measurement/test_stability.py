@@ -41,7 +41,12 @@ def codes(columns: list[np.ndarray[Any, Any]], protocol: Protocol = LATENCY, **s
 
 def warnings_of(processes: list[Process], protocol: Protocol = LATENCY, **settings: Any) -> list[RunWarning]:
     return subject_warnings(
-        processes, summarize(processes, protocol, 1, Runtime.ONNXRUNTIME), protocol, None, **settings
+        processes,
+        summarize(processes, protocol, 1, Runtime.ONNXRUNTIME),
+        protocol,
+        None,
+        timed=protocol.timed,
+        **settings,
     )
 
 

@@ -220,14 +220,14 @@ def test_sustained_gives_up_waiting_after_its_limit_and_says_so() -> None:
 def test_an_event_goes_through_the_pipe_as_it_is() -> None:
     facts = SessionFacts(name=Runtime.OPENVINO, version="2026.1", threads=2, filled_inputs={"size": "[[64, 32]]"})
     for event in (
-        Started(Timer(1e-9, 2e-8)),
+        Started(Timer(1e-9, 2e-8), 100.5),
         TurnBegan(0, "open"),
-        Opened(1, 0.5, 0.25, 2, facts),
+        Opened(1, 0.5, 0.25, 2, facts, 10**8, None),
         WarmedUp(0, (0.1, 0.2)),
         WarmedUp(0, (0.1,), settled=False),
-        Sampled(1, 0.5, True, (0.1,), (0.01,), (0.02,), None, CpuTime(1.0, 0.5, 2.0)),
-        Sampled(1, 1.0, False, (0.1,), (0.01,), (0.02,), (0.09,), CpuTime()),
-        Watched(0, 0.002, 0.001, 3.0, True),
+        Sampled(1, 2.5, 0.5, True, (0.1,), (0.01,), (0.02,), None, CpuTime(1.0, 0.5, 2.0)),
+        Sampled(1, 3.5, 1.0, False, (0.1,), (0.01,), (0.02,), (0.09,), CpuTime(), 0.5),
+        Watched(0, 0.002, 0.003, 0.001, 3.0, True),
         Completed(0),
         Failed(0, "open", "KeyError: 'ä'"),
         Ended(),

@@ -14,6 +14,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.records import Battery, Cpu, Entry, Gpu, Machine, Process, Protocol, Result, Run, RunWarning
 from yoloproof.results.compare import (
     Comparison,
+    compare_groups,
     compare_results,
     compare_rows,
     machine_differences,
@@ -61,7 +62,7 @@ def test_separate_runs_are_told_apart_beyond_what_a_machine_moves_between_them(b
     assert row.verdict == verdict
     assert row.interval is not None
     assert row.interval[1] / row.interval[0] == pytest.approx(1.05**2, rel=0.01)
-    assert "two runs: by that alone the level may differ, 1.05 times" in row.notes[0]
+    assert "two runs on a CPU: by that alone the level may differ, 1.05 times" in row.notes[0]
 
 
 def test_three_processes_cannot_tell_and_say_why() -> None:
@@ -109,6 +110,73 @@ def test_another_stepping_is_another_machine_and_an_unknown_one_is_not() -> None
     two, three = machine(stepping="2"), machine(stepping="3")
     assert machine_differences(two, three) == ["CPU stepping 2 against 3"]
     assert machine_differences(MACHINE, three) == []
+
+
+def test_two_hosts_of_one_name_are_refused() -> None:
+    """Two that call themselves "AMD EPYC, 2 cores": the fingerprints of a Zen 3 and of a Zen 5 one."""
+    zen3 = machine(
+        family="25", model_number="1", stepping="1", microcode="0xa0011d1", smt=False, flags_sha256="0f" * 32,
+        caches_bytes={"L1d": 32 * 1024, "L1i": 32 * 1024, "L2": 512 * 1024, "L3": 32 * 2**20},
+    )  # fmt: skip
+    zen5 = machine(
+        family="26", model_number="2", stepping="1", microcode="0xb002116", smt=False, flags_sha256="1e" * 32,
+        caches_bytes={"L1d": 48 * 1024, "L1i": 32 * 1024, "L2": 1024 * 1024, "L3": 32 * 2**20},
+    )  # fmt: skip
+    with pytest.raises(YoloproofError, match=r"CPU family 25 against 26.*microcode.*caches.*CPU features"):
+        compare_results(result(machine=zen3), result(machine=zen5))
+    assert compare_results(result(machine=zen3), result(machine=zen3))
+
+
+@pytest.mark.parametrize(("best_s", "refused"), [(1.09e-3, False), (1.12e-3, True)])
+def test_hosts_whose_gauges_differ_at_their_best_are_refused(best_s: float, refused: bool) -> None:
+    a, b = (result(gauge_best_s=seconds, gauge_size=512) for seconds in (1.0e-3, best_s))
+    if refused:
+        with pytest.raises(YoloproofError, match=r"matrix products took 1\.00 ms at best against 1\.12 ms"):
+            compare_results(a, b)
+    else:
+        assert compare_results(a, b)
+
+
+def test_rows_without_proof_are_left_out_and_named() -> None:
+    """A --forensics file holds `stripped`, which is never proved; the rest compares."""
+    rows = compare_rows(
+        result(entry(0.05), entry(0.04, attention="stripped", proved=False), entry(0.06, attention="explicit"))
+    )
+    assert [row.verdict for row in rows] == ["slower"]
+    assert any(note.startswith("not proved, not compared: ") and "stripped" in note for note in rows[0].notes)
+
+
+def test_three_runs_of_each_hold_what_moves_between_runs() -> None:
+    def runs(*medians_s: float) -> list[Result]:
+        return [result(entry(median_s)) for median_s in medians_s]
+
+    (row,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.0505, 0.0515, 0.0525))
+    assert row.verdict == "cannot tell"
+    assert row.run_to_run == pytest.approx(0.02, abs=0.005)
+    assert row.detectable is not None
+    assert 0.02 < row.detectable < 0.06
+    (row,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.060, 0.0605, 0.0625))
+    assert row.verdict == "slower"
+    with pytest.raises(YoloproofError, match="give at least 3 on each side"):
+        compare_groups(runs(0.05, 0.05), runs(0.05, 0.05, 0.05))
+
+
+def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
+    """Nobody measured how far a GPU's level moves between runs: no allowance, and it is said."""
+    gpu = replace(MACHINE, gpu=Gpu(name="Tesla T4"))
+    sides = [
+        result(replace(entry(s), runtime=replace(entry().runtime, device="cuda:0")), machine=gpu) for s in (0.05, 0.051)
+    ]
+    (row,) = compare_results(*sides)
+    assert row.verdict == "slower"
+    assert any("within these two runs" in note for note in row.notes)
+
+
+def test_another_artifact_is_said() -> None:
+    other = entry()
+    other = replace(other, artifact=replace(other.artifact, sha256="f" * 64))
+    notes = compare_results(result(), result(other))[0].notes
+    assert any("artifact" in note and "ffffffffffff" in note for note in notes)
 
 
 def test_what_does_not_change_a_time_is_no_difference() -> None:
@@ -226,7 +294,7 @@ def test_rows_of_two_runs_in_one_file_are_no_pairs() -> None:
     runs: tuple[Run, ...] = (made_run(), made_run())
     (row,) = compare_rows(made_result([entry(0.05), entry(0.051, attention="explicit", run=1)], *runs))
     assert (row.paired, row.verdict) == (False, "cannot tell")
-    assert "two runs: by that alone" in row.notes[-1]
+    assert "two runs on a CPU: by that alone" in row.notes[-1]
 
 
 def test_no_text_of_a_file_steers_the_terminal() -> None:
@@ -253,5 +321,5 @@ def test_the_table_fits_and_carries_its_notes() -> None:
     text = printed(compare_results(result(entry(0.05)), result(entry(0.04))), 100)
     assert "faster" in text
     assert "0.800" in text
-    assert "two runs: by that alone" in text
+    assert "two runs on a CPU: by that alone" in text
     assert max(map(len, text.splitlines())) <= 100

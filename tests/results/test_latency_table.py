@@ -147,8 +147,10 @@ def test_warnings_come_once_a_code_with_the_worst_case_and_how_many_rows() -> No
     assert any(note.plain.startswith("⚠ drift (3 of 4 rows): moves by 2%") for note in notes(many))
 
 
-@pytest.mark.parametrize(("code", "style"), [("governor", "yellow"), ("host_slowed", "dim")])
-def test_only_what_the_reader_can_mend_is_yellow(code: str, style: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "style"), [("governor", "yellow"), ("host_slowed", "dim"), ("bimodal", "dim"), ("partial", "red")]
+)
+def test_only_what_the_reader_can_mend_is_yellow_and_only_what_forbids_the_figure_red(code: str, style: str) -> None:
     result = made_result([made_entry()], warnings=(RunWarning(code, "evidence", "advice", 1.0),))
     (line,) = [note for note in notes(result) if code in note.plain]
     assert line.style == style

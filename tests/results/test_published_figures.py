@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import random
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -61,8 +63,11 @@ def test_gpus_go_by_their_whole_name(measured: str | None, same: bool) -> None:
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
-        ((0.0018, 0.0020), "reproduced"),
-        ((0.001973, 0.0020), "reproduced"),  # 1.97 stands for everything from 1.965 to 1.975
+        ((0.00190, 0.00205), "reproduced"),
+        ((0.00187, 0.00190), "reproduced"),  # within 5 % of 1.965, the least that is written 1.97
+        ((0.00186, 0.00190), "faster"),
+        ((0.0018, 0.0020), "cannot tell: the interval, 1.8 to 2 ms, is wider"),
+        ((0.001, 0.003), "cannot tell: the interval"),
         ((0.0021, 0.0022), "slower"),
         ((0.0016, 0.0017), "faster"),
         (None, "cannot tell: too few"),
@@ -92,7 +97,7 @@ def four(fused: float, explicit: float, published: float, stripped: float) -> li
 
 
 def test_the_reported_figure_resembles_the_stripped_engine() -> None:
-    found = which_resembles(published_for("yolov13n"), four(0.0024, 0.0026, 0.0028, 0.00195), T4)
+    found = which_resembles(published_for("yolov13n"), four(0.0027, 0.0029, 0.0031, 0.00195), T4)
     assert (found.attention, found.basis) == (Attention.STRIPPED, "same machine")
     assert "not the published detector" in found.line
     assert len(found.rows) == 4
@@ -100,17 +105,42 @@ def test_the_reported_figure_resembles_the_stripped_engine() -> None:
 
 
 def test_it_resembles_none_or_cannot_tell_two_apart() -> None:
-    none = which_resembles(published_for("yolov13n"), four(0.0024, 0.0026, 0.0028, 0.0023), T4)
+    none = which_resembles(published_for("yolov13n"), four(0.0034, 0.0036, 0.0038, 0.0027), T4)
     assert none.attention is None
-    assert "none of these; the nearest, stripped" in none.line
-    two = which_resembles(published_for("yolov13n"), four(0.00199, 0.0026, 0.0028, 0.00195), T4)
+    assert "none of these explains it; the nearest, stripped" in none.line
+    two = which_resembles(published_for("yolov13n"), four(0.00210, 0.0026, 0.0028, 0.00195), T4)
     assert two.attention is None
-    assert "cannot tell, it lies within 5% of fused and stripped" in two.line
+    assert "undecided" in two.line
+    assert sum(row.probability or 0 for row in two.rows) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("spread", [0.09, 0.18])
+def test_a_named_attention_is_seldom_the_wrong_one(spread: float) -> None:
+    """Figures made with each attention under settings that differ by so much: the rule "the nearest within 5 percent" is
+    wrong in one of four."""
+    times = {"fused": 0.0024, "explicit": 0.0026, "published": 0.0028, "stripped": 0.0021}
+    chance, named, wrong = random.Random(0), 0, 0
+    figure = published_for("yolov13n")[0]
+    entries = four(*times.values())
+    for _ in range(150):
+        for attention, seconds in times.items():
+            made = replace(figure, latency_s=seconds * math.exp(chance.gauss(0, spread)))
+            found = which_resembles([made], entries, T4).attention
+            named += found is not None
+            wrong += found is not None and found != attention
+    assert wrong <= 0.1 * 600
+    assert spread > 0.09 or named > 0
+
+
+def test_a_figure_is_rounded_as_it_was_written() -> None:
+    rounding = {figure.model: figure.rounding_s for figure in reversed(published_figures())}
+    assert rounding["yolov12n"] == pytest.approx(5e-6)  # "1.60"
+    assert rounding["yolov13n"] == pytest.approx(5e-6)
 
 
 def test_elsewhere_only_the_ratio_to_a_detecting_engine_gives_a_hint() -> None:
-    """1.97 / 2.8 is 0.70: here stripped takes 0.71 of `published`, fused 0.9."""
-    found = which_resembles(published_for("yolov13n"), four(0.090, 0.095, 0.100, 0.071), CPU)
+    """1.97 / 2.8 is 0.70: here stripped takes 0.70 of `published`, fused 0.96."""
+    found = which_resembles(published_for("yolov13n"), four(0.115, 0.118, 0.120, 0.084), CPU)
     assert (found.attention, found.basis) == (Attention.STRIPPED, "ratio")
     assert "A hint from another machine" in found.line
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from yoloproof.intervals import repeated_ratio
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +70,21 @@ def test_a_file_is_hardly_ever_told_from_itself_in_another_run(benchmark: Module
     told = [benchmark.verdict(*pair) != "cannot tell" for pair in combinations(runs, 2)]
     assert len(told) > 100
     assert sum(told) <= 0.05 * len(told)
+
+
+@pytest.mark.parametrize("runs", [3, 4, 6])
+def test_the_interval_over_repeated_runs_covers_what_it_says(runs: int) -> None:
+    """One file's 44 committed runs, which no constant of the interval was taken from: two groups of them differ by nothing."""
+    files = sorted((ROOT / "results").glob("repeatability-amd-epyc-[5-8].json"))
+    medians_s = [run["median_s"] for file in files for run in json.loads(file.read_text())["runs"]]
+    assert len(medians_s) == 44
+    chance, covered, groups = random.Random(runs), 0, 1500
+    for _ in range(groups):
+        drawn = chance.sample(medians_s, 2 * runs)
+        interval = repeated_ratio(drawn[:runs], drawn[runs:])[0].interval
+        assert interval is not None
+        covered += interval.low <= 1 <= interval.high
+    assert 0.92 <= covered / groups <= 0.98
 
 
 def test_a_block_is_filled_and_what_stands_around_it_is_kept(benchmark: ModuleType) -> None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
+
+AFTER = "yoloproof.after"
+
+
+class TwoGroups(TyperCommand):
+    """Keeps apart what stands before and after `--`, which click drops."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if "--" in args:
+            at = args.index("--")
+            after = list(takewhile(lambda word: not word.startswith("-"), args[at + 1 :]))
+            ctx.meta[AFTER] = after
+            args = args[:at] + args[at + 1 + len(after) :]
+        return super().parse_args(ctx, args)
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="a result of `profile --json`")],
-    b: Annotated[Path | None, typer.Argument(help="another; without it, the rows of A against its first row")] = None,
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="results of `profile --json`: one, whose rows are held against its first; A and B; or A… -- B…"
+        ),
+    ],
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -24,7 +45,8 @@ def compare(
 ) -> None:
     """Ratio of median latencies, B over A, with a 95 % interval; "cannot tell" where it covers 1.
 
-    Rows of one file were timed side by side in the same processes, which is the stronger comparison.
+    Rows of one file were timed side by side in the same processes, which is the stronger comparison. With at least three
+    runs of each (`A1 A2 A3 -- B1 B2 B3`) the interval holds what moves between runs too.
 
     Example: `yoloproof compare before.json after.json`
     """
@@ -34,7 +56,7 @@ def compare(
 
     from yoloproof.errors import YoloproofError
     from yoloproof.files.new import write_new
-    from yoloproof.results.compare import ALLOWANCES, compare_results, compare_rows, print_comparisons
+    from yoloproof.results.compare import ALLOWANCES, compare_groups, compare_results, compare_rows, print_comparisons
     from yoloproof.results.file import read_result
     from yoloproof.results.schema import plain
 
@@ -42,13 +64,25 @@ def compare(
     for word in allowed:
         if word not in ALLOWANCES:
             raise YoloproofError(f"--allow {word}: there are {', '.join(ALLOWANCES)}")
-    before = read_result(a)
-    if b is None:
-        comparisons = compare_rows(before, allowed)
+    after = [Path(word) for word in context.meta.get(AFTER, ())]
+    if not after and len(files) > 2:
+        raise YoloproofError(f"{len(files)} files: put `--` between the runs of A and those of B")
+    if not after:
+        files, after = files[:1], files[1:]
+    before = [read_result(file) for file in files]
+    if not after:
+        comparisons = compare_rows(before[0], allowed)
+    elif len(files) == len(after) == 1:
+        comparisons = compare_results(before[0], read_result(after[0]), allowed)
     else:
-        comparisons = compare_results(before, read_result(b), allowed)
+        comparisons = compare_groups(before, [read_result(file) for file in after], allowed)
     if json_file is not None:
-        document = {"schema": 1, "a": str(a), "b": str(b or a), "rows": [plain(row) for row in comparisons]}
+        document = {
+            "schema": 1,
+            "a": [*map(str, files)],
+            "b": [*map(str, after or files)],
+            "rows": [plain(row) for row in comparisons],
+        }
         write_new(json.dumps(document, indent=1) + "\n", json_file)
     print_comparisons(comparisons, Console())
     if fail_if_slower and any(row.verdict == "slower" for row in comparisons):

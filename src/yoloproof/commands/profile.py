@@ -61,6 +61,7 @@ def profile(
     flush_to_zero: Annotated[
         bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")
     ] = False,
+    cuda_graph: Annotated[bool, typer.Option(help="on a GPU: run a captured graph, one launch per inference")] = True,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="folder to keep the artifacts in (default: the user's cache)")
@@ -84,8 +85,9 @@ def profile(
     models = models_from_arguments(models)
     if against is not None:
         (against,) = models_from_arguments([against])
+    size = imgsz_from_text(imgsz)
     cases = [
-        Case(model, name, p, a, imgsz_from_text(imgsz), batch, device, threads, flush_to_zero, random_weights)
+        Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
         for model in models
         for name in runtime
         for p in precision or [default_precision(name, device)]

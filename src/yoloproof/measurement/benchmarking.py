@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_FOR_INTERVAL
 from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.cpu import usable_cores
+from yoloproof.measurement.gauge import gauge_size
 from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
@@ -57,7 +59,8 @@ class Benchmark:
     """What `benchmark` measured.
 
     protocol -- with the seed of the order of turns; warnings -- those that hold for every subject
-    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it
+    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it;
+    gauge_size -- side of the larger matrix it was read with
     measurements -- one of each subject, in their order
     """
 
@@ -66,6 +69,7 @@ class Benchmark:
     warnings: tuple[RunWarning, ...]
     interrupted: bool
     gauge_best_s: float | None
+    gauge_size: int | None
     measurements: tuple[Measurement, ...]
 
 
@@ -93,7 +97,7 @@ def benchmark(
     arrays = _arrays(subjects, protocol, images)
     protocol = replace(protocol, seed=secrets.randbits(32) if seed is None else seed)
     device = max(subject.spec.device for subject in subjects)  # "cuda" before "cpu"
-    collector = Collector(subjects, protocol, progress)
+    collector = Collector(subjects, protocol, progress, time.perf_counter())
     before = machine_facts(device)
     cores = usable_cores(before.cpu)
     with _image_files(arrays) as files, watch(device) as watcher:
@@ -101,7 +105,9 @@ def benchmark(
     machine = replace(before, during=watcher.readings(), after=changing_facts(device))
     aside = _to_set_aside(collector, protocol)
     measurements = [
-        _measurement(i, collector, protocol, zero_input=not array.any(), cores=cores, aside=aside)
+        _measurement(
+            i, collector, protocol, zero_input=not array.any(), cores=before.cpu.logical_cores or cores, aside=aside
+        )
         for i, array in enumerate(arrays)
     ]
     return Benchmark(
@@ -110,6 +116,7 @@ def benchmark(
         warnings=tuple(machine_warnings(machine)),
         interrupted=interrupted,
         gauge_best_s=collector.best_s,
+        gauge_size=None if collector.best_s is None else gauge_size(cores),
         measurements=tuple(measurements),
     )
 
@@ -159,9 +166,9 @@ def _measurement(
     taken = collector.samples[index]
     processes = tuple(process for process in taken if process.process not in aside)
     set_aside = tuple(process for process in taken if process.process in aside)
-    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime)
+    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime, set_aside)
     warnings = subject_warnings(
-        processes, summary, protocol, error,
+        processes, summary, protocol, error, timed=protocol.timed_of(subject.spec.runtime),
         zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
     )  # fmt: skip
     return Measurement(
@@ -202,8 +209,11 @@ def _arrays(subjects: Sequence[Subject], protocol: Protocol, images: Images) -> 
         if isinstance(images, Mapping) and subject.name not in images:
             raise YoloproofError(f"no images for {subject.name!r}; there are some for {', '.join(images)}")
         array = images[subject.name] if isinstance(images, Mapping) else images
-        if protocol.images == "zeros":
-            array = np.zeros((subject.batch, 3, *subject.imgsz), np.float32)
+        source, shape = protocol.images_of(subject.spec.runtime), (subject.batch, 3, *subject.imgsz)
+        if source == "zeros":
+            array = np.zeros(shape, np.float32)
+        elif source == "noise":
+            array = np.random.default_rng(protocol.seed).random(shape, np.float32)
         if array.ndim != 4 or array.shape[1:] != (3, *subject.imgsz) or not len(array):
             raise YoloproofError(
                 f"{subject.name}: images of shape {list(array.shape)} do not fit an input of "

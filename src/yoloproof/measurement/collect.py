@@ -17,11 +17,10 @@ from yoloproof.measurement.events import (
     WarmedUp,
     Watched,
 )
-from yoloproof.measurement.gauge import SLOWED
 from yoloproof.measurement.processes import WorkerDied
 from yoloproof.measurement.subject import Progress, Subject
 from yoloproof.measurement.worker import WorkerJob
-from yoloproof.records import CpuTime, Process, Protocol, SessionFacts, Timer
+from yoloproof.records import CpuTime, Process, Protocol, SessionFacts, SetAside, Turn
 
 
 class Collector:
@@ -31,9 +30,12 @@ class Collector:
     facts -- per subject, its session's account; None before it was opened
     failed -- subject index → what went wrong; such a subject joins no further process
     best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it
+    origin_s -- what the workers' clock, which all processes of a machine share, said when the run began
     """
 
-    def __init__(self, subjects: Sequence[Subject], protocol: Protocol, progress: Progress | None = None) -> None:
+    def __init__(
+        self, subjects: Sequence[Subject], protocol: Protocol, progress: Progress | None = None, origin_s: float = 0.0
+    ) -> None:
         self.subjects = subjects
         self.samples: list[list[Process]] = [[] for _ in subjects]
         self.facts: list[SessionFacts | None] = [None for _ in subjects]
@@ -45,7 +47,8 @@ class Collector:
         self._process = 0
         self._on_turn: int | None = None
         self._shares: dict[int, float] = {}
-        self._timer: Timer | None = None
+        self._origin_s = origin_s
+        self._started: Started | None = None
 
     def begin(self, job: WorkerJob) -> None:
         """A worker is about to start."""
@@ -58,15 +61,15 @@ class Collector:
             self.samples[index].append(Process(process=job.process))
 
     def slowed(self) -> set[int]:
-        """Numbers of the processes in which the host was slowed for more than a quarter of some subject's turns."""
+        """Numbers of the processes in which the host was slowed for more of some subject's turns than the protocol allows."""
         if self.best_s is None:
             return set()
-        limit = SLOWED * self.best_s
+        limit = self._protocol.gauge_limit * self.best_s
         return {
             record.process
             for records in self.samples
             for record in records
-            if sum(reading > limit for reading in record.gauge_s) > len(record.gauge_s) / 4
+            if sum(reading > limit for reading in record.gauge_s) > self._protocol.gauge_share * len(record.gauge_s)
         }
 
     def any_samples(self) -> bool:
@@ -75,7 +78,7 @@ class Collector:
     def take(self, event: Event) -> None:
         """One event of the worker that runs now."""
         if isinstance(event, Started):
-            self._timer = event.timer
+            self._started = event
             return
         if isinstance(event, Ended):
             return
@@ -85,18 +88,18 @@ class Collector:
             self._on_turn = index
             self._report(f"{self.subjects[index].name}: {event.step}")
         elif isinstance(event, Opened):
-            record = _opened(record, event, self._timer)
+            record = self._opened(record, event)
             self.facts[index] = self.facts[index] or event.facts
         elif isinstance(event, WarmedUp):
             settled = record.settled if event.settled is None else event.settled
             record = replace(record, warmup_s=record.warmup_s + event.wall_s, settled=settled)
         elif isinstance(event, Sampled):
-            record = _with_samples(record, event)
+            record = _with_samples(record, event, self._since_start(event.start_s))
             self._shares[index] = event.share
         elif isinstance(event, Watched):
             self.best_s = min(event.best_s, self.best_s or event.best_s)
             self.waited_s += event.waited_s
-            record = _without_last_turn(record) if event.again else _with_gauge(record, event.gauge_s)
+            record = _watched(record, event)
         elif isinstance(event, Completed):
             record = replace(record, complete=True)
         elif isinstance(event, Failed):
@@ -110,6 +113,23 @@ class Collector:
         for index in blamed:
             self.failed.setdefault(index, str(death))
 
+    def _since_start(self, at_s: float) -> float:
+        return at_s - (self._started.at_s if self._started else self._origin_s)
+
+    def _opened(self, record: Process, event: Opened) -> Process:
+        started = self._started
+        return replace(
+            record,
+            start_s=None if started is None else started.at_s - self._origin_s,
+            timer=None if started is None else started.timer,
+            cold_start_s=event.open_s + event.first_inference_s,
+            open_s=event.open_s,
+            first_inference_s=event.first_inference_s,
+            host_bytes=event.host_bytes,
+            device_bytes=event.device_bytes,
+            opened_after=event.opened_after,
+        )
+
     def _report(self, what: str) -> None:
         if self._progress is None:
             return
@@ -118,22 +138,14 @@ class Collector:
         self._progress(f"process {self._process + 1}/{planned}, {what}", min((self._process + share) / planned, 1.0))
 
 
-def _opened(record: Process, event: Opened, timer: Timer | None) -> Process:
-    return replace(
-        record,
-        cold_start_s=event.open_s + event.first_inference_s,
-        open_s=event.open_s,
-        first_inference_s=event.first_inference_s,
-        opened_after=event.opened_after,
-        timer=timer,
-    )
-
-
-def _with_samples(record: Process, event: Sampled) -> Process:
+def _with_samples(record: Process, event: Sampled, start_s: float) -> Process:
+    count, energy_j = len(event.wall_s), event.energy_j
     if event.goes_on:
-        turns = (*record.turns[:-1], record.turns[-1] + len(event.wall_s))
+        *turns, last = record.turns
+        energy_j = None if last.energy_j is None or energy_j is None else last.energy_j + energy_j
+        turns.append(replace(last, count=last.count + count, energy_j=energy_j))
     else:
-        turns = (*record.turns, len(event.wall_s))
+        turns = [*record.turns, Turn(start_s=start_s, first=len(record.samples_s), count=count, energy_j=energy_j)]
     # one inference without a device time, and the column would not fit the others
     timed = event.device_s is not None and (record.device_s is not None or not record.samples_s)
     cpu = record.cpu
@@ -143,24 +155,30 @@ def _with_samples(record: Process, event: Sampled) -> Process:
         load_s=record.load_s + event.load_s,
         fetch_s=record.fetch_s + event.fetch_s,
         device_s=(record.device_s or ()) + (event.device_s or ()) if timed else None,
-        turns=turns,
+        turns=tuple(turns),
         cpu=CpuTime(cpu.own_s + event.cpu.own_s, cpu.others_s + event.cpu.others_s, cpu.wall_s + event.cpu.wall_s),
     )
 
 
-def _with_gauge(record: Process, reading_s: float) -> Process:
-    return replace(record, gauge_s=(*record.gauge_s, reading_s))
-
-
-def _without_last_turn(record: Process) -> Process:
-    """The worker repeats the turn: its samples are set aside."""
-    kept = len(record.samples_s) - record.turns[-1]
+def _watched(record: Process, event: Watched) -> Process:
+    """The readings around the last turn. Where the worker repeats it, its samples go to those set aside."""
+    *before, turn = record.turns
+    turn = replace(turn, gauge_before_s=event.gauge_before_s, gauge_after_s=event.gauge_after_s)
+    if not event.again:
+        return replace(record, turns=(*before, turn))
+    first, aside = turn.first, record.set_aside
+    device = None if record.device_s is None else record.device_s[first:]
     return replace(
         record,
-        samples_s=record.samples_s[:kept],
-        load_s=record.load_s[:kept],
-        fetch_s=record.fetch_s[:kept],
-        device_s=None if record.device_s is None else record.device_s[:kept],
-        turns=record.turns[:-1],
-        set_aside_s=record.set_aside_s + record.samples_s[kept:],
+        samples_s=record.samples_s[:first],
+        load_s=record.load_s[:first],
+        fetch_s=record.fetch_s[:first],
+        device_s=None if record.device_s is None else record.device_s[:first],
+        turns=(*before, replace(turn, first=len(aside.samples_s), kept=False)),
+        set_aside=SetAside(
+            samples_s=aside.samples_s + record.samples_s[first:],
+            load_s=aside.load_s + record.load_s[first:],
+            fetch_s=aside.fetch_s + record.fetch_s[first:],
+            device_s=None if device is None else (aside.device_s or ()) + device,
+        ),
     )

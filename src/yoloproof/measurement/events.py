@@ -11,9 +11,10 @@ from yoloproof.records import CpuTime, SessionFacts, Timer
 
 @dataclass(frozen=True)
 class Started:
-    """The process runs and has looked at its clock."""
+    """The process runs and has looked at its clock, which said `at_s`."""
 
     timer: Timer
+    at_s: float
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,16 @@ class TurnBegan:
 
 @dataclass(frozen=True)
 class Opened:
-    """opened_after -- how many other subjects this process had opened before."""
+    """opened_after -- how many other subjects this process had opened before; host_bytes, device_bytes -- memory that opening
+    and the first inference took."""
 
     subject: int
     open_s: float
     first_inference_s: float
     opened_after: int
     facts: SessionFacts
+    host_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,14 @@ class WarmedUp:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Timed inferences in a row. share -- how much of the subject's work in this process is done, 0…1; goes_on -- they
-    belong to the same turn as those of the event before."""
+    (
+        """Timed inferences in a row. start_s -- since the process's start; share -- how much of the subject's work in this
+    process is done, 0…1; goes_on -- they belong to the same turn as those of the event before; energy_j -- of the device."""
+        ""
+    )
 
     subject: int
+    start_s: float
     share: float
     goes_on: bool
     wall_s: tuple[float, ...]
@@ -57,15 +65,17 @@ class Sampled:
     fetch_s: tuple[float, ...]
     device_s: tuple[float, ...] | None
     cpu: CpuTime
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True)
 class Watched:
-    """The host's speed around the turn before. best_s -- the quickest reading; waited_s -- time spent on waiting for the
+    """The host's speed before and after the last turn. best_s -- the quickest reading; waited_s -- time spent on waiting for the
     host; again -- it was slowed, and the turn is repeated."""
 
     subject: int
-    gauge_s: float
+    gauge_before_s: float
+    gauge_after_s: float
     best_s: float
     waited_s: float
     again: bool

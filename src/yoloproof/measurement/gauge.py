@@ -21,10 +21,6 @@ from yoloproof.measurement.clock import Clock
 
 # A number of seconds that fixed work takes.
 Gauge = Callable[[], float]
-# How many times the quickest reading the host counts as slowed: undisturbed readings lie within 1.1, slowed ones from 1.3.
-SLOWED = 1.2
-# Threads of a runtime, and those of the gauge, spin for a while before they sleep.
-REST_S = 0.03
 LOOK_EVERY_S = 0.25
 
 
@@ -34,7 +30,7 @@ def matrix_gauge(cores: float) -> Gauge:
 
     cores -- how many this process may use
     """
-    small, middling = (np.random.default_rng(0).random((n, n), np.float32) for n in (128, _size(cores)))
+    small, middling = (np.random.default_rng(0).random((n, n), np.float32) for n in (128, gauge_size(cores)))
 
     def read() -> float:
         return math.sqrt(median(_products_s(small, 30)) * min(_products_s(middling, 4)))
@@ -43,7 +39,8 @@ def matrix_gauge(cores: float) -> Gauge:
     return read
 
 
-def _size(cores: float) -> int:
+def gauge_size(cores: float) -> int:
+    """Side of the larger matrix."""
     return 64 * round(8 * float((cores / 2) ** (1 / 3)))
 
 
@@ -60,22 +57,26 @@ class HostWatch:
     """Waits while the host is slowed, and tells whether a turn was.
 
     best_s -- the quickest reading so far, also of earlier processes; wait_s -- how long this process may still wait
+    limit -- how many times `best_s` counts as slowed: undisturbed readings lie within 1.1, slowed ones from 1.3
+    rest_s -- of rest before and after a reading: threads of a runtime, and the gauge's, spin for a while before they sleep
     """
 
-    def __init__(self, gauge: Gauge, clock: Clock, best_s: float | None, wait_s: float) -> None:
-        self._gauge, self._clock = gauge, clock
+    def __init__(
+        self, gauge: Gauge, clock: Clock, best_s: float | None, wait_s: float, *, limit: float, rest_s: float
+    ) -> None:
+        self._gauge, self._clock, self._limit, self._rest_s = gauge, clock, limit, rest_s
         self.best_s = float("inf") if best_s is None else best_s
         self.wait_s = wait_s
 
     def read(self) -> float:
-        self._clock.sleep(REST_S)
+        self._clock.sleep(self._rest_s)
         reading = self._gauge()
-        self._clock.sleep(REST_S)
+        self._clock.sleep(self._rest_s)
         self.best_s = min(self.best_s, reading)
         return reading
 
     def slowed(self, reading: float) -> bool:
-        return reading > SLOWED * self.best_s
+        return reading > self._limit * self.best_s
 
     def wait(self) -> float:
         """Wait while the host is slowed and time is left; the last reading."""

@@ -108,6 +108,17 @@ def gpu_reading(library: Any, handle: Any) -> GpuReading:
     )
 
 
+def energy_j(library: Any, handle: Any) -> float | None:
+    """The card's energy since the driver was loaded, joules; Volta and later."""
+    return _scaled(_asked(library, "nvmlDeviceGetTotalEnergyConsumption", handle), 1e-3)
+
+
+def memory_used_bytes(library: Any, handle: Any) -> int | None:
+    """Memory of the card that is in use, by whomever."""
+    memory = _asked(library, "nvmlDeviceGetMemoryInfo", handle)
+    return None if memory is None else int(memory.used)
+
+
 def _others(pids: Sequence[int], fds: Path = Path("/proc/self/fd")) -> int:
     """How many of `pids` are not ours. In a container NVML gives the host's numbers, in which we do not know our own:
     then one of them is ours where we hold CUDA's device file open."""

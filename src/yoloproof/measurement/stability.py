@@ -10,7 +10,6 @@ import numpy as np
 from scipy.signal import find_peaks
 from scipy.stats import gaussian_kde, kendalltau
 
-from yoloproof.measurement.gauge import SLOWED
 from yoloproof.measurement.nvml import THROTTLING
 from yoloproof.records import Machine, Process, Protocol, Reading, RunWarning, Summary
 
@@ -37,6 +36,7 @@ def subject_warnings(
     protocol: Protocol,
     error: str | None,
     *,
+    timed: str = "execute",
     zero_input: bool = False,
     cores: float = 1.0,
     set_aside: Sequence[Process] = (),
@@ -44,14 +44,17 @@ def subject_warnings(
 ) -> list[RunWarning]:
     """What one subject's samples say against its figure.
 
-    cores -- how many this process may use
+    timed -- what the samples are of; cores -- of the host, whoever may use them
     set_aside, best_s -- processes that the figure does not stand on, and the quickest reading of the host's speed
     """
-    found = [*_cut_short([*processes, *set_aside], protocol, error), *_about_the_host(processes, set_aside, best_s)]
+    found = [
+        *_cut_short([*processes, *set_aside], protocol, error),
+        *_about_the_host(processes, set_aside, protocol, best_s),
+    ]
     if summary is not None:
         measured = [p for p in processes if p.samples_s]
         found += [*_about_the_protocol(summary, protocol, zero_input), *_about_the_timer(measured, summary)]
-        found += [*_about_the_clocks(measured, summary, protocol), *_about_the_samples(measured)]
+        found += [*_about_the_clocks(measured, summary, timed), *_about_the_samples(measured)]
         found += [*_about_the_processes(measured), *_about_the_neighbours(measured, cores), *_about_settling(measured)]
     return found
 
@@ -112,13 +115,13 @@ def _coarsest(processes: Sequence[Process]) -> float:
     return max((max(p.timer.step_s, p.timer.cost_s) for p in processes if p.timer is not None), default=0.0)
 
 
-def _about_the_clocks(processes: Sequence[Process], summary: Summary, protocol: Protocol) -> Iterator[RunWarning]:
+def _about_the_clocks(processes: Sequence[Process], summary: Summary, timed: str) -> Iterator[RunWarning]:
     """Wall clock against the device's own, over `execute` alone."""
     device = summary.device_median_s
     if device is None:
         return
     wall = summary.median_s
-    if protocol.timed == "infer":
+    if timed == "infer":
         wall -= (summary.load_median_s or 0.0) + (summary.fetch_median_s or 0.0)
     coarse = _coarsest(processes)
     if wall - device > max(0.1 * device, 2 * coarse):
@@ -246,15 +249,15 @@ def _about_the_neighbours(processes: Sequence[Process], cores: float) -> Iterato
 
 
 def _about_the_host(
-    processes: Sequence[Process], set_aside: Sequence[Process], best_s: float | None
+    processes: Sequence[Process], set_aside: Sequence[Process], protocol: Protocol, best_s: float | None
 ) -> Iterator[RunWarning]:
     """A host that others slowed: what was set aside for it, or by what factor it may have moved the figure."""
     if best_s is None:
         return
     readings = [reading for p in processes for reading in p.gauge_s]
-    slowed = [reading / best_s for reading in readings if reading > SLOWED * best_s]
+    slowed = [reading / best_s for reading in readings if reading > protocol.gauge_limit * best_s]
     advice = "quiet the host, or rent a whole one; compare only what was timed side by side in one run"
-    if len(slowed) > len(readings) / 4:
+    if len(slowed) > protocol.gauge_share * len(readings):
         yield RunWarning(
             "host_slowed",
             f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} "
@@ -262,8 +265,8 @@ def _about_the_host(
             advice,
             max(slowed),
         )
-    elif set_aside or any(p.set_aside_s for p in processes):
-        again = sum(len(p.set_aside_s) for p in [*processes, *set_aside])
+    elif set_aside or any(p.set_aside.samples_s for p in processes):
+        again = sum(len(p.set_aside.samples_s) for p in [*processes, *set_aside])
         yield RunWarning(
             "host_slowed",
             f"others slow this host at times: {again} samples of turns around which fixed matrix products were slow, and "

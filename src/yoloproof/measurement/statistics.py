@@ -7,27 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from yoloproof.intervals import median_interval
+from yoloproof.intervals import median_interval, process_medians
 from yoloproof.names import Runtime
 from yoloproof.records import Process, Protocol, Summary
 
 
-def process_medians(processes: Sequence[Process]) -> dict[int, float]:
-    """Process number → the median of its samples; of complete processes, or of all where none came to its end."""
-    counted = [p for p in processes if p.complete] or [p for p in processes if p.samples_s]
-    return {p.process: float(np.median(p.samples_s)) for p in counted}
-
-
-def summarize(processes: Sequence[Process], protocol: Protocol, batch: int, runtime: Runtime) -> Summary | None:
+def summarize(
+    processes: Sequence[Process], protocol: Protocol, batch: int, runtime: Runtime, set_aside: Sequence[Process] = ()
+) -> Summary | None:
     """What the samples come to; None where there are none. `published` clips as often as ProfileModels does for the
-    runtime."""
+    runtime.
+
+    set_aside -- processes that the host slowed: only what is said to be "as it came" counts them
+    """
     medians = list(process_medians(processes).values())
     if not medians:
         return None
     samples = np.concatenate([p.samples_s for p in processes if p.samples_s])
+    everything = [*processes, *set_aside]
+    came = np.concatenate([p.samples_s + p.set_aside.samples_s for p in everything])
     spread = np.concatenate([np.abs(np.array(p.samples_s) - np.median(p.samples_s)) for p in processes if p.samples_s])
     interval = median_interval(medians)
     median_s = float(np.median(medians))
+    timed = protocol.timed_of(runtime)
+    energy = _energy(processes, timed, protocol.pause_s)
     clips = protocol.statistic == "clipped_mean"
     kept = sigma_clipped(samples, rounds=protocol.clip_rounds_of(runtime)) if clips else samples
     return Summary(
@@ -36,6 +39,8 @@ def summarize(processes: Sequence[Process], protocol: Protocol, batch: int, runt
         confidence=None if interval is None else interval.confidence,
         p90_s=_percentile(samples, 90),
         p99_s=_percentile(samples, 99),
+        p90_as_it_came_s=_percentile(came, 90),
+        p99_as_it_came_s=_percentile(came, 99),
         mad_s=float(np.median(spread)),
         mean_s=float(samples.mean()),
         min_s=float(samples.min()),
@@ -46,7 +51,12 @@ def summarize(processes: Sequence[Process], protocol: Protocol, batch: int, runt
         device_median_s=_median_of([p.device_s for p in processes if p.device_s]),
         load_median_s=_median_of([p.load_s for p in processes if p.load_s]),
         fetch_median_s=_median_of([p.fetch_s for p in processes if p.fetch_s]),
+        query_median_s=_median_of([_queries(p, timed) for p in processes if p.load_s and p.fetch_s]),
         cold_start_s=_cold_start(processes),
+        host_bytes=_median_bytes([p.host_bytes for p in processes]),
+        device_bytes=_median_bytes([p.device_bytes for p in processes]),
+        energy_j=None if energy is None else energy[0] / len(samples),
+        power_w=None if energy is None else energy[0] / energy[1],
         clipped_mean_s=float(kept.mean()) if clips else None,
         clipped_std_s=float(kept.std()) if clips else None,
         clipped_runs=len(samples) - len(kept) if clips else None,
@@ -70,6 +80,32 @@ def _percentile(samples: np.ndarray[Any, Any], percent: int) -> float | None:
     if len(samples) < 100 / (100 - percent):
         return None
     return float(np.percentile(samples, percent, method="inverted_cdf"))
+
+
+def _queries(process: Process, timed: str) -> tuple[float, ...]:
+    """Seconds of load, execute and fetch together, inference by inference."""
+    if timed == "infer":
+        return process.samples_s
+    return tuple(map(sum, zip(process.load_s, process.samples_s, process.fetch_s, strict=True)))
+
+
+def _energy(processes: Sequence[Process], timed: str, pause_s: float) -> tuple[float, float] | None:
+    """The device's energy in joules over all kept turns, and the seconds that they took; None where one was not metered."""
+    kept = [(process, turn) for process in processes for turn in process.turns if turn.kept]
+    joules = [turn.energy_j for _, turn in kept if turn.energy_j is not None]
+    if not kept or len(joules) < len(kept) or not any(joules):
+        return None
+    queries = {process.process: _queries(process, timed) for process, _ in kept}
+    seconds = sum(
+        sum(queries[process.process][turn.first : turn.first + turn.count]) + turn.count * pause_s
+        for process, turn in kept
+    )
+    return sum(joules), seconds
+
+
+def _median_bytes(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return round(float(np.median(known))) if known else None
 
 
 def _median_of(columns: Sequence[Sequence[float]]) -> float | None:

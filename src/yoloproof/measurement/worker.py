@@ -39,6 +39,7 @@ from yoloproof.measurement.gauge import Gauge, HostWatch, matrix_gauge
 from yoloproof.measurement.load import cpu_meter
 from yoloproof.measurement.settling import Heat, Thermometer, WarmUpRun, settled
 from yoloproof.measurement.subject import Subject
+from yoloproof.measurement.usage import Meters, meters_of
 from yoloproof.records import Protocol
 from yoloproof.runtime.base import Session, SessionSpec
 
@@ -86,6 +87,7 @@ class _Runner:
     session: Session
     images: NDArray[np.float32]
     runs: int
+    meters: Meters
     done: int = 0
     spent_s: float = 0.0
     served: int = field(default=0)
@@ -107,15 +109,18 @@ def timed_process(
     open_session: Opener,
     thermometer: Thermometer | None = None,
     gauge: Gauge | None = None,
+    meters: Meters | None = None,
 ) -> None:
     """Run `job` to its end. A subject that raises is reported, closed and left out of the later turns.
 
     gauge -- read between turns; a turn in which the host was slowed is repeated as long as `job.wait_s` lasts
     """
-    emit(Started(timer_of(clock)))
-    watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s)
+    emit(Started(timer_of(clock), clock.now()))
+    protocol = job.protocol
+    limits = {"limit": protocol.gauge_limit, "rest_s": protocol.gauge_rest_s}
+    watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s, **limits)
     order = random.Random(f"{job.protocol.seed}/{job.process}")
-    runners = _opened(job, emit, clock, open_session)
+    runners = _opened(job, emit, clock, open_session, meters or Meters())
     try:
         with _QuietCollector():
             if job.protocol.turn_s:
@@ -130,7 +135,7 @@ def timed_process(
             runner.session.close()
 
 
-def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener) -> list[_Runner]:
+def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, meters: Meters) -> list[_Runner]:
     runners: list[_Runner] = []
     indices = sorted(job.subjects)
     # Rotated, so that over the processes each subject once opens first and pays for loading the library.
@@ -140,17 +145,20 @@ def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener) -> l
         source = job.images[index]
         images = np.load(source) if isinstance(source, Path) else source
         emit(TurnBegan(index, "open"))
+        memory = meters.memory()
         try:
             start = clock.now()
             session = open_session(subject.spec)
             ready = clock.now()
-            runner = _Runner(index, subject, session, images, job.protocol.runs_of(subject.spec.runtime))
+            runner = _Runner(index, subject, session, images, job.protocol.runs_of(subject.spec.runtime), meters)
             session.infer(runner.next_images())
             end = clock.now()
         except Exception as error:
             emit(_failure(index, "open", error))
             continue
-        emit(Opened(index, ready - start, end - ready, len(runners), session.facts))
+        taken = memory()
+        facts = session.facts
+        emit(Opened(index, ready - start, end - ready, len(runners), facts, taken.host_bytes, taken.device_bytes))
         runners.append(runner)
     return runners
 
@@ -184,7 +192,7 @@ def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, ther
             break
         steps.append(_inference(runner, protocol, clock))
         runs.append(WarmUpRun(spent, steps[-1].execute, heat))
-    emit(WarmedUp(runner.index, _timed(steps, protocol), still))
+    emit(WarmedUp(runner.index, _timed(steps, runner, protocol), still))
 
 
 def _take_turns(
@@ -216,12 +224,12 @@ def _watched_turn(
         start = clock.now()
         _turn(runner, protocol, cold, emit, clock)
         taken = clock.now() - start
-        reading = max(before, watch.read())
-        again = watch.slowed(reading) and watch.wait_s > 0
+        after = watch.read()
+        again = watch.slowed(max(before, after)) and watch.wait_s > 0
         if again:
             watch.wait_s -= taken
             runner.done, runner.spent_s = done, spent
-        emit(Watched(runner.index, reading, watch.best_s, left - watch.wait_s, again))
+        emit(Watched(runner.index, before, after, watch.best_s, left - watch.wait_s, again))
     _completed(runner, protocol, emit)
 
 
@@ -235,7 +243,7 @@ def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Cl
     finds the caches full of something else (`cold`): it goes to the warm-ups."""
     emit(TurnBegan(runner.index, "sample"))
     if cold:
-        emit(WarmedUp(runner.index, _timed([_inference(runner, protocol, clock)], protocol)))
+        emit(WarmedUp(runner.index, _timed([_inference(runner, protocol, clock)], runner, protocol)))
     turn_end = clock.now() + protocol.turn_s if protocol.turn_s else float("inf")
     goes_on = False
     while not _finished(runner, protocol) and clock.now() < turn_end:
@@ -245,7 +253,7 @@ def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Cl
 
 def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool, emit: Emit, clock: Clock) -> None:
     """Samples up to the turn's end, the subject's end or `REPORT_EVERY_S`, and one event with them."""
-    cpu = cpu_meter()
+    cpu, energy_before = cpu_meter(), runner.meters.energy_j()
     start = clock.now()
     steps: list[_Step] = []
     try:
@@ -262,17 +270,20 @@ def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool
         runner.done += len(steps)
         runner.spent_s += spent
         if steps:
+            energy_after = runner.meters.energy_j()
             device = [step.device for step in steps if step.device is not None]
             emit(
                 Sampled(
                     subject=runner.index,
+                    start_s=start,
                     share=_share(runner, protocol),
                     goes_on=goes_on,
-                    wall_s=_timed(steps, protocol),
+                    wall_s=_timed(steps, runner, protocol),
                     load_s=tuple(step.load for step in steps),
                     fetch_s=tuple(step.fetch for step in steps),
                     device_s=tuple(device) if len(device) == len(steps) else None,
                     cpu=cpu(),
+                    energy_j=None if energy_before is None or energy_after is None else energy_after - energy_before,
                 )
             )
 
@@ -297,9 +308,9 @@ def _inference(runner: _Runner, protocol: Protocol, clock: Clock) -> _Step:
     return _Step(loaded - start, executed - loaded, fetched - executed, device)
 
 
-def _timed(steps: Sequence[_Step], protocol: Protocol) -> tuple[float, ...]:
+def _timed(steps: Sequence[_Step], runner: _Runner, protocol: Protocol) -> tuple[float, ...]:
     """What the protocol times of each inference."""
-    if protocol.timed == "infer":
+    if protocol.timed_of(runner.subject.spec.runtime) == "infer":
         return tuple(step.load + step.execute + step.fetch for step in steps)
     return tuple(step.execute for step in steps)
 
@@ -347,7 +358,10 @@ def main(job_file: str) -> None:
     devices = {subject.spec.device for subject in job.subjects.values()}
     thermometer = thermometer_of(max(devices)) if job.protocol.settle_max_s else None
     gauge = matrix_gauge(job.cores) if job.protocol.wait_max_s and devices == {"cpu"} else None
-    timed_process(job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer, gauge=gauge)
+    timed_process(
+        job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer, gauge=gauge,
+        meters=meters_of(max(devices)),
+    )  # fmt: skip
     emit(Ended())
 
 

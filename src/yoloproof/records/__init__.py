@@ -7,7 +7,7 @@ file (`yoloproof.results.schema`). None means that nobody could tell.
 from yoloproof.records.base import Record
 from yoloproof.records.case import Artifact, Case, ModelFacts, SessionFacts
 from yoloproof.records.machine import Battery, Cpu, Gpu, GpuReading, Machine, MachineAfter, Reading
-from yoloproof.records.measurement import CpuTime, Process, Protocol, RunWarning, Summary, Timer
+from yoloproof.records.measurement import CpuTime, Process, Protocol, RunWarning, SetAside, Summary, Timer, Turn
 from yoloproof.records.result import Entry, Result, Run, Tool
 from yoloproof.records.verdict import Accuracy, AccuracyProtocol, Check, PublishedFigure, StageTimes, Verdict
 
@@ -35,9 +35,11 @@ __all__ = [
     "Run",
     "RunWarning",
     "SessionFacts",
+    "SetAside",
     "StageTimes",
     "Summary",
     "Timer",
     "Tool",
+    "Turn",
     "Verdict",
 ]

@@ -19,6 +19,7 @@ class Case(Record):
     random_weights -- seeded ones instead of the official; a file keeps its own
     rewrites -- names of `yoloproof.simplify`; None: those that pay on the runtime
     kernels -- PyTorch on a GPU: our own kernels, where the case allows them; compiled -- PyTorch: torch.compile
+    cuda_graph -- on a GPU a run is one launch of a captured graph, where the runtime can
     """
 
     model: str
@@ -34,6 +35,7 @@ class Case(Record):
     rewrites: tuple[str, ...] | None = None
     kernels: bool = True
     compiled: bool = False
+    cuda_graph: bool = True
 
     @property
     def label(self) -> str:

@@ -18,10 +18,14 @@ class Protocol(Record):
     runs, seconds -- timed inferences per artifact and process: at least so many and at least so long (pauses count)
     engine_runs -- `runs` where the runtime is TensorRT or TensorRT-RTX, if another number
     wait_max_s -- on a CPU: how long a run may wait for a host that others slow, and repeat the turns that were slowed
+    gauge_limit -- from how many times the gauge's best reading on a host counts as slowed; gauge_share -- with more of its turns
+    slowed than this share a process is repeated; gauge_rest_s -- of rest before and after each reading
     turn_s -- how long an artifact runs before the next one's turn; 0: one artifact after the other
     pause_s -- a pause before each inference
-    images -- "given": the caller's images in rotation; "zeros": what ProfileModels sends
-    timed -- "execute": the network alone; "infer": load, execute and fetch together
+    images -- "given": the caller's images in rotation; "ProfileModels": what it sends, zeros to an engine, else uniform noise
+    timed -- "execute": the network alone; "infer": load, execute and fetch together; "ProfileModels": what it times, the
+      network alone of an engine, else the whole call
+    threads -- of ONNX Runtime where the case names none; cuda_graph -- whether a captured graph may be run
     statistic -- the summary that speaks for the protocol: "median", "p90" or "clipped_mean"
     batches -- batch sizes of a sweep; seed -- of the order of turns, chosen by the run
     """
@@ -36,11 +40,16 @@ class Protocol(Record):
     seconds: float = 4.0
     engine_runs: int | None = None
     wait_max_s: float = 0.0
+    gauge_limit: float = 1.2
+    gauge_share: float = 0.25
+    gauge_rest_s: float = 0.03
     turn_s: float = 0.5
     pause_s: float = 0.0
     images: str = "given"
     timed: str = "execute"
     statistic: str = "median"
+    threads: int | None = None
+    cuda_graph: bool = True
     batches: tuple[int, ...] = ()
     quick: bool = False
     seed: int | None = None
@@ -48,6 +57,18 @@ class Protocol(Record):
     def runs_of(self, runtime: Runtime) -> int:
         """Timed inferences per process that the runtime must reach."""
         return self.engine_runs if self.engine_runs is not None and runtime.builds_engines else self.runs
+
+    def images_of(self, runtime: Runtime) -> str:
+        """What the runtime is fed: "given", "zeros" or "noise"."""
+        if self.images != "ProfileModels":
+            return self.images
+        return "zeros" if runtime.builds_engines else "noise"
+
+    def timed_of(self, runtime: Runtime) -> str:
+        """What is timed of an inference: "execute" or "infer"."""
+        if self.timed != "ProfileModels":
+            return self.timed
+        return "execute" if runtime.builds_engines else "infer"
 
     def clip_rounds_of(self, runtime: Runtime) -> int:
         """How often `published` clips: ProfileModels does it three times for an engine, five times for ONNX."""
@@ -58,6 +79,7 @@ class Protocol(Record):
 class RunWarning(Record):
     """What was seen that makes a number less than it looks, and what to do about it.
 
+    level -- "unusable": do not quote the figure; "act": the reader can mend it; "note": good to know
     level_factor -- 1 or more: by what factor this alone may have moved the level of the whole run; None where it has no say
     in that, or where it has and nobody can tell how much (`results.compare`)
     """
@@ -66,6 +88,17 @@ class RunWarning(Record):
     evidence: str
     advice: str
     level_factor: float | None = None
+
+    @property
+    def level(self) -> str:
+        if self.code in UNUSABLE:
+            return "unusable"
+        return "note" if self.code in NOTES or (self.code == "host_slowed" and self.level_factor == 1) else "act"
+
+
+# Warnings that forbid a figure, and those that only say what was asked for, dealt with, or within the interval anyway.
+UNUSABLE = ("failed", "partial", "clocks_disagree")
+NOTES = ("published_protocol", "quick", "too_few_processes", "zero_input", "slow_start", "bimodal", "processes_differ")
 
 
 @dataclass(frozen=True)
@@ -86,35 +119,79 @@ class CpuTime(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Turn(Record):
+    """An unbroken stretch of inferences of one case, between two looks at the host's speed.
+
+    start_s -- since the process looked at its clock; None in files of schema 1
+    first, count -- its samples are samples_s[first : first + count] of its process, or of `set_aside` where it was not kept
+    gauge_before_s, gauge_after_s -- readings of the host's speed, None where the protocol takes none
+    kept -- False where the host was slowed and the turn was repeated; energy_j -- that the device took meanwhile
+    """
+
+    start_s: float | None = None
+    first: int
+    count: int
+    gauge_before_s: float | None = None
+    gauge_after_s: float | None = None
+    kept: bool = True
+    energy_j: float | None = None
+
+    @property
+    def gauge_s(self) -> float | None:
+        """The slower reading."""
+        readings = [reading for reading in (self.gauge_before_s, self.gauge_after_s) if reading is not None]
+        return max(readings, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside(Record):
+    """Samples of the turns that were not kept, as in Process; schema 1 kept `samples_s` alone."""
+
+    samples_s: tuple[float, ...] = ()
+    load_s: tuple[float, ...] = ()
+    fetch_s: tuple[float, ...] = ()
+    device_s: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Process(Record):
     """One case in one fresh process. All lists are in the order of the clock and nothing is thrown away.
 
+    start_s -- since the run began: the process looked at its clock; with it `start_s` of its turns and `at_s` of the machine's
+    readings lie on one axis
     cold_start_s -- open_s (session ready) + first_inference_s (load, execute, fetch)
+    host_bytes, device_bytes -- memory that opening and the first inference took, the host's at its peak
     opened_after -- how many other cases this process had opened before: 0 also paid for loading the runtime library
     samples_s -- the timed step; load_s, fetch_s -- the transfers around each; device_s -- the device's own clock
-    gauge_s -- before and after each turn, the slower reading of the host's speed; set_aside_s -- samples of turns in which
-    the host was slowed and that were repeated; turns -- how many samples each turn gave
+    turns -- every turn, also those that were repeated because the host was slowed, whose samples are `set_aside`
     warmup_s -- untimed inferences, those after a switch of case too; settled -- whether the machine stood still
     complete -- the process ran to the protocol's end for this case
     """
 
     process: int
+    start_s: float | None = None
     cold_start_s: float | None = None
     open_s: float | None = None
     first_inference_s: float | None = None
+    host_bytes: int | None = None
+    device_bytes: int | None = None
     opened_after: int = 0
     warmup_s: tuple[float, ...] = ()
     samples_s: tuple[float, ...] = ()
     device_s: tuple[float, ...] | None = None
     load_s: tuple[float, ...] = ()
     fetch_s: tuple[float, ...] = ()
-    turns: tuple[int, ...] = ()
-    gauge_s: tuple[float, ...] = ()
-    set_aside_s: tuple[float, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    set_aside: SetAside = field(default_factory=SetAside)
     settled: bool | None = None
     complete: bool = False
     timer: Timer | None = None
     cpu: CpuTime = field(default_factory=CpuTime)
+
+    @property
+    def gauge_s(self) -> tuple[float, ...]:
+        """The slower reading of the host's speed around each turn that was kept."""
+        return tuple(turn.gauge_s for turn in self.turns if turn.kept and turn.gauge_s is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +199,14 @@ class Summary(Record):
     """What the samples come to.
 
     median_s -- the median of the processes' medians; interval_s, confidence -- its interval, None for too few processes
-    p90_s, p99_s -- of all samples together, None below 10 and 100; mad_s -- median distance of a sample from its own
-    process's median; fps -- images per second at median_s
-    device_median_s -- by the device's own clock; load_median_s, fetch_median_s -- of the transfers
+    p90_s, p99_s -- of the samples it stands on, taken together: the host left alone; None below 10 and 100
+    p90_as_it_came_s, p99_as_it_came_s -- of all samples, also those that were set aside because the host was slowed: what a
+    user of this host sees
+    mad_s -- median distance of a sample from its own process's median; fps -- images per second at median_s
+    device_median_s -- by the device's own clock; load_median_s, fetch_median_s -- of the transfers; query_median_s -- of load,
+    execute and fetch together
+    cold_start_s -- of the processes that opened it first; host_bytes, device_bytes -- memory, medians over processes
+    energy_j, power_w -- of the device, per inference and on average while the samples ran
     clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under the protocol `published` alone
     """
 
@@ -133,6 +215,8 @@ class Summary(Record):
     confidence: float | None = None
     p90_s: float | None = None
     p99_s: float | None = None
+    p90_as_it_came_s: float | None = None
+    p99_as_it_came_s: float | None = None
     mad_s: float = 0.0
     mean_s: float
     min_s: float
@@ -143,7 +227,12 @@ class Summary(Record):
     device_median_s: float | None = None
     load_median_s: float | None = None
     fetch_median_s: float | None = None
+    query_median_s: float | None = None
     cold_start_s: float | None = None
+    host_bytes: int | None = None
+    device_bytes: int | None = None
+    energy_j: float | None = None
+    power_w: float | None = None
     clipped_mean_s: float | None = None
     clipped_std_s: float | None = None
     clipped_runs: int | None = None

@@ -24,7 +24,8 @@ class Run(Record):
     """What the entries of one `profile` share.
 
     machine -- None, and `requested` the accelerator's name, where a sweep's cell could not be measured
-    gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it
+    gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it; gauge_size -- side of the larger
+    matrix it was read with
     """
 
     tool: Tool
@@ -34,6 +35,7 @@ class Run(Record):
     machine: Machine | None = None
     requested: str | None = None
     gauge_best_s: float | None = None
+    gauge_size: int | None = None
     interrupted: bool = False
     partial: bool = False
     warnings: tuple[RunWarning, ...] = ()

@@ -90,12 +90,13 @@ class StageTimes(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFigure(Record):
-    """A latency that somebody reported; `ap` in 0…1, `protocol` in their words."""
+    """A latency that somebody reported; rounding_s -- half a unit of its last digit; `ap` in 0…1, `protocol` in their words."""
 
     model: str
     latency_s: float
     gpu: str
     source: str
+    rounding_s: float = 0.0
     runtime: str | None = None
     precision: str | None = None
     imgsz: int | None = None

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from yoloproof.errors import YoloproofError
-from yoloproof.intervals import Ratio, process_medians, side_by_side, unpaired_ratio
+from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
 from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
 from yoloproof.results.table import decimals, unwrapped
@@ -21,18 +21,24 @@ ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
 # by what factor (`level_factor`) it may have moved the level. Within one run both sides suffered alike.
 LEVEL_CODES = ("noisy_neighbour", "host_slowed", "throttled", "clocks_moved", "drift", "not_settled")
-# By what factor a machine's own level moves between two runs, which the processes of neither show. Of all 946 pairs of
-# 44 runs of one file on a shared host (results/repeatability-amd-epyc-5.json to -8.json), 96 % have 1 in the interval
-# that is wider by this factor at both ends, 50 % in the bare one.
-RUN_TO_RUN = 1.05
+# By what factor a CPU's own level moves between two runs, which the processes of neither show: the default where nobody
+# repeated the runs, taken from one shared host. Of all 946 pairs of 44 runs of one file there
+# (results/repeatability-amd-epyc-5.json to -8.json), 96 % have 1 in the interval that is wider by this factor at both ends, 50 %
+# in the bare one. For GPUs nobody has measured it.
+CPU_RUN_TO_RUN = 1.05
+NO_ROW_IN_COMMON = "the results have no row in common: model, runtime, attention, precision, size and batch must agree"
+# From what share on the best readings of two runs' gauges speak of two hosts, or of one that was never left alone.
+GAUGE_APART = 0.10
 
 
 @dataclass(frozen=True)
 class Comparison:
     """B against A. ratio: B's time over A's, below 1 where B is faster; interval None: too few processes for one, or a
-    disturbance of unknown size between two runs. Between two runs it allows for RUN_TO_RUN, or more where a run was
-    disturbed.
+    disturbance of unknown size between two runs. Between two single runs on a CPU it allows for CPU_RUN_TO_RUN, or more
+    where a run was disturbed.
 
+    detectable -- from how large a share on a difference would have been told
+    run_to_run -- standard deviation of one run's level, as a share, where each side has at least three runs
     verdict -- "faster", "slower" (B, than A) or "cannot tell"; notes -- what was allowed, or speaks against it
     """
 
@@ -46,6 +52,8 @@ class Comparison:
     paired: bool
     verdict: str
     notes: tuple[str, ...] = ()
+    detectable: float | None = None
+    run_to_run: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,11 @@ def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Com
     """
     pairs, alone = _pairs(a.entries, b.entries)
     if not pairs:
-        raise YoloproofError(
-            "the two results have no row in common: model, runtime, attention, precision, size and batch must agree"
-        )
+        raise YoloproofError(NO_ROW_IN_COMMON)
     left_out = [f"in one file alone, not compared: {row_label(entry)}" for entry in alone]
-    return [
-        _compared(Side(a.run_of(left), left), Side(b.run_of(right), right), allow, left_out) for left, right in pairs
-    ]
+    sides = [(Side(a.run_of(left), left), Side(b.run_of(right), right)) for left, right in pairs]
+    kept, unproved = _with_proof(sides, allow)
+    return [_compared(left, right, allow, left_out + unproved) for left, right in kept]
 
 
 def compare_rows(result: Result, allow: Sequence[str] = ()) -> list[Comparison]:
@@ -80,7 +86,57 @@ def compare_rows(result: Result, allow: Sequence[str] = ()) -> list[Comparison]:
         rows = "one row" if result.entries else "no row"
         raise YoloproofError(f"this result has {rows}; give a second file, or profile both at once")
     first, *others = [Side(result.run_of(entry), entry) for entry in result.entries]
-    return [_compared(first, other, allow, ()) for other in others]
+    kept, unproved = _with_proof([(first, other) for other in others], allow)
+    return [_compared(before, after, allow, unproved) for before, after in kept]
+
+
+def _with_proof(pairs: Sequence[tuple[Side, Side]], allow: Sequence[str]) -> tuple[list[tuple[Side, Side]], list[str]]:
+    """The pairs whose second row is proved, and a note on each other one; all pairs where that is allowed, or where none is
+    left and the refusal says why."""
+    kept = [pair for pair in pairs if pair[1].entry.proof.passed]
+    if "unproved" in allow or not kept:
+        return list(pairs), []
+    left_out = [f"not proved, not compared: {row_label(b.entry)}" for _, b in pairs if not b.entry.proof.passed]
+    return kept, left_out
+
+
+def compare_groups(a: Sequence[Result], b: Sequence[Result], allow: Sequence[str] = ()) -> list[Comparison]:
+    """Every row that all results have: the runs of B against those of A, with the run-to-run component estimated from them.
+
+    YoloproofError for fewer than three runs on a side, else as `compare_results`.
+    """
+    if min(len(a), len(b)) < LEAST_RUNS:
+        raise YoloproofError(
+            f"{len(a)} runs against {len(b)}: give at least {LEAST_RUNS} on each side, or one file on each"
+        )
+    before, after = ([[Side(one.run_of(entry), entry) for entry in one.entries] for one in few] for few in (a, b))
+    runs = [*before, *after]
+    keys = [key for key in map(_side_key, runs[0]) if all(key in map(_side_key, rows) for rows in runs)]
+    if not keys:
+        raise YoloproofError(NO_ROW_IN_COMMON)
+    return [
+        _compared_groups([_row_of(rows, key) for rows in before], [_row_of(rows, key) for rows in after], allow)
+        for key in keys
+    ]
+
+
+def _side_key(side: Side) -> tuple[object, ...]:
+    return row_key(side.entry)
+
+
+def _row_of(rows: Sequence[Side], key: tuple[object, ...]) -> Side:
+    return next(side for side in rows if _side_key(side) == key)
+
+
+def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str]) -> Comparison:
+    notes = [note for other in (*a[1:], *b) for note in (*_allowed(a[0], other, allow), *_differences(a[0], other))]
+    before, after = ([median(_medians(side.entry).values()) for side in sides] for sides in (a, b))
+    ratio, deviation = repeated_ratio(after, before)
+    notes.append(
+        f"{len(a)} runs against {len(b)}: one run's level moves by {deviation:.1%} from run to run (standard deviation), which "
+        "the interval holds"
+    )
+    return _comparison(a[0], b[0], (median(before), median(after)), ratio, notes, deviation)
 
 
 def row_key(entry: Entry) -> tuple[object, ...]:
@@ -106,30 +162,46 @@ def _pairs(a: Sequence[Entry], b: Sequence[Entry]) -> tuple[list[tuple[Entry, En
 
 
 def _compared(a: Side, b: Side, allow: Sequence[str], left_out: Sequence[str]) -> Comparison:
-    notes = [*left_out, *_allowed(a, b, allow)]
-    notes += [f"libraries differ: {line}" for line in library_differences(a.run.machine, b.run.machine)]
-    notes += [f"settings differ: {line}" for line in _setting_differences(a.entry, b.entry)]
+    notes = [*left_out, *_allowed(a, b, allow), *_differences(a, b)]
     before, after = _medians(a.entry), _medians(b.entry)
     paired = side_by_side(before, after) if a.run is b.run else None
     ratio = paired or unpaired_ratio(list(after.values()), list(before.values()))
     if ratio.interval is None:
         notes.append(f"{len(before)} and {len(after)} processes are too few for a 95 % interval")
     elif not ratio.paired:
-        ratio, doubt = _doubted(ratio, (*a.run.warnings, *a.entry.warnings, *b.run.warnings, *b.entry.warnings))
+        ratio, doubt = _doubted(ratio, a, b)
         notes.append(doubt)
+    return _comparison(a, b, (median(before.values()), median(after.values())), ratio, notes)
+
+
+def _comparison(
+    a: Side,
+    b: Side,
+    medians_s: tuple[float, float],
+    ratio: Ratio,
+    notes: Sequence[str],
+    run_to_run: float | None = None,
+) -> Comparison:
     interval = ratio.interval
     return Comparison(
-        row_label(a.entry), row_label(b.entry), median(before.values()), median(after.values()), ratio.value,
+        row_label(a.entry), row_label(b.entry), *medians_s, ratio.value,
         None if interval is None else (interval.low, interval.high), None if interval is None else interval.confidence,
-        ratio.paired, ratio.verdict, tuple(notes),
+        ratio.paired, ratio.verdict, tuple(dict.fromkeys(notes)), ratio.detectable, run_to_run,
     )  # fmt: skip
+
+
+def _differences(a: Side, b: Side) -> list[str]:
+    """What differs and is often the very thing compared: said, not refused."""
+    libraries = library_differences(a.run.machine, b.run.machine)
+    settings = _setting_differences(a.entry, b.entry)
+    return [*(f"libraries differ: {line}" for line in libraries), *(f"settings differ: {line}" for line in settings)]
 
 
 def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
     """A note on everything that speaks against a comparison and is allowed; YoloproofError where it is not."""
     sides = a, b
     obstacles = {
-        "machine": machine_differences(a.run.machine, b.run.machine),
+        "machine": [*machine_differences(a.run.machine, b.run.machine), *_gauge_difference(a.run, b.run)],
         "protocol": protocol_differences(a.run.protocol, b.run.protocol),
         "unproved": [f"{row_label(side.entry)} is not proved" for side in sides if not side.entry.proof.passed],
         "quick": ["a --quick run is no result" for side in sides if side.run.quick],
@@ -148,14 +220,21 @@ def _medians(entry: Entry) -> dict[int, float]:
     return medians
 
 
-def _doubted(ratio: Ratio, warnings: Iterable[RunWarning]) -> tuple[Ratio, str]:
+def _doubted(ratio: Ratio, a: Side, b: Side) -> tuple[Ratio, str]:
     """A ratio of two runs, wider by what may have moved the level of either, and the note that says so."""
-    doubts = {"two runs": RUN_TO_RUN, **level_doubts(warnings)}
+    doubts = level_doubts((*a.run.warnings, *a.entry.warnings, *b.run.warnings, *b.entry.warnings))
+    if not (a.entry.runtime.device or "").startswith("cuda"):
+        doubts = {"two runs on a CPU": CPU_RUN_TO_RUN, **doubts}
+    advice = "profile both in one run to tell less apart, or give at least three runs of each"
+    if not doubts:
+        return (
+            ratio,
+            f"the interval holds within these two runs: how far another run's level lies is not known; {advice}",
+        )
     factor = max(doubts.values())
     size = f"{factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
     return ratio.widened(factor), (
-        f"{' and '.join(doubts)}: by that alone the level may differ, {size}, which the interval allows for; "
-        "profile both in one run to tell less apart"
+        f"{' and '.join(doubts)}: by that alone the level may differ, {size}, which the interval allows for; {advice}"
     )
 
 
@@ -174,6 +253,7 @@ def _setting_differences(left: Entry, right: Entry) -> list[str]:
     """How two rows are run where that is not in their key: often the very thing compared, so said, not refused."""
     one, other = left.runtime, right.runtime
     pairs: list[tuple[str, object, object]] = [
+        ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
         ("network", network_label(left), network_label(right)),
         ("threads", one.threads, other.threads),
         ("provider", one.provider, other.provider),
@@ -198,16 +278,32 @@ def machine_differences(a: Machine | None, b: Machine | None) -> list[str]:
     return found
 
 
-SINCE_SCHEMA_2 = ("CPU family", "CPU model number", "CPU stepping")
+SINCE_SCHEMA_2 = (
+    "CPU family", "CPU model number", "CPU stepping", "microcode", "caches", "CPU features", "SMT", "PCI bus",
+)  # fmt: skip
+
+
+def _gauge_difference(a: Run, b: Run) -> list[str]:
+    """Two runs whose hosts, at their best, were not equally fast."""
+    if a is b or a.gauge_best_s is None or b.gauge_best_s is None or a.gauge_size != b.gauge_size:
+        return []
+    apart = max(a.gauge_best_s, b.gauge_best_s) / min(a.gauge_best_s, b.gauge_best_s) - 1
+    if apart <= GAUGE_APART:
+        return []
+    return [
+        f"the same matrix products took {a.gauge_best_s * 1e3:.2f} ms at best against {b.gauge_best_s * 1e3:.2f} ms"
+    ]
 
 
 def _traits(machine: Machine) -> dict[str, object]:
     cpu, gpu = machine.cpu, machine.gpu or Gpu()
     return {
         "CPU": cpu.model, "CPU family": cpu.family, "CPU model number": cpu.model_number, "CPU stepping": cpu.stepping,
+        "microcode": cpu.microcode, "caches": None if cpu.caches_bytes is None else sorted(cpu.caches_bytes.items()),
+        "CPU features": None if cpu.flags_sha256 is None else cpu.flags_sha256[:12], "SMT": cpu.smt, "system": machine.os,
         "cores": cpu.logical_cores, "core quota": cpu.quota_cores, "governor": cpu.governor, "boost": cpu.boost,
         "affinity": cpu.affinity, "niceness": cpu.niceness,
-        "GPU": gpu.name, "card": gpu.uuid, "driver": gpu.driver, "power limit": gpu.power_limit_w,
+        "GPU": gpu.name, "card": gpu.uuid, "PCI bus": gpu.pci_bus_id, "driver": gpu.driver, "power limit": gpu.power_limit_w,
     }  # fmt: skip
 
 
@@ -250,6 +346,13 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         places = decimals(row.a_median_s)
         interval = f"{row.interval[0]:.3f} – {row.interval[1]:.3f}" if row.interval else "none"
         medians = (f"{seconds * 1e3:.{places}f}" for seconds in (row.a_median_s, row.b_median_s))
-        cells = row.a, row.b if row.b != row.a else "same", *medians, f"{row.ratio:.3f}", interval, row.verdict
+        cells = row.a, row.b if row.b != row.a else "same", *medians, f"{row.ratio:.3f}", interval, _verdict(row)
         table.add_row(*map(Text, cells))
     return table
+
+
+def _verdict(row: Comparison) -> str:
+    """With how large a difference would have been seen, where none was."""
+    if row.verdict != "cannot tell" or row.detectable is None:
+        return row.verdict
+    return f"{row.verdict} (would tell {row.detectable:.1%})"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 from rich.text import Text
@@ -18,26 +18,32 @@ from rich.text import Text
 from yoloproof.names import Attention
 from yoloproof.records import Entry, PublishedFigure, Run
 from yoloproof.results.labels import plain_text
-from yoloproof.results.published import matches, rounding
+from yoloproof.results.published import matches
 
-# How near, as a share, a latency has to come to be said to resemble another; a ratio from another machine is vaguer.
-NEAR = 0.05
-NEAR_ELSEWHERE = 0.10
+# How far apart (standard deviation of the logarithm) two settings of one GPU lie that time the same engine: the three tables of
+# T4 figures that were seen suggest 0.09 (docs/t4.md). A ratio from another machine holds two such settings.
+SPREAD = 0.09
+SPREAD_ELSEWHERE = math.sqrt(2) * SPREAD
+# From how probable on an attention is named; beyond so many spreads from a figure nothing explains it.
+DECIDED = 0.9
+FAR = 3.0
 
 
 @dataclass(frozen=True)
 class AttentionRow:
-    """One attention's median; ratio -- over the reported latency, or over what that would be here."""
+    """One attention's median; ratio -- over the reported latency, or over what that would be here; probability -- of this
+    attention among the rows, from the reported latency alone."""
 
     attention: Attention | None
     median_s: float
     ratio: float
     proved: bool | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
 class Resemblance:
-    """attention -- the one resembled, None for none or for more than one; basis -- "same machine", "ratio" or "none";
+    """attention -- the one resembled, None where none is probable enough; basis -- "same machine", "ratio" or "none";
     line -- the verdict in words."""
 
     attention: Attention | None
@@ -58,8 +64,7 @@ def which_resembles(figures: Sequence[PublishedFigure], entries: Sequence[Entry]
     label = f"{figure.latency_s * 1e3:g} ms ({plain_text(figure.source)}, {plain_text(figure.gpu)})"
     differences = matches(figure, measured[0][0], run)
     if not differences:
-        slack = rounding(figure.latency_s) / figure.latency_s
-        return _nearest(_rows(measured, figure.latency_s), "same machine", max(NEAR, slack), label, "")
+        return _decided(_rows(measured, figure.latency_s), "same machine", SPREAD, label, "")
     correct = next((one for one in figures[1:] if "correct" in one.protocol and one.gpu == figure.gpu), None)
     base_s = next((s for entry, s in measured if entry.artifact.attention is Attention.PUBLISHED), None)
     if correct is None or base_s is None:
@@ -72,7 +77,7 @@ def which_resembles(figures: Sequence[PublishedFigure], entries: Sequence[Entry]
         "`published` is compared with it."
     )
     scale = base_s / correct.latency_s
-    return _nearest(_rows(measured, figure.latency_s * scale), "ratio", NEAR_ELSEWHERE, label, hint)
+    return _decided(_rows(measured, figure.latency_s * scale), "ratio", SPREAD_ELSEWHERE, label, hint)
 
 
 def _rows(measured: Sequence[tuple[Entry, float]], latency_s: float) -> tuple[AttentionRow, ...]:
@@ -82,20 +87,23 @@ def _rows(measured: Sequence[tuple[Entry, float]], latency_s: float) -> tuple[At
     )
 
 
-def _nearest(rows: tuple[AttentionRow, ...], basis: str, near: float, label: str, hint: str) -> Resemblance:
-    by_distance = sorted(rows, key=lambda row: abs(math.log(row.ratio)))
-    close = [row for row in by_distance if abs(math.log(row.ratio)) <= math.log1p(near)]
-    best = by_distance[0]
-    off = f"{best.ratio:.2f} times the figure"
-    if not close:
-        line = f"{label} resembles none of these; the nearest, {plain_text(best.attention)}, takes {off}."
+def _decided(rows: tuple[AttentionRow, ...], basis: str, spread: float, label: str, hint: str) -> Resemblance:
+    """How probable each row's attention is from the figure alone, all of them equally probable beforehand."""
+    off = [math.log(row.ratio) / spread for row in rows]
+    nearest = min(map(abs, off))
+    weights = [math.exp((nearest**2 - one**2) / 2) for one in off]
+    rows = tuple(replace(row, probability=weight / sum(weights)) for row, weight in zip(rows, weights, strict=True))
+    by_probability = sorted(rows, key=lambda row: -(row.probability or 0.0))
+    best = by_probability[0]
+    if nearest > FAR:
+        line = f"{label}: none of these explains it; the nearest, {plain_text(best.attention)}, takes {best.ratio:.2f} times as long."
         return Resemblance(None, basis, rows, line + hint)
-    if len(close) > 1:
-        names = " and ".join(plain_text(row.attention) for row in close)
-        line = f"{label}: cannot tell, it lies within {near:.0%} of {names}."
+    said = ", ".join(f"{plain_text(row.attention)} {row.probability:.0%}" for row in by_probability)
+    if (best.probability or 0.0) < DECIDED:
+        line = f"{label}: undecided. Probabilities, if settings differ by {spread:.0%}: {said}."
         return Resemblance(None, basis, rows, line + hint)
     warning = " That network is not the published detector." if best.attention is Attention.STRIPPED else ""
-    line = f"{label} resembles {plain_text(best.attention)}, which takes {off}.{warning}"
+    line = f"{label} resembles {plain_text(best.attention)}. Probabilities, if settings differ by {spread:.0%}: {said}.{warning}"
     return Resemblance(best.attention, basis, rows, line + hint)
 
 
@@ -103,11 +111,17 @@ def forensics_table(resemblance: Resemblance, name: str = "") -> Table:
     """The rows of a resemblance, the one resembled marked; `name`: of what they are rows."""
     title = Text(f"Which attention does the reported figure resemble? {plain_text(name) if name else ''}")
     table = Table(box=None, title=title, title_justify="left")
-    for heading in ("attention", "median ms", "× reported", "same detector"):
+    for heading in ("attention", "median ms", "× reported", "probability", "same detector"):
         table.add_column(heading, justify="left" if heading == "attention" else "right")
     for row in resemblance.rows:
         mark = {True: "✓", False: "✗", None: "?"}[row.proved]
         arrow = "→" if row.attention is not None and row.attention is resemblance.attention else " "
-        cells = f"{arrow} {plain_text(row.attention)}", f"{row.median_s * 1e3:.3g}", f"{row.ratio:.2f}", mark
+        cells = (
+            f"{arrow} {plain_text(row.attention)}",
+            f"{row.median_s * 1e3:.3g}",
+            f"{row.ratio:.2f}",
+            f"{row.probability or 0.0:.2f}",
+            mark,
+        )
         table.add_row(*map(Text, cells))
     return table

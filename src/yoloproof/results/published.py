@@ -13,6 +13,9 @@ from yoloproof.names import Weights
 from yoloproof.records import Entry, PublishedFigure, Run
 from yoloproof.results.labels import gpu_name, plain_text, precision_of, size_label
 
+# By what share of a reported figure all of our interval may be off it and is still said to have reproduced it.
+MARGIN = 0.05
+
 
 @cache
 def published_figures() -> tuple[PublishedFigure, ...]:
@@ -22,6 +25,7 @@ def published_figures() -> tuple[PublishedFigure, ...]:
         PublishedFigure(
             model=row["model"],
             latency_s=float(row["latency_ms"]) / 1e3,
+            rounding_s=_rounding_s(row["latency_ms"]),
             gpu=row["gpu"],
             source=row["source"],
             runtime=row["runtime"],
@@ -81,11 +85,10 @@ def matches(figure: PublishedFigure, entry: Entry, run: Run) -> list[str]:
 
 
 def verdict(figure: PublishedFigure, entry: Entry, run: Run) -> str:
-    """A reported figure held against our interval: "reproduced", "faster", "slower" (ours, than reported), or why the
-    two cannot be held together.
+    """A reported figure held against our interval: "reproduced" where all of the interval lies within MARGIN of the figure,
+    "faster" or "slower" (ours, than reported) where all of it lies on one side, else why nothing can be said.
 
-    A figure given to two or three digits stands for all that round to it, so half a unit of its last digit counts as
-    reported too.
+    A figure stands for all that rounds to it, so half a unit of its last digit counts as reported too.
     """
     differences = matches(figure, entry, run)
     if differences:
@@ -97,17 +100,20 @@ def verdict(figure: PublishedFigure, entry: Entry, run: Run) -> str:
         mean_s = None if summary is None else summary.clipped_mean_s
         on_its_terms = f"; on its own terms {mean_s / figure.latency_s:.2f} times the figure" if mean_s else ""
         return f"cannot tell: too few processes for an interval{on_its_terms}"
-    slack = rounding(figure.latency_s)
-    if summary.interval_s[1] < figure.latency_s - slack:
+    low, high = summary.interval_s
+    least_s, most_s = figure.latency_s - figure.rounding_s, figure.latency_s + figure.rounding_s
+    if least_s * (1 - MARGIN) <= low and high <= most_s * (1 + MARGIN):
+        return "reproduced"
+    if high < least_s:
         return "faster"
-    return "slower" if summary.interval_s[0] > figure.latency_s + slack else "reproduced"
+    if low > most_s:
+        return "slower"
+    return f"cannot tell: the interval, {low * 1e3:.3g} to {high * 1e3:.3g} ms, is wider than the figure ± {MARGIN:.0%}"
 
 
-def rounding(latency_s: float) -> float:
-    """Half a unit of the last digit that a figure in milliseconds was given with: 1.97 ms → 0.005 ms."""
-    text = f"{latency_s * 1e3:.6f}".rstrip("0")
-    digits = max(len(text.partition(".")[2]), 1)
-    return 0.5e-3 * 10.0**-digits
+def _rounding_s(latency_ms: str) -> float:
+    """Half a unit of the last digit of a figure as it was written: "1.60" ms → 5e-6 s."""
+    return 0.5e-3 * 10.0 ** -len(latency_ms.partition(".")[2])
 
 
 @dataclass(frozen=True)

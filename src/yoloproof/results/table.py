@@ -28,8 +28,6 @@ from yoloproof.results.published import model_ratios, verdict
 DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "p90", "FPS")
 UNLIMITED = 100_000  # columns of a pipe
 LEAST_NAME = 8  # letters of a model's name that stay
-# Warnings that only say what was asked for, or what was dealt with: no colour that calls for action.
-NOTHING_TO_DO = ("host_slowed", "published_protocol", "quick")
 
 
 @dataclass(frozen=True)
@@ -274,8 +272,9 @@ def _reported(result: Result) -> Iterator[Text]:
 
 
 def _warnings(result: Result) -> Iterator[Text]:
-    """A line per code: how many rows it holds for, the worst case, and what to do."""
+    """A line per code: how many rows it holds for, the worst case, and what to do. What only is good to know shares one."""
     found: dict[str, list[tuple[RunWarning, str | None]]] = {}
+    noted: list[str] = []
     for run in result.runs:
         for warning in run.warnings:
             found.setdefault(warning.code, []).append((warning, None))
@@ -287,8 +286,13 @@ def _warnings(result: Result) -> Iterator[Text]:
         labels = list(dict.fromkeys(label for _, label in seen if label is not None))
         differ = len({warning.evidence for warning, _ in seen}) > 1
         evidence = f"{'at worst ' if differ else ''}{worst.evidence}"
-        colour = "dim" if code in NOTHING_TO_DO else "yellow"
+        if worst.level == "note":
+            noted.append(f"{code}{_rows(labels, len(result.entries))}")
+            continue
+        colour = "red" if worst.level == "unusable" else "yellow"
         yield _line(f"⚠ {code}{_rows(labels, len(result.entries))}: {evidence}. → {worst.advice}", colour)
+    if noted:
+        yield _line(f"noted: {', '.join(noted)}; the result file has the evidence", "dim")
 
 
 def _rows(labels: Sequence[str], entries: int) -> str:

@@ -48,6 +48,8 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
         entry["published"] = dict(entry["published"])
         percent = entry["published"].get("ap")
         entry["published"]["ap"] = None if percent is None else round(percent / 100, 4)
+    for key in ("processes", "processes_set_aside"):
+        entry[key] = [_process(dict(process)) for process in entry.get(key) or ()]
     entry["passed_over"] = runtime.pop("passed_over", [])
     entry["error"] = entry.get("error") or entry.pop("failure", None)
     proof = {"checks": (entry.get("proof") or {}).get("checks", [])}
@@ -64,6 +66,19 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     whole["proof"]["passed"] = False if False in passed else True if passed and None not in passed else None
     whole["failure"] = whole["error"] if summary is None else None
     return whole
+
+
+def _process(process: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 knew how many samples each kept turn gave and the slower reading around it, and of the others the samples."""
+    counts, gauge_s = process.pop("turns", []), process.pop("gauge_s", [])
+    firsts = [sum(counts[:i]) for i in range(len(counts))]
+    readings = gauge_s if len(gauge_s) == len(counts) else [None] * len(counts)
+    process["turns"] = [
+        {"first": first, "count": count, "gauge_after_s": reading}
+        for first, count, reading in zip(firsts, counts, readings, strict=True)
+    ]
+    process["set_aside"] = {"samples_s": process.pop("set_aside_s", [])}
+    return process
 
 
 def _filled(given: dict[str, Any], record: type) -> dict[str, Any]:
