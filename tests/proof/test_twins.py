@@ -15,7 +15,7 @@ from yoloproof.artifact.attention_report import attention_blocks
 from yoloproof.artifact.graph import Graph
 from yoloproof.names import Runtime
 from yoloproof.pipeline import opened
-from yoloproof.proof.guests import verify_guest
+from yoloproof.proof.guests import graph_alone, verify_guest
 from yoloproof.records import Case, Verdict
 
 Models = dict[str, onnx.ModelProto]
@@ -96,17 +96,38 @@ def test_unlike_layouts_are_no_proof(right: Models, images: Array, tmp_path: Pat
     assert any("only detections can be compared" in check.detail for check in found.checks)
 
 
-def test_attention_is_found_or_missed_without_weights(right: Models) -> None:
-    for name, spelling in (("explicit-fp32", "explicit"), ("fused-fp16", "fused")):
-        blocks = attention_blocks(Graph(right[name]))
-        assert [block.spelling for block in blocks] == [spelling] * 8
-        assert blocks[0].name == "model.6.m.0.0.attn"
-    wrong = copied(right["fused-fp32"])
+def test_a_file_alone_is_never_proved_but_may_be_wrong(right: Models, tmp_path: Path) -> None:
+    file = tmp_path / "file.onnx"
+    onnx.save(right["fused-fp32"], file)
+    whole = graph_alone(file, file)
+    assert whole.passed is None
+    assert "8 whole in the graph; not compared with its weights" in whole.detail
+    wrong = _without_one(right["fused-fp32"])
+    onnx.save(wrong, file)
+    assert graph_alone(file, file).passed is False
+    del wrong.graph.node[:], wrong.graph.output[:]
+    wrong.graph.node.append(onnx.helper.make_node("Identity", ["images"], ["output0"]))
+    onnx.save(wrong, file)
+    assert "unknown: none is found" in graph_alone(file, file).detail
+
+
+def _without_one(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The output of one attention is a recorded constant."""
+    wrong = copied(model)
     attention = node(wrong, "model.8.m.1.0.attn/Attention")
     put(wrong, "recorded", np.zeros((1, 4, 100, 32), np.float32))
     reader = next(n for n in wrong.graph.node if attention.output[0] in n.input)
     reader.input[list(reader.input).index(attention.output[0])] = "recorded"
     wrong.graph.node.remove(attention)
+    return wrong
+
+
+def test_attention_is_found_or_missed_without_weights(right: Models) -> None:
+    for name, spelling in (("explicit-fp32", "explicit"), ("fused-fp16", "fused")):
+        blocks = attention_blocks(Graph(right[name]))
+        assert [block.spelling for block in blocks] == [spelling] * 8
+        assert blocks[0].name == "model.6.m.0.0.attn"
+    wrong = _without_one(right["fused-fp32"])
     (lost,) = [block for block in attention_blocks(Graph(wrong)) if block.spelling is None]
     assert lost.name == "model.8.m.1.0.attn"
     for one in wrong.graph.node:  # an exporter that keeps no paths

@@ -33,7 +33,7 @@ from yoloproof.report.text import (
 )
 from yoloproof.results.forensics import which_resembles
 from yoloproof.results.labels import NOT_SAID, plain_text
-from yoloproof.results.published import figures_of, variant_name, verdict
+from yoloproof.results.published import figures_of, verdict
 from yoloproof.results.schema import plain
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
