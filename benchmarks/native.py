@@ -1,10 +1,17 @@
-"""The native engine on a GPU beside PyTorch: right, and how fast. One JSON file.
+"""The native engine on a GPU beside PyTorch: right, and how fast. One JSON file, written after every row.
 
-    python benchmarks/native.py ENGINE WEIGHTS OUT.json [--compiled] [--variants] [--budget SECONDS]
+    python benchmarks/native.py ENGINE WEIGHTS OUT.json [--stages native,beside,kernels,compiled] [--minutes 3]
 
 ENGINE is a `.native` file with code for 7.5 (with PTX) and for the GPU at hand, WEIGHTS the checkpoint it was built from.
-Every subject is first opened in a process of its own, where its tactics are chosen and its outputs held to the float32
-network's; the ones that pass are then timed side by side, round by round. `--variants` builds and verifies all nine.
+Each stage is a process of its own, so that what one breaks the others still measure:
+
+    native    every native row: tactics are chosen, outputs held to the float32 network's in the file, operations timed
+    beside    native, `published` and `stripped` side by side, round by round
+    small     the same in 40 multiprocessors, as many as a T4 has (cuDNN chooses its algorithms there, too)
+    fresh     the engine opened again: from opening to the first result, host and device memory
+    compiled  native and `published` beside the simplified network compiled by PyTorch
+    kernels   the same beside our kernels in PyTorch
+    variants  all nine with random weights built for this GPU and held to their evidence
 """
 
 from __future__ import annotations
@@ -12,12 +19,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from yoloproof.files.native import read_native
+from yoloproof.files.native import Evidence, read_native
 from yoloproof.files.plan import chosen_launches
 from yoloproof.names import Runtime
 from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
@@ -33,6 +40,7 @@ from yoloproof.runtime.native import NativeSession
 
 ROUNDS, RUNS, WARM = 25, 20, 30
 SMALL = 40  # multiprocessors, as many as a T4 has
+MOST_PX, MOST_SCORE = 2.0, 0.02  # a native row further off is wrong, and not timed
 
 
 @dataclass(frozen=True)
@@ -40,35 +48,57 @@ class Subject:
     """A native session's options, or a network for PyTorch (`published`, `stripped`, `kernels`, `compiled`)."""
 
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
     network: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def multiprocessors(self) -> int | None:
         return self.options.get("multiprocessors")
 
 
-NATIVE = (
-    Subject("native own code"),
-    Subject("native own code, no early start", {"early_start": False}),
-    Subject("native own code, one after the other", {"overlap": False}),
-    Subject("native own code, one after the other, no early start", {"overlap": False, "early_start": False}),
-    Subject("native 7.5 PTX", {"code": "7.5"}),
-    Subject("native 7.5 PTX, one after the other", {"code": "7.5", "overlap": False}),
-    Subject("native 7.5 PTX, 40 multiprocessors", {"code": "7.5", "multiprocessors": SMALL}),
-    Subject("native 7.5 PTX, 40 multiprocessors, one after the other", {"code": "7.5", "multiprocessors": SMALL, "overlap": False}),
-    Subject("native own code, 40 multiprocessors", {"multiprocessors": SMALL}),
-)  # fmt: skip
-PYTORCH = (
-    Subject("published", {}, "published"),
-    Subject("stripped", {}, "stripped"),
-    Subject("published, 40 multiprocessors", {"multiprocessors": SMALL}, "published"),
-    Subject("stripped, 40 multiprocessors", {"multiprocessors": SMALL}, "stripped"),
-)
-COMPILED = (
-    Subject("simplified, compiled by PyTorch", {}, "compiled"),
-    Subject("our kernels in PyTorch", {}, "kernels"),
-)
+OWN = Subject("native own code")
+TURING = Subject("native 7.5 PTX", None, {"code": "7.5"})
+OWN_SMALL = Subject("native own code, 40 multiprocessors", None, {"multiprocessors": SMALL})
+TURING_SMALL = Subject("native 7.5 PTX, 40 multiprocessors", None, {"code": "7.5", "multiprocessors": SMALL})
+NATIVE = (OWN, TURING, TURING_SMALL, OWN_SMALL)
+PUBLISHED = Subject("published", "published")
+STAGES = {
+    "native": NATIVE,
+    "beside": (OWN, TURING, PUBLISHED, Subject("stripped", "stripped")),
+    "small": (
+        OWN_SMALL, TURING_SMALL,
+        Subject("published, 40 multiprocessors", "published", {"multiprocessors": SMALL}),
+        Subject("stripped, 40 multiprocessors", "stripped", {"multiprocessors": SMALL}),
+    ),
+    "fresh": (OWN,),
+    "compiled": (OWN, PUBLISHED, Subject("simplified, compiled by PyTorch", "compiled")),
+    "kernels": (OWN, PUBLISHED, Subject("our kernels in PyTorch", "kernels")),
+    "variants": (),
+}  # fmt: skip
+
+
+class Report:
+    """The file that every stage adds to. `row` keeps what is known of a subject, `trying` an error instead of raising it."""
+
+    def __init__(self, path: Path, stage: str) -> None:
+        self.path, self.stage = path, stage
+        self.all: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def row(self, name: str, **facts: Any) -> None:
+        self.all.setdefault(self.stage, {}).setdefault(name, {}).update(facts)
+        self.path.write_text(json.dumps(self.all, indent=1) + "\n")
+        shown = {
+            k: round(v, 6) if isinstance(v, float) else v for k, v in facts.items() if not isinstance(v, dict | list)
+        }
+        print(f"{self.stage}: {name}: {shown}", flush=True)
+
+    def trying(self, name: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            traceback.print_exc()
+            self.row(name, error=f"{type(error).__name__}: {error}")
+            return None
 
 
 def opened(engine: Path, subject: Subject) -> NativeSession:
@@ -76,47 +106,74 @@ def opened(engine: Path, subject: Subject) -> NativeSession:
     return NativeSession(SessionSpec(Runtime.NATIVE, engine, "cuda", options=options))
 
 
-def alone(engine: Path, name: str) -> None:
-    """One native subject in this process: loaded, held to its evidence, its operations timed. Prints JSON."""
-    subject = next(one for one in NATIVE if one.name == name)
+def pictures(evidence: Evidence) -> Any:
+    return np.ascontiguousarray((evidence.images.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2))
+
+
+def differences(given: Any, expected: Any) -> dict[str, float]:
+    apart = np.abs(given - expected)
+    return {"box_max_px": float(apart[:, :4].max()), "score_max": float(apart[:, 4:].max())}
+
+
+def native(engine: Path, subject: Subject, report: Report) -> None:
+    """One row: how it loads, how right it is, how long each operation takes alone."""
+    built = read_native(engine)
     started = time.perf_counter()
-    before = memory_in_use()
     with opened(engine, subject) as session:
-        built = read_native(engine)
-        images = (built.evidence.images.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2)
-        outputs = session.infer(images[:1])[0]
-        load_s = time.perf_counter() - started
-        found = [outputs, *(session.infer(images[i : i + 1])[0] for i in range(1, len(images)))]
-        differences = [np.abs(a - b[None]) for a, b in zip(found, built.evidence.outputs, strict=True)]
-        session._gpu.fill(session._arena, built.plan.arena_bytes, 0xFF)  # what nothing writes is NaN
-        again = session.infer(images[-1:])[0]
-        result = {
-            "load_to_first_result_s": load_s, "facts": asdict(session.facts),
-            "box_max_px": float(max(d[:, :4].max() for d in differences)),
-            "score_max": float(max(d[:, 4:].max() for d in differences)),
-            "same_after_poison": bool(np.array_equal(again, found[-1])),
-            "host_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "device_bytes": memory_in_use() - before,
-            "launches": len(chosen_launches(built.plan.operations, session.choice)),
-            "operations": operation_times(session, built.plan.operations) if not subject.options.get("overlap") else [],
-        }  # fmt: skip
-    print(json.dumps(result))
+        images = pictures(built.evidence)
+        found = [session.infer(images[:1])[0]]
+        first_s = time.perf_counter() - started
+        found += [session.infer(images[i : i + 1])[0] for i in range(1, len(images))]
+        launches = len(chosen_launches(built.plan.operations, session.choice))
+        report.row(
+            subject.name, **differences(np.concatenate(found), built.evidence.outputs), choosing_to_first_result_s=first_s,
+            launches=launches, alone_s=statistics.median(float(session.execute() or 0) for _ in range(100)),
+            facts=asdict(session.facts),
+        )  # fmt: skip
+        report.trying(subject.name, lambda: report.row(subject.name, same_after_poison=poisoned(session, built, found)))
+        report.trying(subject.name, lambda: report.row(subject.name, operations=operations(session, built.plan)))
+
+
+def poisoned(session: NativeSession, built: Any, found: list[Any]) -> bool:
+    """Whether the outputs stay the same after all memory was filled with NaN."""
+    session._gpu.fill(session._arena, built.plan.arena_bytes, 0xFF)
+    again = session.infer(pictures(built.evidence)[-1:])[0]
+    return bool(np.array_equal(again, found[-1]))
+
+
+def operations(session: NativeSession, plan: Any) -> list[list[Any]]:
+    """Name, kind, shape, floating-point operations, tactic and seconds of each operation, alone."""
+    return [
+        [one.name, one.kind, one.shape, one.flops, session.choice[one.name],
+         session._seconds(chosen_launches([one], session.choice), 10)]
+        for one in plan.operations
+    ]  # fmt: skip
+
+
+def fresh(engine: Path, report: Report) -> None:
+    """A process that does nothing but open the engine, whose tactics are kept, and run it."""
+    before, started = memory_in_use(), time.perf_counter()
+    with opened(engine, OWN) as session:
+        session.infer(np.zeros(session.inputs[0].shape, np.float32))
+        seconds = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        report.row(
+            OWN.name, load_to_first_result_s=seconds, host_peak_bytes=peak, device_bytes=memory_in_use() - before
+        )
 
 
 def memory_in_use() -> int:
     """Bytes of the GPU's memory that are taken, by anybody."""
-    said = subprocess.run(
-        ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], capture_output=True, text=True
-    ).stdout.split()
+    said = asked("memory.used").split()
     return int(said[0]) << 20 if said else 0
 
 
-def operation_times(session: NativeSession, operations: Any) -> list[dict[str, Any]]:
-    return [
-        {"name": one.name, "kind": one.kind, "shape": one.shape, "flops": one.flops, "tactic": session.choice[one.name],
-         "seconds": session._seconds(chosen_launches([one], session.choice), 10)}
-        for one in operations
-    ]  # fmt: skip
+def asked(query: str) -> str:
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 class PyTorch:
@@ -126,16 +183,16 @@ class PyTorch:
         import torch
 
         torch.backends.cudnn.benchmark = True
+        self.torch = torch
         self.stream, self.green = stream_of(subject.multiprocessors)
         with torch.cuda.stream(self.stream), torch.inference_mode():
             self.network = network_of(weights, str(subject.network))
-            self.images = torch.zeros(1, 3, 640, 640, dtype=torch.float16, device="cuda").to(
-                memory_format=torch.channels_last
-            )
+            images = torch.zeros(1, 3, 640, 640, dtype=torch.float16, device="cuda")
+            self.images = images.to(memory_format=torch.channels_last)
             for _ in range(4):
                 self.outputs = self.network(self.images)
             self.stream.synchronize()
-            gc.disable()
+            gc.disable()  # a module that is unloaded during capture ends it
             self.graph = torch.cuda.CUDAGraph()
             self.graph.capture_begin()
             self.outputs = self.network(self.images)
@@ -144,16 +201,12 @@ class PyTorch:
         self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
 
     def load(self, images: Any) -> None:
-        import torch
-
-        with torch.cuda.stream(self.stream):
-            self.images.copy_(torch.from_numpy(images))
+        with self.torch.cuda.stream(self.stream), self.torch.inference_mode():
+            self.images.copy_(self.torch.from_numpy(images))
         self.stream.synchronize()
 
     def execute(self) -> float:
-        import torch
-
-        with torch.cuda.stream(self.stream):
+        with self.torch.cuda.stream(self.stream):
             self.events[0].record(self.stream)
             self.graph.replay()
             self.events[1].record(self.stream)
@@ -161,7 +214,8 @@ class PyTorch:
         return float(self.events[0].elapsed_time(self.events[1])) / 1e3
 
     def fetch(self) -> Any:
-        return (self.outputs.float().cpu().numpy(),)
+        with self.torch.cuda.stream(self.stream), self.torch.inference_mode():
+            return (self.outputs.float().cpu().numpy(),)
 
 
 def network_of(weights: Path, kind: str) -> Any:
@@ -184,6 +238,7 @@ def network_of(weights: Path, kind: str) -> Any:
 
 
 def stream_of(multiprocessors: int | None) -> tuple[Any, Any]:
+    """A stream, and the green context that it belongs to where it has only so many multiprocessors."""
     import torch
 
     if multiprocessors is None:
@@ -204,90 +259,93 @@ def stream_of(multiprocessors: int | None) -> tuple[Any, Any]:
     return torch.cuda.ExternalStream(int(stream)), context
 
 
-def side_by_side(
-    engine: Path, weights: Path, subjects: list[Subject], out: dict[str, Any], save: Callable[[], None]
-) -> None:
+def side_by_side(engine: Path, weights: Path, subjects: list[Subject], report: Report) -> None:
     import torch
     from cuda.bindings import driver
 
     torch.zeros(1, device="cuda")
     primary = driver.cuCtxGetCurrent()[1]
     evidence = read_native(engine).evidence
-    images = np.ascontiguousarray((evidence.images[:1].astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2))
     ready: dict[str, Any] = {}
-    for subject in subjects:
+
+    def prepare(subject: Subject) -> None:
         driver.cuCtxSetCurrent(primary)
         started = time.perf_counter()
-        try:
-            ready[subject.name] = one = PyTorch(weights, subject) if subject.network else opened(engine, subject)
-            one.load(images)
-            one.execute()
-            difference = np.abs(one.fetch()[0] - evidence.outputs[:1])
-            out["rows"].setdefault(subject.name, {}).update(
-                prepare_s=time.perf_counter() - started,
-                box_max_px_beside=float(difference[:, :4].max()),
-                score_max_beside=float(difference[:, 4:].max()),
-            )
-        except Exception as error:
-            ready.pop(subject.name, None)
-            out["rows"].setdefault(subject.name, {})["error"] = f"{type(error).__name__}: {error}"
-        print(f"{subject.name}: ready after {time.perf_counter() - started:.1f} s", flush=True)
-    taken: dict[str, list[list[float]]] = {name: [] for name in ready}
+        one = PyTorch(weights, subject) if subject.network else opened(engine, subject)
+        one.load(pictures(evidence)[:1])
+        one.execute()
+        found = differences(one.fetch()[0], evidence.outputs[:1])
+        report.row(subject.name, prepare_s=time.perf_counter() - started, **found)
+        if subject.network or (found["box_max_px"] < MOST_PX and found["score_max"] < MOST_SCORE):
+            ready[subject.name] = one
+
+    for subject in subjects:
+        report.trying(subject.name, lambda subject=subject: prepare(subject))
+    taken: dict[str, list[float]] = {name: [] for name in ready}
     for turn in range(ROUNDS):
-        for name, one in ready.items():
+        for name, one in list(ready.items()):
             driver.cuCtxSetCurrent(primary)
-            for _ in range(WARM if turn == 0 else 3):
-                one.execute()
-            taken[name].append([one.execute() for _ in range(RUNS)])
+
+            def run(one: Any = one, warm: int = 3 if turn else WARM) -> float:
+                for _ in range(warm):
+                    one.execute()
+                return statistics.median(one.execute() for _ in range(RUNS))
+
+            seconds = report.trying(name, run)
+            if seconds is None:
+                del ready[name]
+            else:
+                taken[name].append(seconds)
     for name, rounds in taken.items():
-        medians = [statistics.median(one) for one in rounds]
-        row = out["rows"][name]
-        row |= {"median_s": statistics.median(medians), "range_s": [min(medians), max(medians)], "rounds_s": medians}
-        print(
-            f"{name}: {1e3 * row['median_s']:.3f} ms ({1e3 * min(medians):.3f} to {1e3 * max(medians):.3f})", flush=True
-        )
-    save()
+        if rounds:
+            report.row(
+                name, median_s=statistics.median(rounds), least_s=min(rounds), most_s=max(rounds), rounds_s=rounds
+            )
+    report.row("the GPU after it", clocks_power=asked("clocks.sm,clocks.mem,temperature.gpu,power.draw"))
 
 
-def all_variants(out: dict[str, Any], save: Callable[[], None], until: float) -> None:
-    """Each of the nine with random weights: built for this GPU here, and held to its evidence."""
+def variant(name: str, report: Report) -> None:
+    """One of the nine with random weights: built for this GPU here, and held to its evidence."""
     import torch
 
     from yoloproof.artifact.native.build import native_from_network
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.files.native import write_native
-    from yoloproof.network import VARIANTS, load_network
+    from yoloproof.network import load_network
 
-    images = letterboxed(demo_images(), (640, 640))
-    for name in VARIANTS:
-        if time.monotonic() > until:
-            out["variants"][name] = {"error": "no time was left"}
-            continue
-        started = time.perf_counter()
-        try:
-            built = native_from_network(
-                load_network(name, random_weights=True), [torch.cuda.get_device_capability()], images
-            )
-            path = Path(f"/tmp/{name}.native")
-            path.unlink(missing_ok=True)
-            write_native(built, path)
-            build_s = time.perf_counter() - started
-            with NativeSession(SessionSpec(Runtime.NATIVE, path, "cuda")) as session:
-                pixels = (built.evidence.images.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2)
-                found = np.concatenate([session.infer(pixels[i : i + 1])[0] for i in range(len(pixels))])
-                seconds = statistics.median(float(session.execute() or 0) for _ in range(50))
-            difference = np.abs(found - built.evidence.outputs)
-            out["variants"][name] = {
-                "build_s": build_s, "bytes": path.stat().st_size, "median_s": seconds,
-                "arena_bytes": built.plan.arena_bytes, "box_max_px": float(difference[:, :4].max()),
-                "score_max": float(difference[:, 4:].max()),
-            }  # fmt: skip
-            path.unlink()
-        except Exception as error:
-            out["variants"][name] = {"error": f"{type(error).__name__}: {error}"}
-        print(name, out["variants"][name], flush=True)
-        save()
+    started, path = time.perf_counter(), Path(f"/tmp/{name}.native")
+    network = load_network(name, random_weights=True)
+    built = native_from_network(network, [torch.cuda.get_device_capability()], letterboxed(demo_images(), (640, 640)))
+    path.unlink(missing_ok=True)
+    write_native(built, path)
+    build_s, images = time.perf_counter() - started, pictures(built.evidence)
+    with NativeSession(SessionSpec(Runtime.NATIVE, path, "cuda")) as session:
+        found = np.concatenate([session.infer(images[i : i + 1])[0] for i in range(len(images))])
+        seconds = statistics.median(float(session.execute() or 0) for _ in range(50))
+    report.row(
+        name, **differences(found, built.evidence.outputs), build_s=build_s, bytes=path.stat().st_size,
+        median_s=seconds, arena_bytes=built.plan.arena_bytes,
+    )  # fmt: skip
+    path.unlink()
+
+
+def stage(name: str, engine: Path, weights: Path, out: Path, until: float) -> None:
+    """One stage, in this process."""
+    report = Report(out, name)
+    if name == "native":
+        for subject in NATIVE:
+            report.trying(subject.name, lambda subject=subject: native(engine, subject, report))
+    elif name == "fresh":
+        report.trying(OWN.name, lambda: fresh(engine, report))
+    elif name == "variants":
+        from yoloproof.network import VARIANTS  # brings PyTorch, whose memory `fresh` must not count
+
+        for one in VARIANTS:
+            if time.time() < until:
+                report.trying(one, lambda one=one: variant(one, report))
+    else:
+        report.trying("all rows", lambda: side_by_side(engine, weights, list(STAGES[name]), report))
 
 
 def main() -> None:
@@ -295,62 +353,29 @@ def main() -> None:
     parser.add_argument("engine", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--alone", metavar="SUBJECT")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile and our kernels in PyTorch, too")
-    parser.add_argument("--variants", action="store_true", help="build and verify all nine on this GPU")
-    parser.add_argument("--budget", type=float, default=540, help="seconds for all of it")
-    arguments = parser.parse_args()
-    if arguments.alone:
-        alone(arguments.engine, arguments.alone)
+    parser.add_argument(
+        "--stages", default="native,beside,small,fresh,compiled,kernels", help=f"of {', '.join(STAGES)}"
+    )
+    parser.add_argument("--minutes", type=float, default=5, help="for all of it: what is not done by then is left out")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    until = time.time() + 60 * given.minutes
+    if given.stage:
+        stage(given.stage, given.engine, given.weights, given.out, until)
         return
-    until = time.monotonic() + arguments.budget
-    gpu = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-    )
-    out: dict[str, Any] = {"gpu": gpu.stdout.strip(), "rows": {}, "variants": {}}
-    save = lambda: arguments.out.write_text(json.dumps(out, indent=1) + "\n")  # noqa: E731
-    passed = []
-    for subject in NATIVE:
-        command = [
-            sys.executable,
-            __file__,
-            str(arguments.engine),
-            str(arguments.weights),
-            "-",
-            "--alone",
-            subject.name,
-        ]
+    Report(given.out, "machine").row("GPU", stated=asked("name,driver_version,clocks.max.sm,clocks.max.mem"))
+    for name in given.stages.split(","):
+        left = until - time.time()
+        if left < 5:
+            print(f"{name}: no time is left", flush=True)
+            continue
+        started = time.perf_counter()
+        command = [sys.executable, __file__, *map(str, (given.engine, given.weights, given.out)), "--stage", name]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=120)
+            status = str(subprocess.run([*command, "--minutes", str(left / 60)], timeout=left).returncode)
         except subprocess.TimeoutExpired:
-            out["rows"][subject.name] = {"error": "over 120 s"}
-            continue
-        if done.returncode:
-            out["rows"][subject.name] = {"error": done.stderr[-1500:]}
-            print(f"{subject.name}: FAILED\n{done.stderr[-1500:]}", flush=True)
-            continue
-        row = out["rows"][subject.name] = json.loads(done.stdout.strip().splitlines()[-1])
-        print(
-            f"{subject.name}: boxes {row['box_max_px']:.3g} px, scores {row['score_max']:.3g}, poison {row['same_after_poison']}, "
-            f"load {row['load_to_first_result_s']:.2f} s, host {row['host_peak_bytes'] / 1e6:.0f} MB, "
-            f"device {row['device_bytes'] / 1e6:.0f} MB, {row['launches']} launches", flush=True,
-        )  # fmt: skip
-        save()
-        if row["box_max_px"] < 2 and row["score_max"] < 0.02:
-            passed.append(subject)
-    # a second opening takes the tactics from beside the file
-    again = subprocess.run([*command[:-1], NATIVE[0].name], capture_output=True, text=True)
-    if not again.returncode:
-        out["second_load_s"] = json.loads(again.stdout.strip().splitlines()[-1])["load_to_first_result_s"]
-        print(f"second load to first result: {out['second_load_s']:.2f} s", flush=True)
-    side_by_side(
-        arguments.engine, arguments.weights, [*passed, *PYTORCH, *(COMPILED if arguments.compiled else ())], out, save
-    )
-    if arguments.variants:
-        all_variants(out, save, until)
-    save()
+            status = "out of time"
+        Report(given.out, "stages").row(name, status=status, seconds=time.perf_counter() - started)
 
 
 if __name__ == "__main__":

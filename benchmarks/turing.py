@@ -39,7 +39,7 @@ from yoloproof.simplify.attention import MergedAttention, attended
 from yoloproof.simplify.modules import BranchPair
 from yoloproof.simplify.rewrites import simplify
 
-OPTIONS = Options(overlap=False)
+OPTIONS = Options(overlap=False, ahead=True)
 TUNER = Autotuner()  # every case names its configuration
 LAUNCHERS = (attention, conv, decode, depthwise, gated_sum, hypergraph, pool, separable)
 
@@ -65,7 +65,7 @@ def cases(device: str) -> Iterator[tuple[str, Callable[[], Tensor], Callable[[],
     # a bias that a convolution lacks is made on the CPU
     deep = DepthwiseConv(dw, False, OPTIONS, TUNER).to(device).half()
     both = SeparableConv(dw, pw, OPTIONS, TUNER).to(device).half()
-    one_row, parallel = depthwise.CONFIGURATIONS[0], depthwise.CONFIGURATIONS[2]
+    one_row, parallel = depthwise.CONFIGURATIONS[0], depthwise.CONFIGURATIONS[1]
     yield "depthwise 7x7", lambda: deep.run(one_row, [x], None, False), lambda: dw(x.float())
     yield "depthwise 7x7, rows side by side", lambda: deep.run(parallel, [x], None, False), lambda: dw(x.float())
     tile = separable.CONFIGURATIONS[2]

@@ -7,7 +7,9 @@ allow and a program would not choose: the latest first.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from enum import IntEnum
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,10 +21,21 @@ from yoloproof.proof.plan_reference import REFERENCES
 
 BASE = 1 << 40
 SIZE = 1 << 26
+OWN = 77
 
 
 def code(index: int) -> bytes:
     return b"kernel %d" % index
+
+
+def put_in_place(driver: ModuleType, put: Callable[[str, ModuleType], object]) -> None:
+    """Let `import cuda.bindings.driver` give the stand-in; put -- sets a name in sys.modules"""
+    parent, bindings = ModuleType("cuda"), ModuleType("cuda.bindings")
+    parent.__path__ = bindings.__path__ = []
+    bindings.driver = driver
+    for name, module in (("cuda", parent), ("cuda.bindings", bindings), ("cuda.bindings.driver", driver)):
+        module.__spec__ = ModuleSpec(name, None)
+        put(name, module)
 
 
 class _Enum(IntEnum):
@@ -38,7 +51,8 @@ class _Enum(IntEnum):
 
 
 class CudaStandIn(ModuleType):
-    """Stands in for `cuda.bindings.driver`. loaded -- images given to the driver; launched -- nodes run so far"""
+    """Stands in for `cuda.bindings.driver`. loaded -- images given to the driver; launched -- nodes run so far;
+    streams -- those that graphs and copies within the device were given to; waits -- of a stream for another"""
 
     CUstream_flags = CUdevice_attribute = CUfunction_attribute = CUgraphDependencyType = _Enum
     CUdevResourceType = CUgreenCtxCreate_flags = _Enum
@@ -48,7 +62,11 @@ class CudaStandIn(ModuleType):
         super().__init__("driver")
         self.plan, self.capability, self.shared = plan, capability, shared
         self.memory = np.full(SIZE, 0xFF, np.uint8)
+        self.streams, self.waits = [], 0
         self.taken, self.loaded, self.launched, self.freed, self.early = 0, [], 0, 0, 0
+
+    def __int__(self) -> int:
+        return OWN  # as the handle of a stream that was made here
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("cu") or name.endswith("_v2"):
@@ -94,6 +112,15 @@ class CudaStandIn(ModuleType):
         ctypes.memmove(host, self.memory[address - BASE :].ctypes.data, size)
         return (0,)
 
+    def cuMemcpyDtoDAsync(self, target, source, size, stream):
+        self.streams.append(stream)
+        self.memory[target - BASE : target - BASE + size] = self.memory[source - BASE : source - BASE + size]
+        return (0,)
+
+    def cuStreamWaitEvent(self, stream, event, flags):
+        self.waits += 1
+        return (0,)
+
     def cuModuleLoadData(self, image):
         assert image.endswith(b"\0")
         self.loaded.append(image)
@@ -133,6 +160,7 @@ class CudaStandIn(ModuleType):
         return values
 
     def cuGraphLaunch(self, graph, stream):
+        self.streams.append(stream)
         done: set[int] = set()
         while len(done) < len(graph):
             ready = [i for i, (_, _, before) in enumerate(graph) if i not in done and done.issuperset(before)]

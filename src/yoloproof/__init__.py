@@ -21,7 +21,7 @@ _FUNCTIONS = {
     "open_session": "yoloproof.runtime",
     "opened": "yoloproof.pipeline",
     "profile": "yoloproof.pipeline",
-    "verify": "yoloproof.proof",
+    "verify": "yoloproof.proof.verify",
 }
 __all__ = sorted([*_FUNCTIONS, "__version__"])
 

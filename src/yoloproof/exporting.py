@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -97,17 +98,18 @@ def rewrites_of_export(case: Case, wanted: Export) -> tuple[str, ...]:
 
 def _onnx(network: Network, case: Case, wanted: Export, path: Path, progress: Progress) -> Exported:
     progress("exporting", None)
-    raw = path.with_suffix(".raw.onnx") if wanted.nms else path
-    artifact = onnx_from_network(simplify(network, case.rewrites), case, raw, wanted.onnx)
-    if wanted.nms:
-        try:
-            add_nms(raw, path, wanted.nms)
-        finally:
-            raw.unlink()
+    with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
+        plain = Path(folder) / "plain.onnx" if wanted.nms else path
+        artifact = onnx_from_network(simplify(network, case.rewrites), case, plain, wanted.onnx)
+        if wanted.nms:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            add_nms(plain, path, wanted.nms)
     graph = load_onnx(path, external_data=False).graph
     attentions = sum(node.op_type == "Attention" for node in graph.node)
     described = inspect(path)
     size = path.stat().st_size
+    verification = ["yoloproof", "verify", str(path), "--against", case.model]
+    verification += ["--random-weights"] if case.random_weights else []
     lines = (
         f"{path}: {network.variant.name}, {case.precision}, attention {case.attention}, {len(graph.node)} nodes, {size} bytes",
         *((f"{attentions} Attention operators, one per block",) if attentions else ()),
@@ -122,9 +124,9 @@ def _onnx(network: Network, case: Case, wanted: Export, path: Path, progress: Pr
             if wanted.nms
             else ()
         ),
-        f"next: yoloproof verify {path} --against {case.model}{' --random-weights' if case.random_weights else ''}",
+        f"next: {shlex.join(verification)}",
     )
-    identity = {"path": str(path), "format": "onnx", "sha256": artifact.sha256, "bytes": size,
+    identity = {"path": str(path), "format": "onnx", "sha256": sha256_of(path), "bytes": size,
                 "nodes": len(graph.node), "metadata": artifact.metadata}  # fmt: skip
     return Exported(path, identity, lines)
 
@@ -145,7 +147,7 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
         *(plan_lines(engine.plan, engine.weights) if wanted.explain else ()),
         f"{output}: {network.variant.name}, fp16, for compute capability {capabilities}, {size} bytes, built in {built_s:.1f} s",
         f"{len(engine.plan.operations)} operations, {len(kernels)} kernels, {spilling} of which spill registers",
-        f"next, on the GPU: yoloproof verify {output}",
+        f"next, on the GPU: {shlex.join(['yoloproof', 'verify', str(output)])}",
     )
     identity = {"path": str(output), "format": "native", "sha256": sha256_of(output), "bytes": size, "built_s": built_s,
                 "capabilities": capabilities, "built": dict(engine.built), "metadata": dict(engine.properties)}  # fmt: skip
@@ -189,7 +191,7 @@ def _repository(artifact: Path, output: Path, case: Case, progress: Progress) ->
     from yoloproof.artifact.triton import Serving, triton_repository
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.proof import verify
+    from yoloproof.proof.verify import verify
     from yoloproof.runtime import SessionSpec, open_session
 
     progress("verifying", None)

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import datetime
-import json
-import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import yoloproof
-from yoloproof.artifact.build import build, network_for_session, published_network
-from yoloproof.artifact.stated import class_names, properties_of, stated_names
+from yoloproof.artifact.stated import artifact_of_native, class_names, properties_of, stated_names
 from yoloproof.demo import demo_images
 from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.data_yaml import annotated_set, check_data
@@ -31,14 +28,10 @@ from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import Detector, end_to_end
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import SUFFIX
-from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark
+from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark, not_begun
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.measurement.subject import Subject
-from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
-from yoloproof.network import VARIANTS
-from yoloproof.network.flops import flops
-from yoloproof.proof import Reference, verify
-from yoloproof.proof.guests import graph_alone, verify_guest
+from yoloproof.names import VARIANT_NAMES, ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
 from yoloproof.proof.native import verify_by_evidence
 from yoloproof.records import (
     Accuracy,
@@ -54,16 +47,16 @@ from yoloproof.records import (
     Tool,
     Verdict,
 )
-from yoloproof.results.published import published_for
+from yoloproof.results.published import architecture_of, published_for
 from yoloproof.runtime import RUNTIMES, Session, SessionSpec, open_session
 from yoloproof.runtime.base import NativeOptions, SessionOptions
-from yoloproof.runtime.choice import candidates
+from yoloproof.runtime.choice import candidates, check_tactics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-COCO_CLASSES = 80
-EXPORTED = re.compile(r"Ultralytics (YOLO\w+) model")  # how the ultralytics package describes a file
+    from yoloproof.proof.reference import Reference
+
 MADE = (".onnx", ".engine", SUFFIX)  # files that are an artifact already
 
 
@@ -73,7 +66,9 @@ class Options:
 
     images -- real ones, for proof and timing; () for the bundled four
     folder -- where artifacts are kept; None for the user's cache
-    data -- annotated images whose AP every row gets: a folder or a data.yaml; stages -- preprocessing, inference, suppression apart too
+    data -- annotated images whose AP every row gets: a folder or a data.yaml
+    stages -- preprocessing, inference, suppression apart too
+    tactics -- a file of a native engine's tactics to take; None: as it opens by itself
     against -- what files made elsewhere are held to: weights, or another export
     """
 
@@ -81,6 +76,7 @@ class Options:
     folder: Path | None = None
     data: Path | None = None
     stages: bool = False
+    tactics: Path | None = None
     against: str | None = None
 
 
@@ -103,7 +99,7 @@ class OpenModel:
 
 @dataclass(frozen=True)
 class Row:
-    """A case on its way to its Entry: everything but the samples. architecture -- see `reported_architecture`"""
+    """A case on its way to its Entry: everything but the samples. architecture -- see `architecture_of`"""
 
     case: Case
     artifact: Artifact
@@ -119,24 +115,35 @@ class Row:
 
 def profile(
     cases: Sequence[Case], protocol: Protocol | str = "latency", options: Options | None = None,
-    progress: Progress = no_progress,
+    progress: Progress = no_progress, keep: Callable[[Result], None] = lambda result: None,
 ) -> Result:  # fmt: skip
     """Build, open and verify every case, then benchmark all of them side by side.
 
+    keep -- gets what there is, marked partial, after each row's verification and each process of the benchmark
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
     protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
     cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
+    check_tactics(options.tactics, [case for few in attempts for case in few])
     references = References(options.against)
-    rows = [_verified(few, options, references, progress) for few in attempts]
+    rows: list[Row] = []
+    subjects: list[Subject] = []
+    for few in attempts:
+        row = _verified(few, options, references, progress)
+        subjects.append(Subject(f"{len(rows)} {row.case.label}", row.spec, row.case.imgsz, row.case.batch))
+        rows.append(row)
+        keep(_result(rows, not_begun(subjects, protocol)))
     progress("timing", None)
-    subjects = [
-        Subject(f"{i} {row.case.label}", row.spec, row.case.imgsz, row.case.batch) for i, row in enumerate(rows)
-    ]
     images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
-    taken = benchmark(subjects, protocol, images, progress=progress)
+    return _result(
+        rows,
+        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(_result(rows, so_far))),
+    )
+
+
+def _result(rows: Sequence[Row], taken: Benchmark) -> Result:
     entries = tuple(_entry(row, one) for row, one in zip(rows, taken.measurements, strict=True))
     run = _run(taken)
     return Result(tool=run.tool, created=run.created, command=run.command, runs=(run,), entries=entries)
@@ -154,16 +161,30 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
 
 
 @contextmanager
-def opened(case: Case, folder: Path | None = None, progress: Progress = no_progress) -> Iterator[OpenModel]:
-    """Build and open a case whose runtime is named: exactly what `profile` verifies and times."""
-    artifact = build(case, RUNTIMES[case.runtime].opens, folder, progress)
-    spec = session_spec(case, artifact)
+def opened(
+    case: Case, folder: Path | None = None, progress: Progress = no_progress, tactics: Path | None = None
+) -> Iterator[OpenModel]:
+    """Build and open a case whose runtime is named: exactly what `profile` verifies and times.
+
+    tactics -- a file of a native engine's tactics to take
+    """
+    artifact = _built(case, folder, progress)
+    spec = session_spec(case, artifact, tactics=tactics)
     with open_session(spec) as session:
         properties = properties_of(artifact)
         stated = stated_names(properties)
         layout = layout_of(session.outputs, properties, len(stated) or None)
         names = class_names(stated, layout, session.outputs)
         yield OpenModel(case, artifact, spec, session, detector_of(session, layout), names, case.imgsz)
+
+
+def _built(case: Case, folder: Path | None, progress: Progress) -> Artifact:
+    """A native engine's file is taken as it is, without PyTorch, which its machine need not have."""
+    if Path(case.model).suffix == SUFFIX:
+        return artifact_of_native(Path(case.model))
+    from yoloproof.artifact.build import build
+
+    return build(case, RUNTIMES[case.runtime].opens, folder, progress)
 
 
 def _verified(few: Sequence[Case], options: Options, references: References, progress: Progress) -> Row:
@@ -192,13 +213,15 @@ def _row(case: Case, options: Options, references: References, progress: Progres
     def say(what: str, share: float | None = None) -> None:
         progress(f"{case.label}: {what}", share)
 
-    with opened(case, options.folder, say) as model:
+    with opened(case, options.folder, say, options.tactics) as model:
         reference = references.of(case)
         images = _images(options, model.imgsz)
         say("verifying", None)
         if reference is None:
             verdict = _verdict_without_weights(model, images, options.against, say)
         else:
+            from yoloproof.proof.verify import verify
+
             verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
         accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
         stages = (
@@ -208,7 +231,7 @@ def _row(case: Case, options: Options, references: References, progress: Progres
     spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
     described = _model(case, model.artifact, reference)
     properties = properties_of(model.artifact)
-    architecture = reported_architecture(described, properties, len(model.names))
+    architecture = architecture_of(described, properties, len(model.names))
     return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages, architecture)
 
 
@@ -221,6 +244,8 @@ def _verdict_without_weights(
     assert path is not None
     if model.artifact.format is ArtifactFormat.NATIVE:
         return verify_by_evidence(path, model.session)
+    from yoloproof.proof.guests import graph_alone, verify_guest
+
     if against is not None:
         with opened_export(Path(against), model.case) as other:
             return verify_guest(path, model.session, Path(against), other.session, images, None, say)
@@ -236,13 +261,19 @@ def opened_export(path: Path, like: Case) -> Iterator[OpenModel]:
         yield model
 
 
-def session_spec(case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None) -> SessionSpec:
+def session_spec(
+    case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None, tactics: Path | None = None
+) -> SessionSpec:
     """How a case's session opens. Precision is always stated, so that no runtime chooses one silently; `tuning` are the
-    launch configurations of our kernels that were verified, which every process is to take."""
-    network = partial(network_for_session, case, tuning) if artifact.format is ArtifactFormat.PYTORCH else None
+    launch configurations of our kernels that were verified, which every process is to take, `tactics` a file of such."""
+    network = None
+    if artifact.format is ArtifactFormat.PYTORCH:
+        from yoloproof.artifact.build import network_for_session
+
+        network = partial(network_for_session, case, tuning)
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning=tuning)),
+        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning, tactics)),
     )  # fmt: skip
 
 
@@ -266,6 +297,9 @@ class References:
             case = replace(case, model=self._against)
         key = self._key(case)
         if self._last is None or self._last[0] != key:
+            from yoloproof.artifact.build import published_network
+            from yoloproof.proof.reference import Reference
+
             self._last = key, Reference(published_network(replace(case, attention=Attention.FUSED)))
         return self._last[1]
 
@@ -329,27 +363,17 @@ def _run(taken: Benchmark) -> Run:
 
 
 def _model(case: Case, artifact: Artifact, reference: Reference | None) -> ModelFacts:
-    name = case.model if case.model in VARIANTS else Path(case.model).stem
+    name = case.model if case.model in VARIANT_NAMES else Path(case.model).stem
     if reference is None:
         return ModelFacts(name=name, weights=Weights.FOREIGN, source=case.model, sha256=artifact.sha256)
+    from yoloproof.network.flops import flops
+
     network = reference.network
     return ModelFacts(
         name=name, family=network.variant.family, scale=network.variant.scale, classes=network.classes,
         parameters=sum(p.numel() for p in network.parameters()), flops=flops(network, case.imgsz),
         weights=Weights.TRAINED if network.sha256 else Weights.RANDOM, source=network.source, sha256=network.sha256,
     )  # fmt: skip
-
-
-def reported_architecture(model: ModelFacts, properties: Mapping[str, str], classes: int) -> str | None:
-    """The published architecture a row is of, as figures are reported for it: with COCO's 80 classes; None for another.
-
-    A file's name says nothing: the weights it is held to do, else what its exporter states.
-    """
-    if model.family is not None:
-        return f"{model.family}{model.scale}" if model.classes == COCO_CLASSES else None
-    ours, theirs = properties.get("yoloproof.variant"), EXPORTED.match(properties.get("description", ""))
-    named = json.loads(ours) if ours else theirs[1].lower() if theirs else None
-    return str(named) if named is not None and classes == COCO_CLASSES else None
 
 
 def _checked(options: Options) -> Options:

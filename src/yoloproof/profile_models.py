@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yoloproof.errors import YoloproofError
-from yoloproof.network.variants import VARIANTS
+from yoloproof.names import VARIANT_NAMES
 
 if TYPE_CHECKING:
     from yoloproof.names import Runtime
     from yoloproof.records import Case, Entry
 
-SUFFIXES = (".pt", ".safetensors", ".onnx", ".engine")
+SUFFIXES = (".pt", ".safetensors", ".onnx", ".engine", ".native")
+BUILT = (".engine", ".native")  # for one GPU
 
 
 class ProfileModels:
@@ -27,6 +28,7 @@ class ProfileModels:
     num_timed_runs, num_warmup_runs, min_time -- inferences, warm-ups and seconds (at least) of the timed part
     imgsz -- side of the square image; trt -- time TensorRT where it is there
     quantize -- 16 (or True, as `half` was): float16 where the device is a GPU; 32, None, False: float32
+    native -- ours: time our own engine, too, where the device is a GPU; a `.native` file is timed in any case
     device -- None (a GPU if there is one), "cpu", "cuda:0", a torch.device or a GPU's number
     half, int8 -- what 8.0 to 8.3 had for `quantize`; others -- arguments that no such class had: named in a warning
     ONNX Runtime is timed on the GPU where its package can use it, else on the CPU.
@@ -45,12 +47,13 @@ class ProfileModels:
         *,
         half: bool | None = None,
         int8: bool | None = None,
+        native: bool = False,
         **others: object,
     ) -> None:
         if not paths:
             raise YoloproofError('name at least one model: ProfileModels(["yolov13n.pt"])')
         warn_of_unknown("ProfileModels", others)
-        self.paths, self.imgsz, self.trt = list(paths), imgsz, trt
+        self.paths, self.imgsz, self.trt, self.native = list(paths), imgsz, trt, native
         self.half = wants_float16(quantize, half, int8)
         self.num_timed_runs, self.num_warmup_runs, self.min_time = num_timed_runs, num_warmup_runs, min_time
         self.device = device_name(device)
@@ -62,7 +65,7 @@ class ProfileModels:
     def profile(self) -> list[dict[str, object]]:
         """Export, prove and time every model; print the table; one dict per model with the keys those scripts read:
         `model/name`, `model/parameters`, `model/GFLOPs`, `model/speed_ONNX(ms)`, `model/speed_TensorRT(ms)` (0.0 where
-        it was not run), and ours: `model/proved` and `model/result`, the entries of the result file.
+        it was not run), and ours: `model/speed_native(ms)`, `model/proved` and `model/result`, the entries of the result file.
 
         Raises YoloproofError for models that cannot be read.
         """
@@ -81,7 +84,7 @@ class ProfileModels:
         entries: dict[str, list[Entry]] = {}
         for cases in self._cases().values():
             result = result_of(cases, protocol, Options(tuple(demo_images())))
-            print_result(result, Console())
+            print_result(result, Console(markup=False))
             for case, entry in zip(cases, result.entries, strict=True):
                 entries.setdefault(case.model, []).append(entry)
         return [_as_their_dict(rows) for rows in entries.values()]
@@ -92,18 +95,23 @@ class ProfileModels:
         from yoloproof.names import Precision, Runtime
         from yoloproof.records import Case
 
-        onnx_device = self.device if self.device == "cpu" or _onnx_runs_on_gpu() else "cpu"
+        files = self._files()
+        by_onnx = any(Path(file).suffix not in BUILT for file in files)
+        onnx_device = self.device if by_onnx and self.device != "cpu" and _onnx_runs_on_gpu() else "cpu"
         trt = _tensorrt() if self.trt and self.device != "cpu" else None
         asked: dict[str, list[Case]] = {}
-        for file in self._files():
+        for file in files:
             suffix = Path(file).suffix
-            runs = [] if suffix == ".engine" else [(Runtime.ONNXRUNTIME, onnx_device)]
+            runs = [] if suffix in BUILT else [(Runtime.ONNXRUNTIME, onnx_device)]
             if suffix == ".engine":
                 runs.append((Runtime(read_identity(Path(file)).runtime), self.device))
-            elif trt is not None and suffix != ".onnx":
+            elif trt is not None and suffix not in (".onnx", ".native"):
                 runs.append((trt, self.device))
+            if suffix == ".native" or (self.native and self.device != "cpu" and suffix not in (".onnx", ".engine")):
+                runs.append((Runtime.NATIVE, self.device))
             for runtime, device in runs:
-                precision = Precision.FP16 if self.half and device != "cpu" else Precision.FP32
+                half = runtime is Runtime.NATIVE or (self.half and device != "cpu")
+                precision = Precision.FP16 if half else Precision.FP32
                 size = (self.imgsz, self.imgsz)
                 name, random = (Path(file).stem, True) if suffix == ".yaml" else (file, False)
                 case = Case(name, runtime, precision, imgsz=size, device=device, random_weights=random)
@@ -116,13 +124,15 @@ class ProfileModels:
             given = Path(path)
             if given.is_dir():
                 # an engine beside its weights is made anew from them, never taken for theirs
-                found += sorted(str(p) for p in given.iterdir() if p.suffix in SUFFIXES and p.suffix != ".engine")
+                found += sorted(str(p) for p in given.iterdir() if p.suffix in SUFFIXES and p.suffix not in BUILT)
             elif not given.exists() and any(sign in path for sign in "*?["):
                 found += sorted(p for p in glob.glob(path, recursive=True) if Path(p).suffix in SUFFIXES)
-            elif not given.exists() and path.removesuffix(".pt") in VARIANTS:
+            elif not given.exists() and path.removesuffix(".pt") in VARIANT_NAMES:
                 found.append(path.removesuffix(".pt"))
-            elif path.endswith(".yaml") and (given.exists() or given.stem not in VARIANTS):
-                raise YoloproofError(f"{path}: of .yaml files only official names are built: {', '.join(VARIANTS)}")
+            elif path.endswith(".yaml") and (given.exists() or given.stem not in VARIANT_NAMES):
+                raise YoloproofError(
+                    f"{path}: of .yaml files only official names are built: {', '.join(VARIANT_NAMES)}"
+                )
             else:
                 found.append(path)
         if not found:
@@ -146,8 +156,12 @@ def _tensorrt() -> Runtime | None:
 def device_name(device: object) -> str:
     """What a script passes as `device` in our words; None is a GPU where there is one."""
     if device in (None, ""):
-        import torch
+        try:
+            import torch
+        except ImportError:  # beside a .native file there may be none
+            from yoloproof.runtime.cuda_driver import driver_missing
 
+            return "cpu" if driver_missing() else "cuda"
         return "cuda" if torch.cuda.is_available() else "cpu"
     return f"cuda:{device}" if str(device).isdigit() else str(device)
 
@@ -184,6 +198,7 @@ def _as_their_dict(entries: Sequence[Entry]) -> dict[str, object]:
         "model/GFLOPs": None if model.flops is None else round(model.flops / 1e9, 3),
         "model/speed_ONNX(ms)": round(speeds.get("onnxruntime", 0.0), 3),
         "model/speed_TensorRT(ms)": round(speeds.get("tensorrt", speeds.get("tensorrt-rtx", 0.0)), 3),
+        "model/speed_native(ms)": round(speeds.get("native", 0.0), 3),
         "model/proved": all(entry.proof.passed is True for entry in entries),
         "model/result": list(entries),
     }

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from yoloproof.cli import main
+from yoloproof.commands.devices import gpu_count
 from yoloproof.demo import demo_checkpoint
 from yoloproof.network import load_network, save_safetensors
 
@@ -66,7 +68,7 @@ CASES = {
     "unknown precision": (["profile", DEMO, "--precision", "int8"], "fp16"),
     "unknown protocol": (["profile", DEMO, "--protocol", "fast", "--images", "{}"], "latency"),
     "no batch": (["profile", DEMO, "--batch", "0"], "batch"),
-    "no GPU": (["profile", DEMO, "--device", "cuda", "--runtime", "pytorch"], "CUDA"),
+    "no GPU": (["profile", DEMO, "--device", "cuda", "--runtime", "pytorch"], "no NVIDIA driver"),
     "result exists": (["profile", DEMO, "--json", "{}/there.json"], "exists"),
     "artifact exists": (["export", DEMO, "-o", "{}/there.onnx"], "exists"),
     "folder missing": (["profile", DEMO, "--json", "{}/no/where.json"], "does not exist"),
@@ -81,16 +83,47 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_line_status_two_nothing_lost(case: str, folder: Path) -> None:
+def test_one_line_status_two_nothing_lost(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments, words = CASES[case]
-    if case == "no GPU" and torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
+    if case == "no GPU" and gpu_count()[0]:
+        pytest.skip("this machine has an NVIDIA GPU")
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
-    command = [sys.executable, "-m", "yoloproof", *(a.replace("{}", str(folder)) for a in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
-    assert done.returncode == 2, done.stderr[-2000:]
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["yoloproof", *(a.replace("{}", str(folder)) for a in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    errors = capfd.readouterr().err
+    assert ended.value.code == 2, errors[-2000:]
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1, errors
     assert words in lines[0]
-    assert "Traceback" not in done.stderr
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+WRONG_AT_ONCE = {
+    "no such model": (["profile", "nothere.pt"], "nothere.pt"),
+    "a second model": (["profile", DEMO, "nothere.pt"], "nothere.pt"),
+    "no such device": (["val", DEMO, "--device", "gpu"], "auto, cpu, cuda"),
+    "no such folder": (["profile", DEMO, "--images", "nowhere"], "nowhere"),
+    "no such image": (["predict", DEMO, "nothere.jpg"], "nothere.jpg"),
+    "no such artifact": (["verify", "nothere.onnx"], "nothere.onnx"),
+    "no such weights": (["export", "nothere.pt"], "nothere.pt"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_AT_ONCE)
+def test_what_a_look_shows_to_be_wrong_is_said_before_anything_heavy_is_imported(case: str, tmp_path: Path) -> None:
+    """In a process of its own, as a user's is: one line, status 2, and no PyTorch, ONNX Runtime or OpenVINO loaded."""
+    arguments, words = WRONG_AT_ONCE[case]
+    code = (
+        "import sys, atexit; from yoloproof.cli import main;"
+        "atexit.register(lambda: print(*({'torch', 'onnxruntime', 'openvino'} & set(sys.modules))));"
+        f"sys.argv = ['yoloproof', *{arguments!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert done.stdout == "\n"

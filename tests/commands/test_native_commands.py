@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from dataclasses import replace
-from types import ModuleType
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cuda_stand_in import CudaStandIn, code
+from cuda_stand_in import CudaStandIn, code, put_in_place
 from native_engines import engine, images, network
-from yoloproof.artifact.build import BUILDERS, artifact_of_native
+from yoloproof.artifact.build import BUILDERS
 from yoloproof.artifact.native import build as native_build
+from yoloproof.artifact.native.targets import CAPABILITIES, capabilities_from_targets
+from yoloproof.artifact.stated import artifact_of_native
 from yoloproof.cli import app
+from yoloproof.demo import demo_images
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import CompiledKernel, KernelFacts, read_native, write_native
 from yoloproof.names import ArtifactFormat, Precision, Runtime
 from yoloproof.pipeline import opened
-from yoloproof.proof import verify
 from yoloproof.proof.native import machine_code_check, verify_by_evidence
+from yoloproof.proof.verify import verify
 from yoloproof.records import Case
 from yoloproof.runtime.choice import candidates
+
+TESTS = Path(__file__).parents[1]
+KEY = "Stand-in GPU; 40 multiprocessors; driver 13000; code 7.5; "  # of the engine's tactics, before the file's hash
 
 
 @pytest.fixture
 def gpu(monkeypatch):
     driver = CudaStandIn(engine().plan)
-    bindings = ModuleType("cuda.bindings")
-    bindings.__path__, bindings.driver = [], driver
-    for name, module in (("cuda", ModuleType("cuda")), ("cuda.bindings", bindings), ("cuda.bindings.driver", driver)):
-        monkeypatch.setitem(sys.modules, name, module)
+    put_in_place(driver, partial(monkeypatch.setitem, sys.modules))
     monkeypatch.setattr("yoloproof.runtime.missing_part", lambda name: None)
     monkeypatch.setattr("yoloproof.runtime.choice.missing_part", lambda name: None)
     monkeypatch.setattr("yoloproof.runtime.native.NativeSession._seconds", lambda self, launches, repeats: 1e-6)
@@ -101,11 +109,75 @@ def test_options_that_do_not_go_together_are_refused(compiled, tmp_path, options
     assert not compiled
 
 
+def test_every_gpu_of_the_issue_is_a_target():
+    names = ["t4", "sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm120", "sm121", "orin,h200", "B200"]
+    wanted = [(7, 5), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (12, 0), (12, 1), (8, 7), (10, 0)]
+    assert [capabilities_from_targets([name])[0] for name in names] == wanted
+    assert capabilities_from_targets(names) == tuple(sorted(set(wanted) | {(9, 0)})) == tuple(CAPABILITIES)
+    with pytest.raises(YoloproofError, match="target 'sm70' is none of"):
+        capabilities_from_targets(["sm70"])
+
+
 def test_verify_needs_no_weights(gpu, path):
     done = ran("verify", path)
     assert done.exit_code == 0, done.output
     assert "verified: the same detector" in done.output
     assert "tensor cores in every dense kernel" in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "predict", "val"])
+def test_a_native_file_needs_no_framework(path, command):
+    """On a machine without PyTorch, Triton, ONNX and ONNX Runtime: an import of one of them fails there."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        class Absent:
+            def find_spec(name, *_):
+                if name in ("torch", "triton", "onnx", "onnxscript", "onnxruntime"):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Absent)
+        from cuda_stand_in import CudaStandIn, put_in_place
+        from yoloproof.files.native import read_native
+        from yoloproof.cli import main
+        path = next(one for one in sys.argv if one.endswith(".native"))
+        put_in_place(CudaStandIn(read_native(Path(path)).plan), sys.modules.__setitem__)
+        main()
+    """
+    more = {"verify": [], "predict": [str(demo_images()[0])], "val": []}[command]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    (path.parent / "t.json").write_text(json.dumps({"schema": 1, "key": KEY + sha256_of(path), "choice": {}}))
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, str(path), *more, "--tactics", str(path.parent / "t.json")],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert {"verify": "verified: the same detector", "predict": "000000000257.jpg", "val": "COCO bbox AP"}[
+        command
+    ] in done.stdout
+
+
+@pytest.mark.parametrize("command", ["verify", "predict", "val", "profile"])
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [(None, "no such file"), ("Another GPU; 40", "holds no tactics of Stand-in GPU.*but those of Another GPU"),
+     (KEY + "0" * 64, "but those of Stand-in GPU.*0000")],
+)  # fmt: skip
+def test_tactics_that_do_not_fit_are_refused_in_one_line(gpu, path, command, held, told):
+    tactics = path.parent / "t.json"
+    if held is not None:
+        tactics.write_text(json.dumps({"schema": 1, "key": held, "choice": {}}))
+    more = [str(demo_images()[0])] if command == "predict" else []
+    error = ran(command, path, *more, "--tactics", tactics).exception
+    assert isinstance(error, YoloproofError)
+    assert re.search(told, str(error))
+    assert "\n" not in str(error)
+
+
+def test_tactics_are_a_native_engines(tmp_path):
+    (tmp_path / "t.json").write_text("{}")
+    error = ran("profile", "yolov13n", "--random-weights", "--tactics", tmp_path / "t.json").exception
+    assert isinstance(error, YoloproofError)
+    assert "only native engines have tactics" in str(error)
 
 
 def test_verify_holds_a_file_to_its_evidence(gpu, path, tmp_path):

@@ -152,7 +152,7 @@ def test_profile_models_finds_what_users_pass(tmp_path: Path, monkeypatch: pytes
     from yoloproof import ProfileModels, profile_models
     from yoloproof.names import Runtime
 
-    for name in ("b.pt", "a.safetensors", "c.onnx", "c.engine", "notes.txt"):
+    for name in ("b.pt", "a.safetensors", "c.onnx", "c.engine", "c.native", "notes.txt"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     asked = ProfileModels([tmp_path, "*.pt", "yolov13n.pt", "yolov12s"], device="cpu")._cases()
@@ -168,3 +168,10 @@ def test_profile_models_finds_what_users_pass(tmp_path: Path, monkeypatch: pytes
         ("yolov13n", "onnxruntime", "fp32"), ("c.onnx", "onnxruntime", "fp32"),
     ]  # fmt: skip
     assert [(r.model, r.runtime, r.precision) for r in asked["cuda:1"]] == [("yolov13n", "tensorrt-rtx", "fp16")]
+    asked = ProfileModels(["yolov13n.pt", "c.onnx", "c.native"], device="cuda", half=False, native=True)._cases()
+    assert [(r.model, r.runtime, r.precision) for r in asked["cuda"]] == [
+        ("yolov13n", "tensorrt-rtx", "fp32"), ("yolov13n", "native", "fp16"), ("c.native", "native", "fp16"),
+    ]  # fmt: skip
+    assert not [
+        r for r in ProfileModels(["yolov13n"], device="cpu", native=True)._cases()["cpu"] if r.runtime == "native"
+    ]

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from made_results import made_entry, made_result
 from yoloproof import pipeline
-from yoloproof.cli import main
-from yoloproof.records import Entry, Result
+from yoloproof.cli import app, main
+from yoloproof.commands import devices
+from yoloproof.errors import YoloproofError
+from yoloproof.names import Attention
+from yoloproof.records import Case, Entry, Result
 from yoloproof.results.file import read_result
 
 
@@ -69,3 +73,59 @@ def test_not_proved_or_not_timed_is_one(
     monkeypatch: pytest.MonkeyPatch, entry: Entry, words: tuple[str, ...], status: int
 ) -> None:
     assert status_of(monkeypatch, result(entry), *words) == status
+
+
+def test_what_breaks_later_does_not_cost_the_rows_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is written while the run goes on: neither bad input of a later row nor a crash of what prints loses it."""
+    first, whole = result(made_entry(), partial=True), result(made_entry(), made_entry(attention="published"))
+
+    def second_row_fails(*arguments: Any) -> Result:
+        arguments[-1](first)
+        raise YoloproofError("b.onnx: no such file")
+
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--json", str(tmp_path / "r.json")])
+    monkeypatch.setattr(pipeline, "profile", second_row_fails)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"kept in {tmp_path / 'r.json'}" in capsys.readouterr().err
+    assert read_result(tmp_path / "r.json") == first
+
+    def all_rows(*arguments: Any) -> Result:
+        arguments[-1](first)
+        return whole
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("closing tag '[/x]' doesn't match any open tag")
+
+    monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--json", str(tmp_path / "s.json")])
+    monkeypatch.setattr(pipeline, "profile", all_rows)
+    monkeypatch.setattr("yoloproof.results.table.print_result", broken)
+    with pytest.raises(RuntimeError):
+        main()
+    assert read_result(tmp_path / "s.json") == whole
+
+
+def test_which_won_is_said_of_the_verified_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (made_entry(median_s=0.08), made_entry(runtime="openvino", median_s=0.05),
+            made_entry("yolov13n", "stripped", median_s=0.01, proved=False))  # fmt: skip
+    status_of(monkeypatch, result(*rows))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fastest verified")]
+    assert "openvino" in line.split(":")[1].split(",")[0]
+    assert "0.62" in line
+    status_of(monkeypatch, result(made_entry(), made_entry("yolov13n", "stripped", median_s=0.01, proved=False)))
+    assert "fastest" not in capsys.readouterr().out, "one verified row has nothing to win against"
+
+
+def test_native_engines_get_one_row_beside_other_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Case] = []
+    monkeypatch.setattr(devices, "gpu_count", lambda: (1, ""))
+    monkeypatch.setattr(pipeline, "profile", lambda cases, *_: asked.extend(cases) or result(made_entry()))
+    words = ["yolov13n", "--runtime", "native", "--runtime", "pytorch", "--forensics", "--device", "cuda"]
+    CliRunner().invoke(app, ["profile", *words])
+    assert [(case.runtime, case.attention, case.precision) for case in asked] == [
+        ("native", "fused", "fp16"), *(("pytorch", attention, "fp16") for attention in Attention),
+    ]  # fmt: skip

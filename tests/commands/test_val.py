@@ -67,7 +67,7 @@ def test_resumed_and_per_class(onnx_file: Path, tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("--images", "."), "go together"),
-        (("--data", "nowhere"), "no such folder"),
+        (("--data", "nowhere"), "no such file or folder"),
         (("--images", ".", "--annotations", "none.json"), "no such file"),
         (("--imgsz", "320"), "640x640 only"),
     ],

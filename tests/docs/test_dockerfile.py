@@ -18,7 +18,11 @@ FILE = REPOSITORY / "environments" / "Dockerfile"
 
 
 def test_pins_it_names_exist() -> None:
-    named = re.findall(r"(?:^ARG PINS=|--build-arg PINS=)(\S+)", FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(
+        r"(?:^ARG PINS=|--build-arg PINS=|^COPY environments/)(\w[\w-]+)",
+        FILE.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     assert named
     for name in named:
         assert (REPOSITORY / "environments" / f"{name}.txt").is_file(), name
@@ -36,14 +40,22 @@ def test_it_takes_along_what_the_build_reads() -> None:
         assert f"!{name}\n" in let_through, name
 
 
-def test_its_check_passes_with_its_pins_and_fails_without(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pins", ["t4-cu12-tensorrt10", "t4-native"])
+def test_its_check_passes_with_its_pins_and_fails_without(pins: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = FILE.read_text(encoding="utf-8")
-    pins, pattern = re.search(r"^ARG PINS=(\S+)", text, re.MULTILINE), re.search(r"grep -Eq '([^']+)'", text)
-    assert pins
+    if pins == "t4-native":
+        text, cuda = text[text.index("AS native") : text.index("ARG PINS=")], (None, None)
+    else:
+        text, cuda = text[text.index("ARG PINS=") :], ("12.6", 12)
+        assert f"ARG PINS={pins}\n" in text
+    pattern = re.search(r"grep -Eq '([^']+)'", text)
     assert pattern
-    lines = (FILE.parent / f"{pins.group(1)}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (FILE.parent / f"{pins}.txt").read_text(encoding="utf-8").splitlines()
     packages = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    machine = Facts("Linux", "x86_64", "3.12.1", 2, 2**34, 2**36, packages, torch_cuda="12.6", onnxruntime_cuda=12)
+    torch, onnxruntime = cuda
+    machine = Facts(
+        "Linux", "x86_64", "3.12.1", 2, 2**34, 2**36, packages, torch_cuda=torch, onnxruntime_cuda=onnxruntime
+    )
     for facts, fits in ((machine, True), (replace(machine, torch_cuda="", packages={"torch": "2.13.0+cpu"}), False)):
         monkeypatch.setattr("yoloproof.doctor.facts_from_machine", lambda facts=facts: facts)
         printed = CliRunner().invoke(app, ["doctor", "--gpu", "t4"]).output

@@ -121,9 +121,9 @@ def test_gpu_command_without_a_gpu_is_one_helpful_line(block: Block, folder: Pat
             continue
         done = _shell(" ".join(words), 2, folder)
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert re.search(r"pip install|--runtime tensorrt-rtx|--device cpu|`yoloproof doctor`", done.stderr), (
-            done.stderr
-        )
+        assert re.search(
+            r"pip install|--runtime tensorrt-rtx|--device cpu|leave --device out|`yoloproof doctor`", done.stderr
+        ), done.stderr
 
 
 CPU_FORMS = sorted(

@@ -45,6 +45,8 @@ def test_it_installs_although_the_clone_beside_it_has_the_packages_name(tmp_path
         "pip uninstall -q -y onnxruntime",
         f"pip install -q -r {pins}",
         "pip install -q --no-deps yoloproof",
+        "pip install -q cuda-bindings>=12.9,<13",
+        f"pip install -q --no-deps --target {Path.home()}/.cache/yoloproof/triton-3.2.0 triton==3.2.0",
     ]
     assert (tmp_path / pins).is_file()
 

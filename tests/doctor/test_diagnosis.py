@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from stand_in_machines import GIB, HEALTHY, cpu_machine, gpu_machine
 
-from yoloproof.doctor import GPUS, Facts, Finding, diagnose, facts_with_gpu, main_job_runs
+from yoloproof.doctor import GPUS, Facts, Finding, NativeFile, diagnose, facts_with_gpu, main_job_runs
 from yoloproof.doctor.finding import BROKEN, WAYS
+from yoloproof.doctor.requirements import NATIVE, PINS
 from yoloproof.errors import YoloproofError
 
 
@@ -264,7 +267,6 @@ def test_python() -> None:
 
 
 def test_unknown_capability_is_unknown_not_a_guess() -> None:
-    from dataclasses import replace
 
     facts = gpu_machine("t4")
     assert facts.gpu is not None
@@ -304,10 +306,56 @@ def test_naming_the_gpu_that_is_here_keeps_what_was_measured() -> None:
 
 @pytest.mark.parametrize(("here", "named"), [("a100", "a10"), ("rtx4090", "l4")])
 def test_a_name_that_another_one_begins_with(here: str, named: str) -> None:
-    from dataclasses import replace
 
     facts = gpu_machine(here)
     assert facts.gpu is not None
     if here == "rtx4090":
         facts = replace(facts, gpu=replace(facts.gpu, name="NVIDIA L40S"))
     assert facts_with_gpu(facts, named).gpu == GPUS[named]
+
+
+def native(capability: tuple[int, int] = (7, 5), ptx: tuple[int, int] | None = (8, 4)) -> NativeFile:
+    return NativeFile("n.native", (capability,), ptx)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "changes", "status", "words"),
+    [
+        ("t4", {"native": native()}, "works", "machine code for Tesla T4"),
+        ("a10", {"native": native((8, 0))}, "works", "machine code for NVIDIA A10"),
+        ("h100", {"native": native()}, "works", "PTX 8.4, which needs driver 550 (CUDA 12.4) or newer"),
+        ("h100", {"native": native(), "driver": "535.183.01"}, "too old", "this is 535.183.01"),
+        ("h100", {"native": native(), "driver": None}, "unknown", "needs driver 550"),
+        ("h100", {"native": native(ptx=None)}, "cannot work", "has code for 7.5, none for NVIDIA H100"),
+        ("h100", {"native": native(ptx=(99, 0))}, "unknown", "PTX 99.0"),
+        ("t4", {"native": native((8, 0))}, "cannot work", "has code for 8.0, none for Tesla T4"),
+    ],
+)
+def test_a_native_file_fits_or_not(gpu: str, changes: dict[str, object], status: str, words: str) -> None:
+    found = by_code(gpu_machine(gpu, {"cuda-bindings": "12.9.10"}, **changes))
+    assert (found["native-file"].status, words in found["native-file"].why) == (status, True), found["native-file"]
+    if status not in ("works", "unknown"):
+        assert found["way-native"].status == status
+        assert "--target sm" in found["native-file"].fix
+
+
+def test_a_native_file_is_looked_at_without_a_gpu() -> None:
+    assert (
+        by_code(cpu_machine(native=native()))["native-file"].why == "whole, with code for 7.5; it runs on a GPU machine"
+    )
+
+
+def test_a_native_engine_needs_the_driver_and_one_package() -> None:
+    bare = {name: PINS[name] for name in NATIVE}
+    packages = {**bare, "cuda-bindings": "12.9.10"}
+    alone = gpu_machine("h100", torch_cuda=None)
+    found = by_code(replace(alone, packages=packages))
+    assert (found["way-native"].status, found["way-torch"].status) == ("ready", "missing")
+    assert runs(replace(alone, packages=packages))
+    missing = by_code(replace(alone, packages=bare))["native-missing"]
+    assert (missing.status, missing.fix) == ("missing", "pip install 'yoloproof[native]'")
+    assert "<13" in by_code(replace(alone, packages=bare, driver="550.54"))["native-missing"].fix
+    old = by_code(replace(alone, packages={**bare, "cuda-bindings": "13.5.0"}, driver="550.54"))
+    assert (old["way-native"].status, "cuda-bindings<13" in old["way-native"].fix) == ("too old", True)
+    assert by_code(gpu_machine("t4", packages))["way-native"].status == "risky", "no T4 has run one"
+    assert by_code(gpu_machine("v100", packages))["way-native"].status == "cannot work"

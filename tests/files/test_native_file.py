@@ -57,7 +57,7 @@ def test_the_same_engine_is_the_same_file(path, tmp_path):
 
 
 def test_an_existing_file_is_not_overwritten(path):
-    with pytest.raises(FileExistsError):
+    with pytest.raises(YoloproofError, match="never overwritten"):
         write_native(engine(), path)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from yoloproof.artifact.gpu_blocks import hypergraph_weights
 from yoloproof.artifact.gpu_network import network_with_kernels
 from yoloproof.kernels.attention import FusedAreaAttention
-from yoloproof.kernels.autotune import Autotuner, Operation, Tunable
-from yoloproof.kernels.conv import DenseConv
+from yoloproof.kernels.autotune import LIBRARY, Autotuner, Operation, Tunable
+from yoloproof.kernels.conv import CONFIGURATIONS, DenseConv, DenseTile
 from yoloproof.kernels.decode import decoded
 from yoloproof.kernels.depthwise import DepthwiseConv
 from yoloproof.kernels.gated_sum import gated_sum
@@ -57,7 +58,11 @@ def image(*shape: int) -> Tensor:
 def configurations(
     name: str, module: Tunable, sources: list[Tensor], wanted: Tensor, add: Tensor | None = None, coarse: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
-    for configuration in module.configurations():
+    every = module.configurations()
+    if DenseTile in map(type, every):
+        every = (LIBRARY, *CONFIGURATIONS)  # also those that do not suit so few channels
+    for i, configuration in enumerate(every):
+        module.options = replace(OPTIONS, ahead=i % 2 == 1)
         yield f"{name}: {configuration}", module.run(configuration, sources, add, coarse) - wanted
 
 
@@ -80,6 +85,8 @@ def convolutions() -> Iterator[tuple[str, Tensor]]:
     yield from configurations("dense 1x1, coarse sum", dense(pointwise, True), [fine], wanted, coarse, True)
     grouped = nn.Conv2d(40, 20, 3, 1, 1, groups=4)
     yield from configurations("grouped", dense(grouped, True), [wide], F.silu(grouped(wide)))
+    stem, picture, add = nn.Conv2d(3, 20, 3, 2, 1), image(2, 3, 9, 7), image(2, 20, 5, 4)
+    yield from configurations("three channels", dense(stem, True), [picture], F.silu(stem(picture)) + add, add)
     for k, stride in ((3, 1), (3, 2), (5, 1), (7, 1)):
         dw = nn.Conv2d(40, 40, k, stride, k // 2, groups=40)
         depthwise = DepthwiseConv(dw, True, OPTIONS, First())

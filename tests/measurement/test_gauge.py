@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,6 +119,24 @@ def test_a_host_that_stays_slowed_ends_the_waiting_and_the_figure_says_so() -> N
     (factor,) = warned(a)
     assert factor == pytest.approx(1.45, abs=0.01)
     assert not a.partial
+
+
+def test_waiting_and_repeating_are_said_while_they_last() -> None:
+    bench = FakeBench({})
+    host = FakeHost(bench.clock, ((20.0, 60.0),))
+    bench.latencies, bench.gauge = {"a": host.latency(0.1)}, host.gauge
+    said: list[str] = []
+    benchmark(
+        [bench.subject("a")], LATENCY, zeros(), executor=bench.executor, watch=unwatched,  # type: ignore[arg-type]
+        progress=lambda what, _: said.append(what),
+    )  # fmt: skip
+    waits = [
+        float(found[1])
+        for what in said
+        if (found := re.search(r"waiting for a host that others slow \((\d+) of 120 s\)", what))
+    ]
+    assert waits == sorted(waits)
+    assert waits[-1] > 10
 
 
 def test_the_waiting_of_a_whole_run_is_bounded() -> None:

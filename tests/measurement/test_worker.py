@@ -19,6 +19,7 @@ from yoloproof.measurement.events import (
     Sampled,
     Started,
     TurnBegan,
+    Waiting,
     WarmedUp,
     Watched,
     line_from_event,
@@ -222,6 +223,7 @@ def test_an_event_goes_through_the_pipe_as_it_is() -> None:
     for event in (
         Started(Timer(1e-9, 2e-8), 100.5),
         TurnBegan(0, "open"),
+        Waiting(0, 1.5),
         Opened(1, 0.5, 0.25, 2, facts, 10**8, None),
         WarmedUp(0, (0.1, 0.2)),
         WarmedUp(0, (0.1,), settled=False),

@@ -17,9 +17,10 @@ from yoloproof.artifact.onnx import export_onnx
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import VARIANTS, Network, load_network
-from yoloproof.proof import Verdict, verify
 from yoloproof.proof.sensitivity import sensitivity
 from yoloproof.proof.stated import Stated
+from yoloproof.proof.verify import verify
+from yoloproof.records import Verdict
 from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]

@@ -17,9 +17,11 @@ from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
-from yoloproof.proof import Reference, Verdict, verify
+from yoloproof.proof.reference import Reference
 from yoloproof.proof.sensitivity import ABSENT, UNIFORM, Stages
 from yoloproof.proof.twin import twin
+from yoloproof.proof.verify import verify
+from yoloproof.records import Verdict
 from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]

@@ -21,8 +21,9 @@ from yoloproof.cli import app
 from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
 from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
-from yoloproof.proof import Check, verify
 from yoloproof.proof.blocks import module_path
+from yoloproof.proof.verify import verify
+from yoloproof.records import Check
 from yoloproof.simplify.rewrites import simplify
 
 Images = NDArray[np.float32]

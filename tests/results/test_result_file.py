@@ -15,6 +15,7 @@ from made_results import made_entry, made_result, made_summary
 from yoloproof.errors import YoloproofError
 from yoloproof.records import Result
 from yoloproof.results.file import read_result, write_result
+from yoloproof.results.kept import MOST, new_place
 from yoloproof.results.schema import SCHEMA
 
 
@@ -60,26 +61,25 @@ def test_a_file_that_appears_meanwhile_is_kept_too(tmp_path: Path, monkeypatch: 
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["with hard links", "without"])
-def test_a_full_disk_leaves_nothing_behind(
-    tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-) -> None:
-    calls = []
-
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(number: int) -> None:
-        calls.append(number)
-        if links or len(calls) > 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def linkless(source: str, target: Path) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    if not links:
-        monkeypatch.setattr(os, "link", linkless)
     with pytest.raises(YoloproofError, match=r"No space left on device; make room"):
         write_result(one_row(), tmp_path / "r.json")
     assert list(tmp_path.iterdir()) == list(elsewhere.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def linkless(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", linkless)
+    write_result(one_row(), tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json") == one_row()
+    with pytest.raises(YoloproofError, match="never overwritten"):
+        write_result(one_row(), tmp_path / "r.json")
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
@@ -146,3 +146,18 @@ def test_what_is_no_result_gets_one_line(tmp_path: Path, content: str, line: str
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(YoloproofError, match="No such file"):
         read_result(tmp_path / "none.json")
+
+
+def test_the_last_results_are_kept_and_the_newest_is_called_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(YoloproofError, match="no result is kept here yet"):
+        read_result("last")
+    for number in range(MOST + 3):
+        write_result(made_result([made_entry(median_s=1.0 + number)]), new_place())
+    assert len(list((tmp_path / "results").glob("*.json"))) == MOST
+    newest = read_result("last").entries[0].summary
+    assert newest is not None
+    assert newest.median_s == MOST + 3

@@ -179,6 +179,16 @@ def test_what_is_wrong_is_named_by_its_place(path: tuple[Any, ...], value: Any, 
         result_from_json(changed(WHOLE, path, change), "it")
 
 
+@pytest.mark.parametrize(
+    ("document", "command"),
+    [({"schema": 1, "accuracy": {}}, "val"), ({"schema": 1, "names": {}, "images": []}, "predict"),
+     ({"schema": 1, "rows": []}, "compare"), ({"artifact": "a.onnx", "checks": []}, "verify")],
+)  # fmt: skip
+def test_a_file_of_another_command_is_named(document: dict[str, object], command: str) -> None:
+    with pytest.raises(YoloproofError, match=f"a file of `yoloproof {command}`"):
+        result_from_json(document, "it.json")
+
+
 def test_the_history_tells_every_schema() -> None:
     assert list(HISTORY) == list(range(1, SCHEMA + 1))
     assert json_from_result(lab_result())["schema"] == SCHEMA

@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from types import ModuleType
+from functools import partial
 
 import numpy as np
 import pytest
 
-from cuda_stand_in import CudaStandIn
+from cuda_stand_in import BASE, OWN, CudaStandIn, put_in_place
 from native_engines import engine, images, network
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import NativeEngine, write_native
@@ -20,7 +20,8 @@ from yoloproof.names import Runtime
 from yoloproof.proof.parity import output_parity
 from yoloproof.proof.plan import PLAN_TOLERANCE
 from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
-from yoloproof.runtime.native import NativeSession, reduced
+from yoloproof.runtime.device_arrays import DeviceArray, borrowed
+from yoloproof.runtime.native import NativeSession, check_driver_loads, reduced
 
 
 @pytest.fixture
@@ -29,11 +30,7 @@ def gpu(monkeypatch):
 
     def placed(built: NativeEngine | None = None, **options) -> CudaStandIn:
         driver = CudaStandIn((built or engine()).plan, **options)
-        bindings = ModuleType("cuda.bindings")
-        bindings.driver = driver
-        monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
-        monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
-        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
+        put_in_place(driver, partial(monkeypatch.setitem, sys.modules))
         return driver
 
     return placed
@@ -114,7 +111,7 @@ def test_tactics_of_another_gpu_are_refused(gpu, path):
     gpu()
     other = path.parent / "other.json"
     other.write_text(json.dumps({"schema": 1, "key": "another GPU", "choice": {}}))
-    with pytest.raises(YoloproofError, match="no tactics for this file on this GPU"):
+    with pytest.raises(YoloproofError, match=r"holds no tactics of Stand-in GPU.*but those of another GPU"):
         opened(path, tactics=other)
 
 
@@ -158,6 +155,15 @@ def test_a_gpu_older_than_the_code_is_refused(gpu, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_driver_that_is_older_than_the_ptx_is_told(path):
+    built = engine()
+    ptx = b"//\n.version 8.4\n.target sm_75\n"
+    newer = replace(built, code={(7, 5): tuple(replace(one, ptx=ptx) for one in built.code[7, 5])})
+    check_driver_loads(newer, (7, 5), 12040, path)
+    with pytest.raises(YoloproofError, match=r"PTX 8.4 needs driver 550 \(CUDA 12.4\), this one is of CUDA 12.2"):
+        check_driver_loads(newer, (7, 5), 12020, path)
+
+
 def test_images_of_another_size_are_refused(gpu, path):
     gpu()
     with opened(path, measured=False) as session, pytest.raises(YoloproofError, match="takes images"):
@@ -178,3 +184,105 @@ def test_importing_the_runtime_imports_no_framework():
     code = "import sys, yoloproof.runtime.native; print([n for n in ('torch', 'triton', 'onnx', 'cv2') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def on_gpu(driver: CudaStandIn, values: np.ndarray, **fields) -> DeviceArray:
+    """Values in new memory of the stand-in, as they lie in the host's."""
+    _, address = driver.cuMemAlloc(values.nbytes)
+    order = np.argsort([-step for step in values.strides], kind="stable")
+    driver.memory[address - BASE :][: values.nbytes] = np.frombuffer(values.transpose(order).tobytes(), np.uint8)
+    strides = tuple(step // values.itemsize for step in values.strides)
+    return DeviceArray(address, values.shape, values.dtype.name, strides, **fields)
+
+
+def channels_last() -> np.ndarray:
+    return images().transpose(0, 2, 3, 1).astype(np.float16, order="C").transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("protocol", ["DeviceArray", "__dlpack__", "__cuda_array_interface__"])
+def test_images_come_from_the_gpu_and_outputs_stay_there(gpu, path, protocol):
+    driver = gpu()
+    with opened(path, measured=False) as session:
+        (wanted,) = session.infer(images())
+        array = on_gpu(driver, channels_last(), stream=5)
+        asked = []
+        if protocol == "__dlpack__":
+            capsule = lambda self, stream, ours=array: (asked.append(stream), ours.__dlpack__())[1]  # noqa: E731
+            array = type("Other", (), {"__dlpack__": capsule, "__dlpack_device__": lambda self: (2, 0)})()
+        elif protocol != "DeviceArray":
+            array = type("Other", (), {protocol: array.__cuda_array_interface__})()
+        session.load(np.zeros_like(images()))
+        session.load(array)
+        session.execute()
+        assert np.array_equal(session.fetch()[0], wanted)
+        assert driver.waits == (protocol != "__dlpack__"), "by DLPack the producer sees to it"
+        assert asked == ([OWN] if protocol == "__dlpack__" else [])
+        outputs = session.device_outputs()
+        there = driver.memory[outputs.address - BASE :][: outputs.bytes].view(np.float32).reshape(outputs.shape)
+        assert np.array_equal(there, wanted)
+
+
+def test_a_callers_stream_takes_all_three_steps(gpu, path):
+    driver = gpu()
+    with opened(path, measured=False) as session:
+        (wanted,) = session.infer(images())
+        given = on_gpu(driver, channels_last())
+        taken = on_gpu(driver, np.zeros(session.outputs[0].shape, np.float32))
+        driver.streams.clear()
+        session.enqueue(given.address, taken, 123)
+        session.enqueue(given, taken.address, 123)
+        assert driver.streams == [123] * 6
+        there = driver.memory[taken.address - BASE :][: taken.bytes].view(np.float32).reshape(taken.shape)
+        assert np.array_equal(there, wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "fields", "told"),
+    [
+        (images().astype(np.float16), {}, "float16 .* in channels-last memory, not float16 .* with strides"),
+        (images(), {}, "not float32"),
+        (channels_last()[:, :, :32], {}, r"not float16 \[1, 3, 32, 96\]"),
+        (channels_last(), {"device": 1}, "another device than the engine's cuda:0"),
+        (channels_last(), {"kind": 1}, "another device"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(gpu, path, values, fields, told):
+    driver = gpu()
+    with opened(path, measured=False) as session, pytest.raises(YoloproofError, match=told):
+        session.load(on_gpu(driver, values, **fields))
+
+
+def test_what_is_no_array_is_refused(gpu, path):
+    gpu()
+    with opened(path, measured=False) as session, pytest.raises(YoloproofError, match="neither __dlpack__ nor"):
+        session.load([0.5])
+
+
+def test_dlpack_is_what_numpy_and_pytorch_speak():
+    """Their readers take ours, ours takes theirs, and all of it is given back."""
+    import gc
+    import weakref
+
+    import torch
+
+    class Owner:
+        pass
+
+    values, owner = np.arange(24, dtype=np.float32).reshape(2, 3, 4), Owner()
+    gone = weakref.ref(owner)
+    ours = DeviceArray(values.ctypes.data, values.shape, "float32", (12, 4, 1), kind=1, owner=owner)
+    taken, torchs = np.from_dlpack(ours), torch.from_dlpack(ours)
+    ours.__dlpack__()  # nobody takes this one
+    assert np.array_equal(taken, values)
+    assert np.array_equal(torchs.numpy(), values)
+    del ours, owner
+    gc.collect()
+    assert gone() is not None, "in use"
+    del taken, torchs
+    gc.collect()
+    assert gone() is None
+    theirs = torch.zeros(1, 3, 4, 5, dtype=torch.float16).to(memory_format=torch.channels_last)[:, :, 1:]
+    with borrowed(theirs, 0) as found:
+        assert (found.address, found.shape, found.dtype) == (theirs.data_ptr(), (1, 3, 3, 5), "float16")
+        assert found.strides == theirs.stride()
+        assert found.kind == 1

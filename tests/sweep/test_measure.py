@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
+from yoloproof import pipeline
+from yoloproof.artifact.build import build
 from yoloproof.demo import FOLDER
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime, Weights
@@ -16,7 +16,6 @@ from yoloproof.records import Artifact, Case, Cpu, Entry, Machine, ModelFacts, P
 from yoloproof.sweep import measure
 from yoloproof.sweep.plan import read_plan
 
-pipeline = pytest.importorskip("yoloproof.pipeline", reason="the pipeline is not whole")
 FOUR = 'models = ["yolov13n"]\nattentions = ["fused", "stripped"]\nruntimes = ["onnxruntime", "openvino"]\n'
 
 
@@ -53,7 +52,7 @@ def test_what_was_exported_is_what_the_pipeline_finds(tmp_path):
     assert outputs == [4 + 3, 4 + 80]
     steps = []
     found = [
-        pipeline.build(case, ArtifactFormat.ONNX, folder, lambda what, share=None: steps.append(what)).path
+        build(case, ArtifactFormat.ONNX, folder, lambda what, share=None: steps.append(what)).path
         for case in cell.cases
     ]
     assert found == exported

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime
 from yoloproof.records import Case
+from yoloproof.sweep import measure
 from yoloproof.sweep.cluster import Node
 from yoloproof.sweep.estimate import sweep_seconds
+from yoloproof.sweep.materials import Materials
 from yoloproof.sweep.plan import PlanOptions, read_plan
 from yoloproof.sweep.store import Store
 
@@ -104,7 +106,10 @@ def test_a_cell_is_known_by_what_it_measures(tmp_path, monkeypatch):
         ("models = [1]", "models[0] is 1; expected: a valid string"),
         ('models = ["yolov13n", "yolov13n"]', "expected: each value once"),
         ('models = ["yolo\\u001b[2J"]', "expected: text on one line, without control characters"),
-        ('models = ["yolov99n"]', "model yolov99n: a file (.pt, .safetensors, .onnx, .engine) or one of yolov13n"),
+        (
+            'models = ["yolov99n"]',
+            "model yolov99n: a file (.pt, .safetensors, .onnx, .engine, .native) or one of yolov13n",
+        ),
         ('models = ["gone.pt"]', "model gone.pt: no such file"),
         (ONE + "imgsz = [0]", "imgsz[0][0] is 0; expected: greater than or equal to 64"),
         (ONE + "imgsz = [641]", "imgsz[0][0] is 641; expected: a multiple of 32"),
@@ -118,6 +123,8 @@ def test_a_cell_is_known_by_what_it_measures(tmp_path, monkeypatch):
         (ONE + 'runtimes = ["tensorflow"]', "expected: one of pytorch, onnxruntime"),
         (ONE + 'runtimes = ["auto"]', "expected: one of pytorch, onnxruntime"),
         (ONE + 'runtimes = ["tensorrt"]', "runtime tensorrt needs a GPU"),
+        (ONE + 'runtimes = ["native"]', "runtime native needs a GPU"),
+        (ONE + 'runtimes = ["native"]\naccelerators = ["T4"]', "runtime native computes fused attention in fp16"),
         (ONE + 'protocols = ["fast"]', "expected: one of latency, sustained"),
         (ONE + "timeout_s = 0", "timeout_s is 0; expected: greater than 0"),
         (ONE + "timeout_s = inf", "timeout_s is inf; expected: a finite number"),
@@ -207,3 +214,22 @@ def test_the_estimate_follows_the_protocol_then_the_cells_themselves(tmp_path):
     assert sweep_seconds(full.cells, full, store, nodes) == 60.0
     (store.cells / f"{full.cells[0].key}.wall_s").write_text("damaged")
     assert sweep_seconds(full.cells, full, store, None) > 120.0
+
+
+def test_native_engines_are_built_where_they_run(tmp_path):
+    """Beside other attentions and precisions, of which a plan leaves the native ones out."""
+    words = 'attentions = ["fused", "stripped"]\nruntimes = ["pytorch", "native"]\nprecisions = ["fp16"]\naccelerators = ["T4"]\n'
+    words += 'interleave = ["attention", "runtime"]\n[[exclude]]\nruntime = "native"\nattention = "stripped"\n'
+    (tmp_path / "n.native").write_bytes(b"an engine")
+    (cell,) = plan(tmp_path, ONE + words).cells
+    assert [(case.runtime, case.attention, case.device) for case in cell.cases] == [
+        (Runtime.PYTORCH, Attention.FUSED, "cuda"), (Runtime.NATIVE, Attention.FUSED, "cuda"),
+        (Runtime.PYTORCH, Attention.STRIPPED, "cuda"),
+    ]  # fmt: skip
+    assert not [case for case in map(measure.exported_case, cell.cases) if case is not None], "none needs an ONNX file"
+    file = plan(
+        tmp_path,
+        f'models = ["{tmp_path}/n.native"]\nruntimes = ["native"]\nprecisions = ["fp16"]\naccelerators = ["T4"]',
+    )
+    sent = Materials(measure.exported_case).exports_of(file.cells[0])
+    assert sent == ()

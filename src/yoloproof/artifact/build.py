@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,13 +18,13 @@ from torch import nn
 
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
-from yoloproof.artifact.onnx import OPSET, artifact_from_metadata, export_onnx, read_artifact
+from yoloproof.artifact.onnx import OPSET, export_onnx, read_artifact
+from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.errors import YoloproofError
-from yoloproof.files.digest import sha256_of
-from yoloproof.files.engine import read_identity
-from yoloproof.files.native import SUFFIX, NativeEngine, read_native, write_native
+from yoloproof.files.native import SUFFIX, NativeEngine, write_native
+from yoloproof.files.new import written
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import VARIANTS, Network, load_network
 from yoloproof.network.weights.download import cache_folder
@@ -116,7 +114,7 @@ def onnx_artifact(case: Case, folder: Path, progress: Progress = no_progress) ->
     path = folder / f"{_stem(case, network)}.onnx"
     if not path.exists():
         progress(f"exporting for {case.runtime}", None)
-        with _beside(path) as scratch:
+        with written(path, over=True) as scratch:
             onnx_from_network(simplify(network, rewrites_of(case)), case, scratch)
     return read_artifact(path)
 
@@ -169,7 +167,7 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
     target = "-".join(f"sm{major}{minor}" for major, minor in capabilities)
     path = folder / f"{_stem(case, network)}-{target}-{kernels_digest()[:10]}{SUFFIX}"
     if not path.exists():
-        with _beside(path) as scratch:
+        with written(path, over=True) as scratch:
             write_native(native_engine(case, network, capabilities, progress), scratch)
     return artifact_of_native(path)
 
@@ -193,25 +191,6 @@ BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {
     ArtifactFormat.ENGINE: engine_artifact,
     ArtifactFormat.NATIVE: native_artifact,
 }
-
-
-def artifact_of_native(path: Path) -> Artifact:
-    """A native engine's file, held to its own hashes."""
-    engine = read_native(path)
-    return artifact_from_metadata(
-        path, ArtifactFormat.NATIVE, sha256_of(path), path.stat().st_size, engine.properties, engine.built,
-        Precision.FP16,
-    )  # fmt: skip
-
-
-def artifact_of_engine(path: Path) -> Artifact:
-    """An engine file, held to its sidecar."""
-    identity = read_identity(path)
-    built = {"onnx_sha256": identity.onnx_sha256, "target": identity.target, "version": identity.version}
-    return artifact_from_metadata(
-        path, ArtifactFormat.ENGINE, identity.engine_sha256, identity.engine_bytes, identity.onnx_metadata, built,
-        Precision.of_dtype(identity.precision),
-    )  # fmt: skip
 
 
 def _stem(case: Case, network: Network) -> str:
@@ -248,17 +227,6 @@ def _folder(folder: Path | None) -> Path:
     if folder is None:
         _prune(chosen)
     return chosen
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its place whole or not at all."""
-    scratch = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _prune(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from yoloproof.artifact.tensorrt import BuildProgress, EngineOptions
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineHost, EngineIdentity, check_engine, host_platform, network_name, write_identity
+from yoloproof.files.new import write_new
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import Precision, Runtime
 
@@ -191,9 +193,11 @@ def _options_record(options: EngineOptions) -> dict[str, object]:
 
 def _write(path: Path, plan: bytes, identity: EngineIdentity) -> EngineIdentity:
     """Engine and sidecar; a build that breaks off here leaves no file under the engine's name."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(plan)
-    held = replace(identity, engine_sha256=sha256_of(partial))
-    write_identity(path, held)
-    partial.replace(path)
+    held = replace(identity, engine_sha256=hashlib.sha256(plan).hexdigest())
+    write_new(plan, path)
+    try:
+        write_identity(path, held)
+    except YoloproofError:
+        path.unlink()
+        raise
     return held

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_new
 from yoloproof.files.onnx import load_onnx
 
 FORMS = ("operator", "topk")
@@ -57,8 +58,6 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
 
     options = options or NmsOptions()
     _check(options)
-    if path.exists():
-        raise YoloproofError(f"{path} exists; name another file with -o or delete it")
     model = load_onnx(source)
     graph = model.graph
     batch, rows, anchors = _output_shape(graph, source)
@@ -76,7 +75,7 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     record = {**asdict(options), "classes": rows - 4, "raw_type": raw_type, "raw_shape": [batch, rows, anchors]}
     onnx.helper.set_model_props(model, {**_properties(model), METADATA_KEY: json.dumps(record)})
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    write_new(model.SerializeToString(), path)
 
 
 def _one_tensor(draw: _Draw, boxes: str, scores: str, classes: str) -> Any:

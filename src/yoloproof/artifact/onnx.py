@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,18 @@ import onnx
 import onnxscript.optimizer
 import torch
 
+from yoloproof.artifact.stated import PREFIX, artifact_from_metadata
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.files.new import write_new
 from yoloproof.files.onnx import read_onnx_file
-from yoloproof.names import ArtifactFormat, Attention, Precision
+from yoloproof.names import ArtifactFormat, Precision
 from yoloproof.network.wiring import Network
 from yoloproof.records import Artifact
 from yoloproof.simplify.network import SimplifiedNetwork
 
 DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
-PREFIX = "yoloproof."
 OPSET = 23  # the first with Attention
 SWISH_OPSET = 24  # the first with Swish
 TORCH_OPSET = 18  # the lowest that PyTorch writes
@@ -86,8 +87,7 @@ def export_onnx(
     model.producer_name = "yoloproof"
     model.doc_string = ""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(model.SerializeToString())
+    write_new(model.SerializeToString(), path)
     return read_artifact(path)
 
 
@@ -139,38 +139,6 @@ def read_artifact(path: Path) -> Artifact:
         path, ArtifactFormat.ONNX, sha256_of(path), path.stat().st_size, header.metadata, {},
         Precision.of_dtype(header.precision), header.opset,
     )  # fmt: skip
-
-
-def artifact_from_metadata(
-    path: Path, format: ArtifactFormat, sha256: str, size: int, properties: Mapping[str, str],
-    built: Mapping[str, object], precision: Precision | None, opset: int | None = None,
-) -> Artifact:  # fmt: skip
-    """The record of a file from what it states under `yoloproof.`; precision and opset are the file's own."""
-    stated = metadata_from(properties, path)
-    attention, imgsz, batch = (stated.get(key) for key in ("attention", "imgsz", "batch"))
-    checkpoint = stated.get("checkpoint_sha256")
-    return Artifact(
-        path=path, format=format, sha256=sha256, bytes=size, opset=opset, precision=precision,
-        attention=Attention(attention) if attention in list(Attention) else None,
-        simplified=tuple(map(str, stated.get("rewrites", ()))),
-        imgsz=_size(imgsz), batch=batch if isinstance(batch, int) else 1,
-        checkpoint_sha256=checkpoint if isinstance(checkpoint, str) and checkpoint else None,
-        metadata={**stated, **built},
-    )  # fmt: skip
-
-
-def _size(value: object) -> tuple[int, int] | None:
-    """(height, width) where that is what is stated."""
-    fits = isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
-    return (value[0], value[1]) if fits and isinstance(value, list) else None
-
-
-def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Our keys of a file's properties without their prefix, their JSON read. YoloproofError where it is none."""
-    try:
-        return {k.removeprefix(PREFIX): json.loads(v) for k, v in properties.items() if k.startswith(PREFIX)}
-    except ValueError:
-        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON; export it again") from None
 
 
 def _check(pixel_scale: float, path: Path, imgsz: tuple[int, int], batch: int, precision: str, input_type: str) -> None:

@@ -1,4 +1,4 @@
-"""What an artifact states of itself in its metadata: class names and image size. Stated is not shown: the proof checks it."""
+"""What an artifact states of itself in its metadata. Stated is not shown: the proof checks it. No framework is imported."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import ast
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from yoloproof.detection.guests import Layout, Spec
 from yoloproof.errors import YoloproofError
+from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
 from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import read_onnx_file
-from yoloproof.names import ArtifactFormat
+from yoloproof.names import ArtifactFormat, Attention, Precision
 from yoloproof.records import Artifact
+
+PREFIX = "yoloproof."
 
 
 def stated_names(metadata: Mapping[str, str]) -> dict[int, str]:
@@ -65,3 +69,54 @@ def properties_of_file(path: Path) -> Mapping[str, str]:
     if path.suffix == ".engine":
         return dict(read_identity(path).onnx_metadata)
     return read_native(path).properties if path.suffix == SUFFIX else read_onnx_file(path).metadata
+
+
+def artifact_of_native(path: Path) -> Artifact:
+    """A native engine's file, held to its own hashes."""
+    engine = read_native(path)
+    return artifact_from_metadata(
+        path, ArtifactFormat.NATIVE, sha256_of(path), path.stat().st_size, engine.properties, engine.built,
+        Precision.FP16,
+    )  # fmt: skip
+
+
+def artifact_of_engine(path: Path) -> Artifact:
+    """An engine file, held to its sidecar."""
+    identity = read_identity(path)
+    built = {"onnx_sha256": identity.onnx_sha256, "target": identity.target, "version": identity.version}
+    return artifact_from_metadata(
+        path, ArtifactFormat.ENGINE, identity.engine_sha256, identity.engine_bytes, identity.onnx_metadata, built,
+        Precision.of_dtype(identity.precision),
+    )  # fmt: skip
+
+
+def artifact_from_metadata(
+    path: Path, format: ArtifactFormat, sha256: str, size: int, properties: Mapping[str, str],
+    built: Mapping[str, object], precision: Precision | None, opset: int | None = None,
+) -> Artifact:  # fmt: skip
+    """The record of a file from what it states under `yoloproof.`; precision and opset are the file's own."""
+    stated = metadata_from(properties, path)
+    attention, imgsz, batch = (stated.get(key) for key in ("attention", "imgsz", "batch"))
+    checkpoint = stated.get("checkpoint_sha256")
+    return Artifact(
+        path=path, format=format, sha256=sha256, bytes=size, opset=opset, precision=precision,
+        attention=Attention(attention) if attention in list(Attention) else None,
+        simplified=tuple(map(str, stated.get("rewrites", ()))),
+        imgsz=_size(imgsz), batch=batch if isinstance(batch, int) else 1,
+        checkpoint_sha256=checkpoint if isinstance(checkpoint, str) and checkpoint else None,
+        metadata={**stated, **built},
+    )  # fmt: skip
+
+
+def _size(value: object) -> tuple[int, int] | None:
+    """(height, width) where that is what is stated."""
+    fits = isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+    return (value[0], value[1]) if fits and isinstance(value, list) else None
+
+
+def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Our keys of a file's properties without their prefix, their JSON read. YoloproofError where it is none."""
+    try:
+        return {k.removeprefix(PREFIX): json.loads(v) for k, v in properties.items() if k.startswith(PREFIX)}
+    except ValueError:
+        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON; export it again") from None

@@ -22,6 +22,7 @@ from typing import Any
 
 from yoloproof.artifact.engine_targets import COMPUTE_CAPABILITIES, PORTABLE, Target
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_over
 from yoloproof.names import Runtime
 
 LIBRARIES = {
@@ -319,4 +320,4 @@ def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path:
 def save_timing_cache(config: Any, path: Path | None) -> None:
     """Write what this build timed, for the next one."""
     if path is not None:
-        path.write_bytes(bytes(config.get_timing_cache().serialize()))
+        write_over(bytes(config.get_timing_cache().serialize()), path)

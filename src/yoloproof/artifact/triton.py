@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
@@ -83,12 +84,21 @@ def triton_repository(
         backend, filename = "tensorrt", "model.plan"
         inputs, outputs, largest = _engine_tensors(artifact)
     config = _config(name, backend, filename, inputs, outputs, serving, largest)
-    (folder / "1").mkdir(parents=True)
-    shutil.copyfile(artifact, folder / "1" / filename)
-    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     verdict = {"passed": proof.passed, **asdict(proof)}
     record = {"artifact": artifact.name, "sha256": sha256_of(artifact), "proof": verdict}
-    (folder / "yoloproof.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    scratch = repository / f".{uuid4().hex[:8]}-{name}"
+    try:
+        (scratch / "1").mkdir(parents=True)
+        shutil.copyfile(artifact, scratch / "1" / filename)
+        (scratch / "config.pbtxt").write_text(config, encoding="utf-8")
+        (scratch / "yoloproof.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        scratch.rename(folder)
+    except OSError as error:
+        raise YoloproofError(
+            f"{folder} was not written: {error.strerror or error}; make room, or name another"
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

@@ -84,6 +84,6 @@ def compare(
             "rows": [plain(row) for row in comparisons],
         }
         write_new(json.dumps(document, indent=1) + "\n", json_file)
-    print_comparisons(comparisons, Console())
+    print_comparisons(comparisons, Console(markup=False))
     if fail_if_slower and any(row.verdict == "slower" for row in comparisons):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,10 @@ def doctor(
     gpu: Annotated[str | None, typer.Option(help=f"A GPU that is not here: {_GPU_NAMES}; or none.")] = None,
     requirements: Annotated[bool, typer.Option("--requirements", help="Print the pinned requirement file.")] = False,
     cuda: Annotated[int | None, typer.Option(help="With --requirements: 12 or 13 [default: by the driver].")] = None,
-    tensorrt: Annotated[str | None, typer.Option(help="With --requirements: 10, 11, rtx, none [default: 10].")] = None,
+    tensorrt: Annotated[
+        str | None, typer.Option(help="With --requirements: 10, 11, rtx, native, none [default: 10].")
+    ] = None,
+    native: Annotated[Path | None, typer.Option(help="A .native file: say whether it fits, too.")] = None,
     knowledge: Annotated[bool, typer.Option("--knowledge", help="Print what runs where, with sources.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the answer to this file.")] = None,
 ) -> None:
@@ -46,6 +50,7 @@ def doctor(
         facts_with_gpu,
         knowledge_markdown,
         main_job_runs,
+        native_file,
         requirements_text,
     )
 
@@ -58,6 +63,8 @@ def doctor(
         raise YoloproofError("doctor: --cuda and --tensorrt choose a requirement file; add --requirements")
     check_new(json_file)
     facts = facts_from_machine()
+    if native is not None:
+        facts = replace(facts, native=native_file(native))
     if gpu is not None:
         facts = facts_with_gpu(facts, gpu.lower())
     if requirements:
@@ -83,8 +90,8 @@ def _verdict(facts: Facts, findings: list[Finding], runs: bool) -> str:
 
 
 def _engine(name: str | None) -> Any:
-    if name not in (None, "10", "11", "rtx", "none"):
-        raise YoloproofError(f"doctor: --tensorrt {name!r} is not known; take 10, 11, rtx or none")
+    if name not in (None, "10", "11", "rtx", "native", "none"):
+        raise YoloproofError(f"doctor: --tensorrt {name!r} is not known; take 10, 11, rtx, native or none")
     return name
 
 
@@ -93,7 +100,7 @@ def _print_findings(facts: Facts, findings: list[Finding], runs: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     width = max(len(finding.status) for finding in findings)
     for index, finding in enumerate(findings):
         if index and findings[index - 1].code.startswith("way-") and not finding.code.startswith("way-"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yoloproof.commands.shared import check_new, imgsz_from_text, write_json
+from yoloproof.commands.shared import check_new, imgsz_from_text, say, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ LEVERS_SHOWN = 4
 
 def estimate(
     model: Annotated[
-        str, typer.Argument(help="yolov13n … yolov8x by name, a .pt or .safetensors file, or any .onnx file")
+        str, typer.Argument(help="yolov13n … yolov8x by name, a .pt or .safetensors file, or any .onnx or .native file")
     ],
     gpu: Annotated[
         str, typer.Option(help="t4 (calibrated); rtx2080, rtx2080ti, a10, a100, l4, h100, h200 (not)")
@@ -42,6 +42,11 @@ def estimate(
     from yoloproof.estimate.shapes import attentions_of
 
     check_new(json_file)
+    if Path(model).suffix == ".native":
+        if attention or batch != 1 or imgsz != "640":
+            raise YoloproofError(f"{model}: attention, batch and size are the engine's own; leave these options out")
+        _native(Path(model), gpu, json_file)
+        return
     height, width = imgsz_from_text(imgsz)
     if height != width:
         raise YoloproofError(f"--imgsz {imgsz}: an estimate takes a square image; give one side")
@@ -60,6 +65,39 @@ def estimate(
     if json_file:
         write_json(_document(found, evidence), json_file)
     _print(found, evidence, row)
+
+
+def _native(path: Path, gpu: str, json_file: Path | None) -> None:
+    """The estimate of a native engine's file: all of it, with what it rests on."""
+    from yoloproof.estimate import gpu_from_name
+    from yoloproof.estimate.native import PRIORS, REPORTED_S, estimate_native
+    from yoloproof.files.native import read_native
+
+    found = estimate_native(read_native(path), gpu_from_name(gpu))
+    low, high = found.interval_s
+    below = found.probability_below(REPORTED_S)
+    rests_on = [prior.rests_on for prior in PRIORS.values()]
+    if json_file:
+        document = {
+            "estimate": True, "measured": False, "model": str(path), "gpu": found.gpu.title, "seconds": found.seconds,
+            "interval_s": [low, high], "launches": found.launches, "bytes": found.bytes, "flops": found.flops,
+            "parts_s": found.parts_s, "probability_below_1.97_ms": below, "rests_on": rests_on,
+        }  # fmt: skip
+        write_json(document, json_file)
+    typer.echo(
+        f"ESTIMATE, not a measurement: {path.name} on {found.gpu.title}, native engine, device time in one CUDA graph"
+    )
+    typer.echo(
+        f"  {1e3 * found.seconds:.2f} ms   90 %: {1e3 * low:.2f}–{1e3 * high:.2f} ms   {found.launches} launches,"
+        f" {found.flops / 1e9:.2f} GFLOP, {found.bytes / 1e6:.0f} MB"
+    )
+    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in found.parts_s.items()))
+    if found.model == "yolov13n":
+        typer.echo(
+            f"Below the {1e3 * REPORTED_S:.2f} ms reported for YOLOv13-N, if these priors hold: {100 * below:.0f} %"
+        )
+    typer.echo("It rests on: " + "; ".join(rests_on) + ".")
+    typer.echo("No native engine has run on a Turing GPU.")
 
 
 def _model_from_argument(model: str) -> str:
@@ -91,35 +129,35 @@ def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates
     from yoloproof.estimate.posterior import committed_posterior
 
     first = found[0]
-    typer.echo(
+    say(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
         f"batch {first.batch}, {_input_text(first)}"
     )
     for one in found:
         low, high = one.interval_s
-        typer.echo(
+        say(
             f"  {one.attention:<16} {1e3 * one.seconds:6.2f} ms   90 %: {1e3 * low:.2f}–{1e3 * high:.2f} ms"
             f"   {one.kernels} kernels"
         )
-    typer.echo(f"Where the time goes ({first.attention}):")
-    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in first.parts_s.items()))
+    say(f"Where the time goes ({first.attention}):")
+    say("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in first.parts_s.items()))
     blocks = sorted(first.blocks_s.items(), key=lambda item: -item[1])[:BLOCKS_SHOWN]
-    typer.echo("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in blocks))
-    typer.echo("What would pay most:")
+    say("  " + ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in blocks))
+    say("What would pay most:")
     for name, saved in list(first.levers_s.items())[:LEVERS_SHOWN]:
-        typer.echo(f"  −{1e3 * saved:.2f} ms  {name}")
+        say(f"  −{1e3 * saved:.2f} ms  {name}")
     if evidence is not None:
         _print_figures(evidence)
     if first.unmodelled:
-        typer.echo(f"Operators counted by their bytes alone: {', '.join(first.unmodelled)}")
+        say(f"Operators counted by their bytes alone: {', '.join(first.unmodelled)}")
     held = committed_posterior().held_out
     if first.calibrated:
-        typer.echo(
+        say(
             f"Held out by family on published T4 figures of YOLOv8, v10 and 11: mean error "
             f"{100 * held.mean_error:.0f} %, worst {100 * held.worst_error:.0f} % (docs/t4.md)"
         )
     else:
-        typer.echo(
+        say(
             "Not calibrated for this GPU, batch or size: the efficiencies are a T4's at batch 1 and 640 px (docs/t4.md)"
         )
 
@@ -135,10 +173,10 @@ def _input_text(found: Estimate) -> str:
 def _print_figures(evidence: ModelForensics) -> None:
     """Published and measured figures, each with how well every attention explains it."""
     for row in evidence.figures:
-        typer.echo(
+        say(
             f"{row.role.replace('calibrate', 'published').capitalize()}: {1e3 * row.seconds:.2f} ms "
             f"({row.source}; {row.protocol})"
         )
         if row.role in evidence.probability:
             shares = ", ".join(f"{name} {share:.2f}" for name, share in evidence.probability[row.role].items())
-            typer.echo(f"  were all four equally likely beforehand, this figure alone would make them: {shares}")
+            say(f"  were all four equally likely beforehand, this figure alone would make them: {shares}")

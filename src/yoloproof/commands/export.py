@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from yoloproof.commands.shared import (
+    STDOUT,
     JsonFile,
     RandomWeights,
     check_new,
     imgsz_from_text,
     models_from_arguments,
     progress_bar,
+    say,
     write_json,
 )
 from yoloproof.errors import YoloproofError
@@ -100,14 +102,14 @@ def export(
 
     Example: `yoloproof export yolov13n.pt --precision fp16 -o yolov13n.onnx`
     """
+    check_new(json_file)
+    (model,) = models_from_arguments([model])
     from yoloproof.artifact.build import OnnxOptions
     from yoloproof.artifact.nms import NmsOptions
     from yoloproof.exporting import Export
     from yoloproof.exporting import export as exported
     from yoloproof.records import Case
 
-    check_new(json_file)
-    (model,) = models_from_arguments([model])
     written = format_name or (Written.NATIVE if runtime is Runtime.NATIVE else Written.ONNX)
     if written is Written.NATIVE and runtime is None:
         runtime = Runtime.NATIVE
@@ -127,7 +129,7 @@ def export(
     )  # fmt: skip
     with progress_bar() as progress:
         report = exported(case, wanted, progress)
-    for line in report.lines:
-        typer.echo(line)
-    if json_file:
+    if json_file:  # first, so that nothing that is printed can cost it
         write_json(report.identity, json_file)
+    for line in report.lines:
+        say(line, err=json_file == STDOUT)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from yoloproof.commands.shared import (
+    STDOUT,
     Confidence,
     Device,
     Imgsz,
@@ -18,18 +19,24 @@ from yoloproof.commands.shared import (
     OnePrecision,
     OneRuntime,
     RandomWeights,
+    Tactics,
     Threads,
     case_from_options,
     check_new,
+    device_from_text,
+    json_text,
     models_from_arguments,
     progress_bar,
+    say,
     write_json,
 )
 from yoloproof.names import Attention, Runtime
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx or .engine file")],
+    model: Annotated[
+        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+    ],
     images: Annotated[
         list[str], typer.Argument(help="images, folders, patterns, videos, their addresses, a camera's index")
     ],
@@ -47,48 +54,63 @@ def predict(
     precision: OnePrecision = None,
     attention: OneAttention = Attention.FUSED,
     random_weights: RandomWeights = False,
+    tactics: Tactics = None,
     frames: Annotated[int | None, typer.Option(min=1, help="stop each video or camera after so many frames")] = None,
 ) -> None:
     """Detections of IMAGEs by MODEL, one line each. Exit status 1 when an image could not be read.
 
     Example: `yoloproof predict yolov13n.pt street.jpg holiday/ --save drawn --json detections.json`
     """
-    from yoloproof.detection.pipeline import Suppression
-    from yoloproof.detection.prediction import Outputs, sources_of
-    from yoloproof.detection.prediction import predict as predicted
-    from yoloproof.pipeline import opened
-    from yoloproof.results.schema import plain
-
     check_new(json_file)
     (model,) = models_from_arguments([model])
+    device = device_from_text(device)
+    from yoloproof.detection.prediction import Outputs, Prediction, sources_of
+
+    sources = sources_of(images)
+    from yoloproof.detection.pipeline import Suppression
+    from yoloproof.detection.prediction import predict as predicted
+    from yoloproof.files.new import GrowingFile
+    from yoloproof.pipeline import opened
+    from yoloproof.results.schema import plain
+    from yoloproof.runtime.choice import check_tactics
+
     outputs = Outputs(save, txt, csv_file)
     outputs.check()
     rule = Suppression(confidence, iou, max_detections)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
-    sources = sources_of(images)
-    with progress_bar() as progress, opened(case, progress=progress) as open_model:
+    check_tactics(tactics, [case])
+    with progress_bar() as progress, opened(case, progress=progress, tactics=tactics) as open_model:
         done = 0
 
-        def say(line: str) -> None:
+        def tell(line: str) -> None:
             nonlocal done
             done += 1
-            typer.echo(line)
+            progress.line(line)
             progress(f"{done} done", min(done / len(sources), 1.0))
 
-        result = predicted(
-            open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=say,
-            complain=lambda line: typer.echo(f"yoloproof: {line}", err=True),
-        )  # fmt: skip
-        document = {
+        about = {
             "schema": 1, "model": model, "sha256": open_model.artifact.sha256, "artifact": plain(open_model.artifact),
             "runtime": plain(open_model.session.facts), "imgsz": list(open_model.imgsz), "confidence": confidence,
             "iou": iou, "max_detections": max_detections,
-            "names": {str(i): name for i, name in open_model.names.items()}, "images": result.records,
+            "names": {str(i): name for i, name in open_model.names.items()},
         }  # fmt: skip
-    if json_file is not None:
+        file = None if json_file in (None, STDOUT) else GrowingFile(json_file)
+
+        def keep(so_far: Prediction) -> None:
+            if file is not None:
+                file.write_now_and_then(lambda: json_text({**about, "partial": True, "images": so_far.records}))
+
+        result = predicted(
+            open_model, sources, outputs, rule, most_frames=frames, keep=json_file is not None, say=tell, kept=keep,
+            complain=lambda line: progress.line(f"yoloproof: {line}", error=True),
+        )  # fmt: skip
+    document = {**about, "partial": result.interrupted, "images": result.records}
+    if json_file == STDOUT:
         write_json(document, json_file)
+    elif file is not None:
+        file.write(json_text(document))
     if result.interrupted:
         raise typer.Abort
     if result.broken:
-        typer.echo(f"yoloproof: {result.broken} of the images and videos could not be read", err=True)
+        say(f"yoloproof: {result.broken} of the images and videos could not be read", err=True)
         raise typer.Exit(1)

@@ -12,9 +12,12 @@ from yoloproof.commands.shared import (
     Device,
     JsonFile,
     RandomWeights,
+    Tactics,
     Threads,
     check_new,
+    check_paths,
     console_beside,
+    device_from_text,
     image_files,
     imgsz_from_text,
     models_from_arguments,
@@ -22,6 +25,7 @@ from yoloproof.commands.shared import (
     t4_estimates,
     write_json,
 )
+from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime, Weights
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
 def profile(
     models: Annotated[
-        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine files")
+        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine, .native files")
     ],
     runtime: Annotated[list[Runtime], typer.Option(help="what runs it; repeatable")] = [Runtime.AUTO],  # noqa: B006
     attention: Annotated[list[Attention], typer.Option(help="repeatable")] = [Attention.FUSED],  # noqa: B006
@@ -63,6 +67,7 @@ def profile(
     ] = False,
     cuda_graph: Annotated[bool, typer.Option(help="on a GPU: run a captured graph, one launch per inference")] = True,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    tactics: Tactics = None,
     artifacts: Annotated[
         Path | None, typer.Option(help="folder to keep the artifacts in (default: the user's cache)")
     ] = None,
@@ -73,41 +78,65 @@ def profile(
 
     Example: `yoloproof profile yolov13n.pt --runtime onnxruntime --runtime openvino --json result.json`
     """
+    check_new(json_file)
+    models = models_from_arguments(models)
+    device = device_from_text(device)
+    check_paths(images, data)
+    from yoloproof.files.new import GrowingFile
     from yoloproof.measurement.protocol import protocol_from_name
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
     from yoloproof.records import Case
-    from yoloproof.results.file import write_result
+    from yoloproof.results.file import keep_result, write_result
+    from yoloproof.results.kept import new_place
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
-    check_new(json_file)
-    models = models_from_arguments(models)
     if against is not None:
         (against,) = models_from_arguments([against])
-    size = imgsz_from_text(imgsz)
+    size, attentions = imgsz_from_text(imgsz), list(Attention) if forensics else attention
     cases = [
         Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
         for model in models
         for name in runtime
         for p in precision or [default_precision(name, device)]
-        for a in (Attention if forensics else attention)
+        for a in _attentions_of(model, name, attentions)
     ]
-    options = Options(image_files(images), artifacts, data, stages, against)
-    with progress_bar() as progress:
-        result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress)
+    options = Options(image_files(images), artifacts, data, stages, tactics, against)
+    file = GrowingFile(Path(json_file)) if json_file not in (None, STDOUT) else GrowingFile(new_place())
+
+    def keep(so_far: Result) -> None:
+        keep_result(so_far, file)
+
+    try:
+        with progress_bar() as progress:
+            result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress, keep)
+    except YoloproofError as error:
+        if not file.path.exists():
+            raise
+        raise YoloproofError(f"{error}. The rows before it are kept in {file.path}") from None
     console = console_beside(json_file)
     try:
         if json_file == STDOUT:
             write_json(json_from_result(result), json_file)
-        elif json_file:  # first, so that nothing that is printed can cost what was measured
-            write_result(result, json_file)
+        elif json_file is not None:  # first, so that nothing that is printed can cost what was measured
+            write_result(result, file)
+        else:
+            keep_result(result, file)
     finally:
         _print(result, console, forensics, wide=data is not None)
+    if json_file is None and file.path.exists():
+        console.print("next: yoloproof report last -o report.html, or compare last", style="dim", highlight=False)
     if result.interrupted:
         raise KeyboardInterrupt
     if any(_failed(entry, forensics, against) for entry in result.entries):
         raise typer.Exit(1)
+
+
+def _attentions_of(model: str, runtime: Runtime, asked: list[Attention]) -> list[Attention]:
+    """A native engine is fused: beside other runtimes' attentions it gets one row."""
+    native = runtime is Runtime.NATIVE or Path(model).suffix == ".native"
+    return [Attention.FUSED] if native and Attention.FUSED in asked else asked
 
 
 def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:
@@ -119,6 +148,7 @@ def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:
 
 
 def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
+    from yoloproof.results.compare import fastest_lines
     from yoloproof.results.table import print_result
 
     if wide and not console.is_terminal:
@@ -126,7 +156,7 @@ def _print(result: Result, console: Console, forensics: bool, wide: bool) -> Non
     print_result(result, console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
     estimates = [] if measured_on_gpu else t4_estimates([("this run", result)])
-    for line in (*_stage_lines(result), *estimates):
+    for line in (*_stage_lines(result), *fastest_lines(result), *estimates):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)

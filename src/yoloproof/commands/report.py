@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, t4_estimates, write_json
+from yoloproof.commands.shared import check_new, say, t4_estimates, write_json
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_new, write_over
 
 if TYPE_CHECKING:
     from yoloproof.records import Result
@@ -65,17 +67,17 @@ def report(
     for path, content in written.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
         except OSError as error:
             raise YoloproofError(f"{path} was not written: {error.strerror}; choose another place") from error
+        (write_over if overwrite else write_new)(content, path)
     if json_file is not None:
         names = {str(path): len(content) for path, content in written.items()}
         write_json({"written_bytes": names}, json_file)
     pictures = [path for path in written if path.parent == png]
     for path in (path for path in written if path not in pictures):
-        typer.echo(f"wrote {path}", err=True)
+        say(f"wrote {path}", err=True)
     if pictures:
-        typer.echo(f"wrote {len(pictures)} pictures into {png}", err=True)
+        say(f"wrote {len(pictures)} pictures into {png}", err=True)
 
 
 def _fill(document: Path, check: bool) -> None:
@@ -89,13 +91,13 @@ def _fill(document: Path, check: bool) -> None:
         raise YoloproofError(f"{document}: not a text document ({error})") from error
     words = document_with_tables(document)
     if words == document.read_text(encoding="utf-8"):
-        typer.echo(f"{document}: tables in step with their result files", err=True)
+        say(f"{document}: tables in step with their result files", err=True)
     elif check:
-        typer.echo(f"{document}: tables are stale; run: yoloproof report --into {document}", err=True)
+        say(f"{document}: tables are stale; run: yoloproof report --into {shlex.quote(str(document))}", err=True)
         raise typer.Exit(1)
     else:
-        document.write_text(words, encoding="utf-8")
-        typer.echo(f"{document}: tables written", err=True)
+        write_over(words, document)
+        say(f"{document}: tables written", err=True)
 
 
 def _read(path: Path) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yoloproof.errors import YoloproofError
-from yoloproof.names import Attention, Precision, Progress, Runtime
+from yoloproof.names import Attention, Precision, Runtime
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
     from yoloproof.records import Case, Result
 
 # Options that several commands have in the same words.
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file; - for standard output")]
 STDOUT = Path("-")
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")]
 RandomWeights = Annotated[
     bool,
@@ -34,6 +37,9 @@ OneAttention = Annotated[Attention, typer.Option(help="of weights")]
 OnePrecision = Annotated[Precision | None, typer.Option(help="of weights (default: fp32 on a CPU, fp16 on a GPU)")]
 Confidence = Annotated[float, typer.Option(help="scores above this count")]
 Iou = Annotated[float, typer.Option(help="overlap above which the worse box of a class goes")]
+Tactics = Annotated[
+    Path | None, typer.Option(help="native engines: take the tactics in this file, which an earlier load kept")
+]
 MaxDetections = Annotated[int, typer.Option(help="an image's best so many")]
 
 
@@ -101,18 +107,30 @@ def write_json(document: object, path: Path) -> None:
     """Write a new JSON file, whole or not at all; `-` is standard output. YoloproofError where it cannot be written."""
     from yoloproof.files.new import write_new
 
-    text = json.dumps(document, indent=1, default=str) + "\n"
     if path == STDOUT:
-        typer.echo(text, nl=False)
+        typer.echo(json_text(document), nl=False)
     else:
-        write_new(text, path)
+        write_new(json_text(document), path)
+
+
+def json_text(document: object) -> str:
+    """The JSON that every command writes."""
+    return json.dumps(document, indent=1, default=str) + "\n"
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print one line; what stands in it from a file, its name or its metadata, cannot steer the terminal."""
+    from yoloproof.results.labels import printable
+
+    typer.echo(printable(line), err=err)
 
 
 def console_beside(json_file: Path | None) -> Console:
-    """Where people read: standard output, or standard error where the JSON takes the former."""
+    """Where people read: standard output, or standard error where the JSON takes the former. It takes no markup: what it
+    prints may come from a file."""
     from rich.console import Console
 
-    return Console(stderr=json_file == STDOUT)
+    return Console(stderr=json_file == STDOUT, markup=False)
 
 
 def models_from_arguments(models: Sequence[str]) -> list[str]:
@@ -143,11 +161,66 @@ def _check_file(model: str) -> None:
         raise YoloproofError(f"{model}: no such file")
 
 
+def check_paths(*paths: Path | None) -> None:
+    """Refuse a path that is not there, before anything heavy is imported."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise YoloproofError(f"{path}: no such file or folder")
+
+
+def device_from_text(text: str) -> str:
+    """The device that is meant: "auto" is the first GPU, or the CPU where there is none, which a line on stderr then says.
+    YoloproofError for a name that is no device, and for a GPU where the CUDA driver shows none."""
+    from yoloproof.commands.devices import gpu_count
+
+    kind, colon, index = text.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and index.isdigit())):
+        raise YoloproofError(f"--device {text}: give auto, cpu, cuda, or cuda:1 for the second GPU")
+    if kind == "cpu":
+        return text
+    count, why = gpu_count()
+    if kind == "auto":
+        if not count:
+            typer.echo(f"device: cpu ({why})", err=True)
+        return "cuda" if count else "cpu"
+    if int(index or 0) >= count:
+        raise YoloproofError(
+            f"--device {text}: {why or f'this machine has {count} GPU(s)'}; leave --device out for the CPU"
+        )
+    return text
+
+
+class ProgressBar:
+    """A Progress on a terminal's stderr, and lines that stand above it; nothing but the lines in a pipe."""
+
+    def __init__(self, bar: Bar, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def __call__(self, what: str, share: float | None = None) -> None:
+        from yoloproof.results.labels import printable
+
+        total = None if share is None else 1.0
+        self._bar.update(self._task, description=printable(what), total=total, completed=share or 0.0)
+
+    def line(self, text: str, error: bool = False) -> None:
+        """A line of standard output, or of standard error; on a terminal whole, above the bar."""
+        from rich.text import Text
+
+        from yoloproof.results.labels import printable
+
+        text = printable(text)
+        stream = sys.stderr if error else sys.stdout
+        if stream.isatty() and not self._bar.disable:
+            self._bar.console.print(Text(text), soft_wrap=True)
+        else:
+            typer.echo(text, err=error)
+
+
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A Progress shown on a terminal's stderr, and nothing in a pipe."""
+def progress_bar() -> Iterator[ProgressBar]:
+    """A bar for as long as the block lasts."""
     from rich.console import Console
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
@@ -156,14 +229,14 @@ def progress_bar() -> Iterator[Progress]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(what: str, share: float | None = None) -> None:
-            bar.update(task, description=what, total=None if share is None else 1.0, completed=share or 0.0)
-
-        yield show
+    # standard output stays itself: redirected into a file it must not end on the terminal
+    with Bar(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:  # fmt: skip
+        yield ProgressBar(bar, bar.add_task("", total=None))
 
 
 def t4_estimates(results: Sequence[tuple[str, Result]]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new
+from yoloproof.commands.shared import check_new, say
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def sweep(
     check_new(json_file)
     missing = store.missing(plan.cells)
     for damage in filter(None, missing.values()):
-        typer.echo(f"to be measured again: {damage}", err=True)
+        say(f"to be measured again: {damage}", err=True)
     if dry_run:
         _print_plan(plan, store, missing, address)
         return
@@ -73,7 +73,7 @@ def sweep(
             cluster.check_nodes(nodes)
             _run(plan, missing, store)
     else:
-        typer.echo("nothing is missing", err=True)
+        say("nothing is missing", err=True)
     _finish(plan, store, json_file)
 
 
@@ -88,7 +88,7 @@ def _run(plan: Plan, missing: Collection[Cell], store: Store) -> None:
         except KeyboardInterrupt:
             dispatch.cancel()
     kept = dispatch.progress.kept + dispatch.progress.done
-    typer.echo(
+    say(
         f"interrupted: {kept} of {_cells(len(plan.cells))} are kept in {store.folder}; "
         "the same command goes on from there",
         err=True,
@@ -119,10 +119,10 @@ def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
     write_result(whole, target)
     unmeasured = {entry.run: entry.error for entry in whole.entries if whole.run_of(entry).machine is None}
     for run, reason in unmeasured.items():
-        typer.echo(f"not measured: {plan.cells[run].label}: {reason}", err=True)
+        say(f"not measured: {plan.cells[run].label}: {reason}", err=True)
     measured = sum(entry.failure is None for entry in whole.entries)
-    typer.echo(f"{measured} of {len(whole.entries)} measurements in {target}", err=True)
-    typer.echo(f"look at them: yoloproof report {shlex.quote(str(target))}", err=True)
+    say(f"{measured} of {len(whole.entries)} measurements in {target}", err=True)
+    say(f"look at them: yoloproof report {shlex.quote(str(target))}", err=True)
     if not verified_throughout(whole):
         raise typer.Exit(1)
 
@@ -131,6 +131,7 @@ def _print_plan(plan: Plan, store: Store, missing: Collection[Cell], address: st
     from rich.console import Console
     from rich.table import Table
 
+    from yoloproof.results.labels import printable
     from yoloproof.sweep import cluster
     from yoloproof.sweep.estimate import sweep_seconds
 
@@ -138,19 +139,17 @@ def _print_plan(plan: Plan, store: Store, missing: Collection[Cell], address: st
     if address or os.environ.get("RAY_ADDRESS"):
         with cluster.connected(address):
             nodes = cluster.alive_nodes()
-    table = Table("cell", "measurements", "state", title=str(plan.path), title_justify="left")
+    table = Table("cell", "measurements", "state", title=printable(str(plan.path)), title_justify="left")
     for cell in plan.cells:
         failure = store.failure(cell)
         state = "kept" if cell not in missing else f"failed: {failure}" if failure else "to measure"
-        table.add_row(cell.label, str(len(cell.cases)), state)
+        table.add_row(cell.label, str(len(cell.cases)), printable(state))
     # A pipe gets whole lines, whatever the terminal would have cut.
     Console(width=None if sys.stdout.isatty() else 400, markup=False).print(table)
     for accelerator, count in Counter(cell.accelerator for cell in missing).items():
-        typer.echo(f"{accelerator}: {_cells(count)} to measure{_where(accelerator, nodes)}")
+        say(f"{accelerator}: {_cells(count)} to measure{_where(accelerator, nodes)}")
     wall_s = sweep_seconds(missing, plan, store, nodes)
-    typer.echo(
-        f"{len(missing)} of {_cells(len(plan.cells))} to measure, about {_duration(wall_s)} (exports not counted)"
-    )
+    say(f"{len(missing)} of {_cells(len(plan.cells))} to measure, about {_duration(wall_s)} (exports not counted)")
 
 
 def _where(accelerator: str, nodes: list[Node] | None) -> str:
@@ -185,6 +184,8 @@ def _progress_line() -> Iterator[Callable[[SweepProgress], None]]:
     from rich.table import Table
     from rich.text import Text
 
+    from yoloproof.results.labels import printable
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda progress: None
@@ -200,7 +201,7 @@ def _progress_line() -> Iterator[Callable[[SweepProgress], None]]:
             grid.add_row(ProgressBar(total=over + progress.waiting + running, completed=over, width=60))
             grid.add_row(Text(counts))
             for task in progress.running[:20]:
-                grid.add_row(Text(f"  {task.node.host}: {task.label}"))
+                grid.add_row(Text(printable(f"  {task.node.host}: {task.label}")))
             live.update(grid)
 
         yield show

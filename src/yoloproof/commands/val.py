@@ -19,9 +19,12 @@ from yoloproof.commands.shared import (
     OnePrecision,
     OneRuntime,
     RandomWeights,
+    Tactics,
     Threads,
     case_from_options,
     check_new,
+    check_paths,
+    device_from_text,
     models_from_arguments,
     progress_bar,
     write_json,
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def val(
-    model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx or .engine file")],
+    model: Annotated[
+        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="data.yaml, or a folder: images/ with instances.json, or labels/ in YOLO format")
     ] = None,
@@ -51,6 +56,7 @@ def val(
     precision: OnePrecision = None,
     attention: OneAttention = Attention.FUSED,
     random_weights: RandomWeights = False,
+    tactics: Tactics = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="AP of each class too")] = False,
     resume: Annotated[Path | None, typer.Option(help="keep each image's detections here, and go on from them")] = None,
     json_file: JsonFile = None,
@@ -59,17 +65,21 @@ def val(
 
     Example: `yoloproof val yolov13n.onnx --images val2017 --annotations instances_val2017.json --json accuracy.json`
     """
+    check_new(json_file)
+    (model,) = models_from_arguments([model])
+    device = device_from_text(device)
+    _check_set(data, images, annotations)
+    check_paths(data, images, annotations)
     from yoloproof.detection.accuracy import accuracy_of
     from yoloproof.detection.pipeline import Suppression
     from yoloproof.pipeline import opened
     from yoloproof.results.schema import plain
+    from yoloproof.runtime.choice import check_tactics
 
-    check_new(json_file)
-    (model,) = models_from_arguments([model])
     rule = Suppression(confidence, iou, max_detections)
-    _check_set(data, images, annotations)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
-    with progress_bar() as progress, opened(case, progress=progress) as found:
+    check_tactics(tactics, [case])
+    with progress_bar() as progress, opened(case, progress=progress, tactics=tactics) as found:
         chosen = _set(data, images, annotations, [found.names[i] for i in sorted(found.names)])
         started = time.perf_counter()
         accuracy = accuracy_of(
@@ -113,20 +123,22 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> No
     from rich.console import Console
     from rich.table import Table
 
+    from yoloproof.results.labels import plain_text
+
     figures = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model")
     for figure in ("images", *figures):
         table.add_column(figure, justify="right")
-    table.add_row(name, str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
-    console = Console()
+    table.add_row(plain_text(name), str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
+    console = Console(markup=False, highlight=False)
     console.print(table)
     if per_class:
         classes = Table(box=None, padding=(0, 2, 0, 0))
         classes.add_column("class")
         classes.add_column("AP", justify="right")
         for title, value in accuracy.per_class.items():
-            classes.add_row(title, _text(value))
+            classes.add_row(plain_text(title), _text(value))
         console.print(classes)
     protocol = accuracy.protocol
     height, width = protocol.imgsz
@@ -134,7 +146,6 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> No
         f"COCO bbox AP, {protocol.resize} {height}x{width}, confidence > {protocol.confidence:g}, IoU"
         f" {protocol.iou:g}, at most {protocol.max_detections} detections; {taken_s:.1f} s",
         style="dim",
-        highlight=False,
     )
 
 

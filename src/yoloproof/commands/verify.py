@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from yoloproof.commands.shared import (
+    Tactics,
     check_new,
     console_beside,
     image_files,
@@ -20,6 +22,7 @@ from yoloproof.names import Precision, Progress, Runtime
 
 if TYPE_CHECKING:
     from yoloproof.records import Case, Verdict
+    from yoloproof.runtime import SessionSpec
 
 
 def verify(
@@ -40,23 +43,13 @@ def verify(
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="rounding to allow for")] = None,
     random_weights: Annotated[bool, typer.Option(help="--against names a variant with seeded random weights")] = False,
+    tactics: Tactics = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the verdict to a new file")] = None,
 ) -> None:
     """Is ARTIFACT still the same detector as the weights, or as another export? Exit status 0: proved; 1: not.
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
-    from yoloproof.detection.coco import coco_set
-    from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.network import load_network
-    from yoloproof.proof import accuracy_parity
-    from yoloproof.proof import verify as verdict_of
-    from yoloproof.proof.native import verify_by_evidence
-    from yoloproof.proof.stated import stated_of
-    from yoloproof.records import Case, Verdict
-    from yoloproof.runtime import SessionSpec, open_session
-    from yoloproof.runtime.choice import candidates
-
     check_new(json_file)
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
@@ -70,30 +63,28 @@ def verify(
         raise YoloproofError(f"{artifact}: name the weights it is said to be with --against, or another export of it")
     if against is not None:
         (against,) = models_from_arguments([against])
+    from yoloproof.proof.native import verify_by_evidence
+    from yoloproof.records import Case
+    from yoloproof.runtime import NativeOptions, SessionOptions, SessionSpec, open_session
+    from yoloproof.runtime.choice import candidates, check_tactics
+
     asked = runtime or (Runtime.ONNXRUNTIME if artifact.suffix == ".onnx" else Runtime.AUTO)
     case = candidates(Case(str(artifact), asked))[0]
-    files = image_files(images)
+    check_tactics(tactics, [case])
+    device = "cuda" if case.runtime.builds_engines or case.runtime is Runtime.NATIVE else "cpu"
+    spec = SessionSpec(case.runtime, artifact, device, options=SessionOptions(native=NativeOptions(tactics=tactics)))
     with progress_bar() as progress:
-        if against is None:
+        if against is None:  # the machine may have neither PyTorch nor ONNX
             progress("verifying by its own evidence", None)
-            with open_session(SessionSpec(case.runtime, artifact, "cuda")) as session:
-                _say(verify_by_evidence(artifact, session), artifact, against, json_file)
-            return
-        if Path(against).suffix in (".onnx", ".engine"):
+            with open_session(spec) as session:
+                verdict = verify_by_evidence(artifact, session)
+        elif Path(against).suffix in (".onnx", ".engine"):
             if annotations is not None:
                 raise YoloproofError("--annotations are for weights; `yoloproof val` measures AP of each file")
-            _say(_of_guest(case, Path(against), files, precision, progress), artifact, against, json_file)
-            return
-        network = load_network(against, random_weights=random_weights)
-        data = None if annotations is None else coco_set(Path(str(images)), annotations)
-        device = "cuda" if case.runtime.builds_engines or case.runtime is Runtime.NATIVE else "cpu"
-        with open_session(SessionSpec(case.runtime, artifact, device)) as session:
-            height, width = case.imgsz
-            pictures = letterboxed(files, (height, width))
-            verdict = verdict_of(artifact, network, pictures, session=session, precision=precision, progress=progress)
-            if data is not None:
-                check = accuracy_parity(session, network, data, (height, width), progress, stated_of(artifact))
-                verdict = Verdict((*verdict.checks, check))
+            verdict = _of_guest(case, Path(against), image_files(images), precision, progress)
+        else:
+            wanted = _Wanted(against, random_weights, images, annotations, precision)
+            verdict = _against_weights(spec, case.imgsz, wanted, progress)
     _say(verdict, artifact, against, json_file)
 
 
@@ -110,9 +101,51 @@ def _of_guest(
         return verify_guest(Path(case.model), given.session, against, wanted.session, pictures, precision, progress)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What an artifact is held to: the options of the same names."""
+
+    against: str
+    random_weights: bool
+    images: Path | None
+    annotations: Path | None
+    precision: Precision | None
+
+
+def _against_weights(spec: SessionSpec, imgsz: tuple[int, int], wanted: _Wanted, progress: Progress) -> Verdict:
+    """Every check against the network that the artifact is said to be."""
+    from yoloproof.detection.coco import coco_set
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.network import load_network
+    from yoloproof.proof.accuracy import accuracy_parity
+    from yoloproof.proof.stated import stated_of
+    from yoloproof.proof.verify import verify as verdict_of
+    from yoloproof.records import Verdict
+    from yoloproof.runtime import open_session
+
+    files = image_files(wanted.images)
+    network = load_network(wanted.against, random_weights=wanted.random_weights)
+    data = None if wanted.annotations is None else coco_set(Path(str(wanted.images)), wanted.annotations)
+    with open_session(spec) as session:
+        verdict = verdict_of(
+            spec.path,
+            network,
+            letterboxed(files, imgsz),
+            session=session,
+            precision=wanted.precision,
+            progress=progress,
+        )
+        if data is not None:
+            check = accuracy_parity(session, network, data, imgsz, progress, stated_of(spec.path))
+            verdict = Verdict((*verdict.checks, check))
+    return verdict
+
+
 def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path | None) -> None:
     """The verdict for a person, and for a machine where a file is named; leaves with status 1 unless it passed."""
     from rich.text import Text
+
+    from yoloproof.results.labels import plain_text
 
     if json_file:
         checks = [
@@ -124,12 +157,14 @@ def _say(verdict: Verdict, artifact: Path, against: str | None, json_file: Path 
     console = console_beside(json_file)
     for check in verdict.checks:
         mark, colour = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}[check.passed]
-        console.print(Text.assemble((mark, colour), f" {check.name}: {check.detail}"), soft_wrap=True)
+        console.print(
+            Text.assemble((mark, colour), f" {plain_text(check.name)}: {plain_text(check.detail)}"), soft_wrap=True
+        )
     words = {
         True: "verified: the same detector",
         False: "NOT the same detector",
         None: "not verified: a check could not be run",
     }
-    console.print(Text(f"{artifact.name}: {words[verdict.passed]}", "bold"))
+    console.print(Text(f"{plain_text(artifact.name)}: {words[verdict.passed]}", "bold"))
     if not verdict.passed:
         raise typer.Exit(1)

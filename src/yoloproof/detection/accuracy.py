@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -93,15 +94,15 @@ def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.floa
     if not path.exists() or not path.stat().st_size:
         _append(path, run)
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    first, *rows = whole.splitlines() or [""]
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    first, *rows = whole.decode(errors="replace").splitlines() or [""]
     if first != run:
         raise YoloproofError(
             f"{path}: of another artifact, set or protocol (or no such file at all); name another file"
         )
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
+    if whole != content:
+        os.truncate(path, len(whole))
     found = {}
     for row in rows:
         try:

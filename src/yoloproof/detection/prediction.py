@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from yoloproof.detection.pipeline import Detector, Found, Suppression, detect
 from yoloproof.detection.video import Frame, frame_rate, frames, is_live, is_video
 from yoloproof.detection.writing import CSV_HEADER, counted, csv_rows, json_records, yolo_lines
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_new
 
 # A side longer than this is more than JPEG can hold.
 MOST_JPEG = 65_500
@@ -95,11 +96,13 @@ def predict(
     most_frames: int | None = None,
     keep: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    kept: Callable[[Prediction], None] = lambda so_far: None,
     complain: Callable[[str], None] = lambda line: None,
 ) -> Prediction:
     """Run every source through `model` and write what `outputs` asks for; `say` gets a line per image or frame.
 
-    keep -- collect the JSON records. A broken image or video is complained of and counted, and the rest goes on.
+    keep -- collect the JSON records; kept -- gets them after each image, before `say`
+    A broken image or video is complained of and counted, and the rest goes on.
     Ctrl-C ends it, as it ends a camera, with what there is until then. Raises YoloproofError where nothing can be written.
     """
     outputs.check()
@@ -113,15 +116,18 @@ def predict(
             if found.image is None:
                 result.broken += 1
                 record["error"] = str(found.error)
-                complain(str(found.error))
             else:
                 height, width = found.image.shape[:2]
                 writer.write(found, found.image)
                 record |= {"height": height, "width": width, "detections": json_records(found.detections, model.names)}
-                place = name if frame is None else f"{name} frame {frame}"
-                say(f"{place} ({width}x{height}): {counted(found.detections, model.names)}")
             if keep:
                 result.records.append(record)
+                kept(result)
+            if found.image is None:
+                complain(str(found.error))
+            else:
+                place = name if frame is None else f"{name} frame {frame}"
+                say(f"{place} ({width}x{height}): {counted(found.detections, model.names)}")
         result.interrupted = False
     return result
 
@@ -167,7 +173,7 @@ class _Writer:
         self._outputs, self._model, self._stack = outputs, model, stack
         self._taken: set[str] = set()
         self._videos: dict[str, tuple[cv2.VideoWriter, str]] = {}
-        self._rows = None
+        self._rows: TextIO | None = None
         for folder in (outputs.pictures, outputs.labels):
             if folder is not None:
                 with _written(folder):
@@ -177,20 +183,20 @@ class _Writer:
                 file = stack.enter_context(
                     outputs.csv.open("x", newline="", encoding="utf-8", errors="backslashreplace")
                 )
-            self._rows = csv.writer(file)
-            self._rows.writerow(CSV_HEADER)
+            self._rows = file
+            self._csv([CSV_HEADER])
 
     def write(self, found: Found[Source], image: NDArray[np.uint8]) -> None:
         name, frame = _named(found.item)
         if self._rows is not None:
-            self._rows.writerows(csv_rows(name, frame, found.detections, self._model.names))
+            self._csv(csv_rows(name, frame, found.detections, self._model.names))
         if self._outputs.pictures is None and self._outputs.labels is None:
             return
         stem = self._stem(name, frame)
         if self._outputs.labels is not None:
             lines = yolo_lines(found.detections, *image.shape[:2])
             with _written(self._outputs.labels / f"{stem}.txt") as path:
-                path.write_text(lines, encoding="utf-8")
+                write_new(lines, path)
         if self._outputs.pictures is not None:
             drawn = draw(image, found.detections, self._model.names)
             if frame is None:
@@ -199,6 +205,14 @@ class _Writer:
                     Image.fromarray(drawn).save(path, quality=90)
             else:
                 self._video(name, drawn, self._outputs.pictures).write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+    def _csv(self, rows: Sequence[Sequence[object]]) -> None:
+        """Rows of one image, on the disk before anything is said of it."""
+        assert self._rows is not None
+        assert self._outputs.csv is not None
+        with _written(self._outputs.csv):
+            csv.writer(self._rows).writerows(rows)
+            self._rows.flush()
 
     def _stem(self, name: str, frame: int | None) -> str:
         """A file name of its own for each result, also where two folders hold images of one name."""

@@ -24,13 +24,18 @@ def json_records(detections: NDArray[np.float32], names: Mapping[int, str]) -> l
     ]
 
 
+def csv_text(text: str) -> str:
+    """Text for a CSV cell: what a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
 def csv_rows(
     source: str, frame: int | None, detections: NDArray[np.float32], names: Mapping[int, str]
 ) -> list[tuple[object, ...]]:
     """[n, 6] → rows under CSV_HEADER; `frame` is empty for a still image."""
     number = "" if frame is None else frame
     return [
-        (source, number, int(c), name_of(int(c), names), round(s, 5), *(round(v, 2) for v in box))
+        (csv_text(source), number, int(c), csv_text(name_of(int(c), names)), round(s, 5), *(round(v, 2) for v in box))
         for *box, s, c in detections.tolist()
     ]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from yoloproof.doctor.facts import Facts
 from yoloproof.doctor.finding import BROKEN, WAYS, Finding, Status
 from yoloproof.doctor.machine_checks import check_cpus, check_disk, check_driver, check_gpu, check_python
+from yoloproof.doctor.native_checks import check_native
 from yoloproof.doctor.package_checks import (
     check_attention,
     check_dependencies,
@@ -29,6 +30,7 @@ _CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     check_tensorrt,
     check_tensorrt_rtx,
     check_onnxruntime,
+    check_native,
     check_openvino,
     check_onnx,
     check_minimums,

@@ -34,6 +34,15 @@ class GpuFacts:
 
 
 @dataclass(frozen=True)
+class NativeFile:
+    """A native engine's file: the compute capabilities of its code, sorted, and the version of its PTX."""
+
+    path: str
+    capabilities: tuple[Capability, ...]
+    ptx: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
 class Facts:
     """What was found. None is "not found or not readable", never "fine".
 
@@ -41,6 +50,7 @@ class Facts:
     driver -- NVIDIA driver version; torch_cuda -- CUDA version the installed PyTorch was built for, "" for a CPU build
     onnxruntime_cuda -- CUDA major version the installed onnxruntime-gpu declares
     providers -- ONNX Runtime's execution providers; gpu_problem -- why the GPU could not be asked
+    native -- a native engine's file that is asked about
     host -- "colab", "kaggle", "container" or "" ; disk_free_bytes -- free space in the working directory
     """
 
@@ -57,6 +67,7 @@ class Facts:
     torch_cuda: str | None = None
     onnxruntime_cuda: int | None = None
     providers: tuple[str, ...] | None = None
+    native: NativeFile | None = None
     host: str = ""
 
     def to_json(self) -> dict[str, object]:
@@ -96,6 +107,16 @@ def facts_with_gpu(facts: Facts, name: str) -> Facts:
     if facts.gpu is not None and re.search(rf"\b{re.escape(gpu.name)}\b", facts.gpu.name):  # an A100 is no A10
         return facts
     return replace(facts, gpu=gpu, gpu_problem=None, driver=None, providers=None)
+
+
+def native_file(path: Path) -> NativeFile:
+    """What the doctor asks of a native engine's file. Raises YoloproofError where it cannot be read."""
+    from yoloproof.files.native import read_native
+    from yoloproof.files.ptx import version_of_ptx
+
+    code = read_native(path).code
+    ptx = next((kernel.ptx for kernel in code[min(code)] if kernel is not None and kernel.ptx), b"")
+    return NativeFile(str(path), tuple(sorted(code)), version_of_ptx(ptx))
 
 
 def facts_from_machine(folder: Path | None = None) -> Facts:

@@ -19,10 +19,12 @@ WAYS: dict[str, str] = {
     "tensorrt-rtx": "profile with TensorRT-RTX",
     "tensorrt": "profile with TensorRT",
     "onnxruntime": "profile with ONNX Runtime on the GPU",
+    "native": "run a native engine (.native)",
 }
 """The ways to run the main job."""
 
 ALL_WAYS = tuple(WAYS)
+FROM_WEIGHTS = tuple(way for way in WAYS if way != "native")  # they read checkpoints, which takes PyTorch and ONNX
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,12 @@ SOURCES: dict[str, Citation] = {
         "https://github.com/microsoft/onnxruntime/pull/31992",
         _READ_AGAIN,
     ),
+    "native": Citation("our own kernels, compiled ahead (docs/native.md), measured by us on an H100", "", "2026-11-29"),
+    "ptx": Citation(
+        "PTX ISA, release history: PTX 8.4 is CUDA 12.4's, and so on; driver branches: CUDA release notes",
+        f"{_NVIDIA}/cuda/parallel-thread-execution/#release-notes-ptx-release-history",
+        "2026-11-29",
+    ),
     "triton": Citation(
         "triton-lang/triton #5066: capability below 8.0 left the supported list after 3.2, parts still run",
         "https://github.com/triton-lang/triton/pull/5066",
@@ -290,6 +296,15 @@ ROWS: tuple[SupportRow, ...] = (
     SupportRow("ONNX Runtime, CUDA 13", (VOLTA,), "no", "ort-archs-13", note="CUDA 13 builds nothing for Volta"),
     SupportRow("ONNX Runtime, CUDA 13", (TURING, A100, AMPERE, ADA, HOPPER, BLACKWELL), "yes", "ort-archs-13", "1.27"),
     SupportRow("ONNX Runtime, CUDA 13", (ORIN, B200, SPARK), "unknown", "ort-archs-13"),
+    SupportRow("native engine", (VOLTA,), "no", "native", note="its code is for 7.5 and later"),
+    SupportRow("native engine", (HOPPER,), "yes", "native", note="its own code, and code for 7.5 from its PTX"),
+    SupportRow(
+        "native engine",
+        (TURING, A100, AMPERE, ORIN, ADA, B200, BLACKWELL, SPARK),
+        "unknown",
+        "native",
+        note="there is code for it, and none has run: please send what you find",
+    ),
     # number formats in the tensor cores
     SupportRow("float16", (VOLTA, *_FROM_TURING), "yes", "cuda-guide"),
     SupportRow("bfloat16", (VOLTA, TURING), "no", "cuda-guide"),

@@ -58,7 +58,8 @@ def check_driver(facts: Facts) -> list[Finding]:
     for name, way, cuda, minimum, source in _driver_needs(facts):
         if branch < minimum:
             why = f"driver {facts.driver} is older than {minimum}, which the CUDA {cuda} build of {name} needs"
-            fix = f"update the driver to {minimum} or newer, or: yoloproof doctor --requirements --cuda 12"
+            older = "pip install 'cuda-bindings<13'" if way == "native" else "yoloproof doctor --requirements --cuda 12"
+            fix = f"update the driver to {minimum} or newer, or: {older}"
             findings.append(Finding("driver-old", name, "too old", why, fix, source, (way,)))
     if findings:
         return findings
@@ -92,6 +93,9 @@ def _driver_needs(facts: Facts) -> list[tuple[str, str, int, int, str]]:
     for name, version in tensorrt_wheels(facts).items():
         cuda = cuda_of_wheel(name) or cuda_of_plain_tensorrt(version)
         needs.append((name, "tensorrt", cuda, MINIMUM_DRIVER_TENSORRT[cuda], "trt-prereq"))
+    if "cuda-bindings" in facts.packages:
+        cuda = version_of(facts.packages["cuda-bindings"]).major
+        needs.append(("cuda-bindings", "native", cuda, MINIMUM_DRIVER.get(cuda, 0), "cuda-driver"))
     for name in rtx_wheels(facts):
         cuda = cuda_of_wheel(name) or 0
         needs.append((name, "tensorrt-rtx", cuda, MINIMUM_DRIVER.get(cuda, 0), "cuda-driver"))

@@ -7,6 +7,7 @@ from packaging.version import Version
 from yoloproof.doctor.facts import Facts
 from yoloproof.doctor.finding import (
     ALL_WAYS,
+    FROM_WEIGHTS,
     Finding,
     Status,
     cuda_of_wheel,
@@ -16,7 +17,7 @@ from yoloproof.doctor.finding import (
     version_of,
 )
 from yoloproof.doctor.knowledge import ORIN, TURING, VOLTA, Support, row_for
-from yoloproof.doctor.requirements import BASE, PINS, cuda_of_packages, engine_pins, install_line
+from yoloproof.doctor.requirements import BASE, NATIVE, PINS, cuda_of_packages, engine_pins, install_line
 
 _MINIMUM_TORCH = Version("2.11")
 _WHEELS = {
@@ -27,10 +28,10 @@ _WHEELS = {
 _CUDA_WAYS = ("torch", "tensorrt-rtx", "tensorrt")  # engines keep their device memory in PyTorch
 # name → (first version, what needs it, the ways of running the main job that it stops); a test holds these to pyproject.toml
 MINIMUMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "onnx": ("1.19", "the export (opset 23)", ALL_WAYS),
-    "onnxscript": ("0.5", "the export (opset 23)", ALL_WAYS),
-    "onnxruntime": ("1.23", "ONNX `Attention`, with which every proof runs,", ALL_WAYS),
-    "onnxruntime-gpu": ("1.23", "ONNX `Attention`, with which every proof runs,", ALL_WAYS),
+    "onnx": ("1.19", "the export (opset 23)", FROM_WEIGHTS),
+    "onnxscript": ("0.5", "the export (opset 23)", FROM_WEIGHTS),
+    "onnxruntime": ("1.23", "ONNX `Attention`, with which every proof runs,", FROM_WEIGHTS),
+    "onnxruntime-gpu": ("1.23", "ONNX `Attention`, with which every proof runs,", FROM_WEIGHTS),
     "openvino": ("2026.1", "ONNX `Attention`", ()),
     "tensorrt-rtx-cu12": ("1.7", "engine building as tested", ("tensorrt-rtx",)),
 }
@@ -42,11 +43,11 @@ def check_torch(facts: Facts) -> list[Finding]:
     installed = facts.packages.get("torch")
     if installed is None:
         why = "it reads the checkpoints and exports them"
-        return [Finding("torch-missing", "PyTorch", "missing", why, install_line(facts), ways=ALL_WAYS)]
+        return [Finding("torch-missing", "PyTorch", "missing", why, install_line(facts), ways=FROM_WEIGHTS)]
     subject = f"PyTorch {installed}"
     if version_of(installed).release < _MINIMUM_TORCH.release:
         why = f"the opset 23 export needs {_MINIMUM_TORCH}"
-        return [Finding("torch-old", subject, "too old", why, install_line(facts), ways=ALL_WAYS)]
+        return [Finding("torch-old", subject, "too old", why, install_line(facts), ways=FROM_WEIGHTS)]
     if facts.gpu is None:
         return [Finding("torch", subject, "works", "exports and runs on the CPU")]
     if facts.gpu.capability == ORIN:
@@ -98,7 +99,9 @@ def check_onnx(facts: Facts) -> list[Finding]:
     if missing:
         line = "pip install " + " ".join(f"{name}=={PINS[name]}" for name in missing)
         return [
-            Finding("onnx-missing", " and ".join(missing), "missing", "the export goes through it", line, ways=ALL_WAYS)
+            Finding(
+                "onnx-missing", " and ".join(missing), "missing", "the export goes through it", line, ways=FROM_WEIGHTS
+            )
         ]
     return [Finding("onnx", f"onnx {facts.packages['onnx']}", "works", "export and graph audit")]
 
@@ -277,7 +280,7 @@ def check_onnxruntime(facts: Facts) -> list[Finding]:
     if cpu is None and gpu is None:
         line = f"pip install onnxruntime=={PINS['onnxruntime']}"
         return [
-            Finding("onnxruntime-missing", "ONNX Runtime", "missing", "every proof runs on it", line, ways=ALL_WAYS)
+            Finding("onnxruntime-missing", "ONNX Runtime", "missing", "every proof runs on it", line, ways=FROM_WEIGHTS)
         ]
     if cpu is not None and gpu is not None:
         keep, version = ("onnxruntime", cpu) if facts.gpu is None else ("onnxruntime-gpu", gpu)
@@ -345,7 +348,7 @@ def check_dependencies(facts: Facts) -> list[Finding]:
             "missing",
             "yoloproof imports " + ("them" if len(missing) > 1 else "it"),
             line,
-            ways=ALL_WAYS,
+            ways=ALL_WAYS if {*missing} & {*NATIVE} else FROM_WEIGHTS,
         )
     ]
 

@@ -25,7 +25,7 @@ from yoloproof.doctor.knowledge import (
 )
 from yoloproof.errors import YoloproofError
 
-EngineLibrary = Literal["10", "11", "rtx", "none"]
+EngineLibrary = Literal["10", "11", "rtx", "native", "none"]
 
 PINS: dict[str, str] = {
     "numpy": "2.4.6",
@@ -40,6 +40,7 @@ PINS: dict[str, str] = {
     "tensorrt 10 volta": "10.4.0",
     "tensorrt 11": "11.4.0.106",
     "tensorrt-rtx": "1.7.1.116",
+    "cuda-bindings": "12.9.10",
     "safetensors": "0.8.0",
     "pooch": "1.9.0",
     "tqdm": "4.70.1",
@@ -81,6 +82,8 @@ BASE: tuple[str, ...] = (
     "pyyaml",
 )
 """What every environment holds beside PyTorch and the runtimes."""
+NATIVE: tuple[str, ...] = tuple(name for name in BASE if name not in ("onnx", "onnxscript", "pooch"))
+"""What a native engine is verified, timed and run with; cuda-bindings 12.9 takes every driver from 525 on."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Environment:
         """File name without suffix: "t4-cu12-tensorrt10"."""
         if self.capability is None:
             return self.family
+        if self.engine == "native":
+            return f"{self.family}-native"
         engine = {"10": "-tensorrt10", "11": "-tensorrt11", "rtx": "-rtx", "none": ""}[self.engine]
         return f"{self.family}-cu{self.cuda}{engine}"
 
@@ -109,6 +114,7 @@ ENVIRONMENTS: tuple[Environment, ...] = (
     Environment("t4", TURING, 13, "10"),
     Environment("t4", TURING, 13, "11"),
     Environment("t4", TURING, 13, "rtx"),
+    Environment("t4", TURING, 12, "native"),
     Environment("ampere-ada", (8, 6), 12, "10"),
     Environment("ampere-ada", (8, 6), 13, "11"),
     Environment("ampere-ada", (8, 6), 13, "rtx"),
@@ -151,6 +157,10 @@ def environment_for(facts: Facts, cuda: int | None = None, engine: EngineLibrary
             raise YoloproofError("doctor: --cuda and --tensorrt need a GPU; name one with --gpu, for example --gpu t4")
         return ENVIRONMENTS[0]
     capability = facts.gpu.capability
+    if engine == "native":
+        if row_for("native engine", capability).support == "no":
+            raise YoloproofError(f"doctor: native engines do not run on {facts.gpu.name}; take --tensorrt 10")
+        return Environment(_family(capability), capability, 12, engine)
     cuda = cuda or cuda_for(facts)
     engine = engine or "10"
     name = facts.gpu.name
@@ -198,6 +208,8 @@ def requirements_text(environment: Environment) -> str:
 
 def _pins(environment: Environment) -> list[str]:
     cuda, capability = environment.cuda, environment.capability
+    if environment.engine == "native":
+        return [f"{name}=={PINS[name]}" for name in ("cuda-bindings", *NATIVE)]
     base = [f"{name}=={PINS[name]}" for name in BASE]
     torch = PINS["torch"]
     if capability is None:
@@ -217,6 +229,11 @@ def _header(environment: Environment) -> list[str]:
     ]
     if environment.capability is None:
         return [*lines, "# CPU only: ONNX Runtime and OpenVINO."]
+    if environment.engine == "native":
+        return [
+            *lines, f"# NVIDIA driver {MINIMUM_DRIVER[12]} or newer. For .native files, which are built elsewhere:",
+            "# a few hundred MB, no PyTorch, ONNX and TensorRT. `yoloproof doctor --native FILE` says whether a file fits.",
+        ]  # fmt: skip
     drivers = MINIMUM_DRIVER if environment.engine == "rtx" else MINIMUM_DRIVER_TENSORRT
     lines += [
         f"# NVIDIA driver {drivers[environment.cuda]} or newer. flash-attn is left out on purpose: nothing needs it.",

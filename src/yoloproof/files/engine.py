@@ -16,6 +16,7 @@ from pathlib import Path
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.files.new import write_over
 from yoloproof.names import Runtime
 
 SCHEMA = 1
@@ -102,7 +103,7 @@ def write_identity(engine: Path, identity: EngineIdentity) -> None:
     """Write the sidecar of an engine file, sealed by a hash over itself."""
     record = {"schema": SCHEMA, **asdict(identity)}
     record["seal"] = _seal(record)
-    sidecar_path(engine).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_over(json.dumps(record, indent=1, sort_keys=True) + "\n", sidecar_path(engine))
 
 
 def _seal(record: Mapping[str, object]) -> str:

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import written
 from yoloproof.files.plan import Plan, WeightPointer, all_launches
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 
@@ -34,7 +35,9 @@ PLATFORM = "cuda"
 SUFFIX = ".native"
 REBUILD = "build it again with `yoloproof export MODEL --format native`"
 MOST_BYTES = 2 << 30  # of a member: more is no detector
-STORED = ("weights.safetensors", "evidence.safetensors")  # numbers that hardly shrink; the rest is deflated
+STORED = (
+    "weights.safetensors",
+)  # float16 hardly shrinks, and takes long to inflate where it is much; the rest is deflated
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def write_native(engine: NativeEngine, path: Path) -> None:
     }  # fmt: skip
     manifest["seal"] = _seal(manifest)
     members = {"manifest.json": json.dumps(manifest, indent=1).encode(), **members}
-    with path.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
+    with written(path) as scratch, zipfile.ZipFile(scratch, "x") as archive:
         for name, content in members.items():
             # a fixed date: the same engine is the same file
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ def load_onnx(path: Path, external_data: bool = True) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not path.is_file():
-        raise YoloproofError(f"{path}: no such file; export one with `yoloproof export MODEL -o {path.name}`")
+        raise YoloproofError(
+            f"{path}: no such file; export one with `yoloproof export MODEL -o {shlex.quote(path.name)}`"
+        )
     with path.open("rb") as file:
         head = file.read(len(_LFS_HEAD))
     if not head:

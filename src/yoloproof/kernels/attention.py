@@ -28,9 +28,16 @@ class AttentionTile(NamedTuple):
 CONFIGURATIONS = (AttentionTile(32, 64, 2), AttentionTile(64, 64, 4), AttentionTile(32, 128, 4))
 
 
+@triton.jit
+def keys(qkv, first, start, tokens, p, lane, BN: tl.constexpr):
+    """Keys of BN tokens, [32, BN]; none behind the last token."""
+    col = start + tl.arange(0, BN)
+    return tl.load(qkv + (first + col)[None, :] * p + lane[:, None], mask=(col < tokens)[None, :], other=0.0)
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def attention_kernel(
-    qkv, p, y, y_p, tokens, heads, BM: tl.constexpr, BN: tl.constexpr, EARLY: tl.constexpr
+    qkv, p, y, y_p, tokens, heads, BM: tl.constexpr, BN: tl.constexpr, EARLY: tl.constexpr, AHEAD: tl.constexpr
 ):  # fmt: skip
     """softmax(q·kᵀ)·v inside runs of `tokens` pixels, 32 channels a head (the scale stands in q already).
 
@@ -46,15 +53,20 @@ def attention_kernel(
     peak = tl.full((BM,), float("-inf"), tl.float32)
     mass = tl.zeros((BM,), tl.float32)
     acc = tl.zeros((BM, 32), tl.float32)
+    if AHEAD:  # the next keys are loaded while these are used, which the compiler arranges by itself from 8.0 on
+        k = keys(qkv, first, 0, tokens, p, c + lane, BN)
     for start in range(0, tokens, BN):
         col = start + tl.arange(0, BN)
-        k = tl.load(qkv + (first + col)[None, :] * p + c + lane[:, None], mask=(col < tokens)[None, :], other=0.0)
+        if not AHEAD:
+            k = keys(qkv, first, start, tokens, p, c + lane, BN)
+        v = tl.load(qkv + (first + col)[:, None] * p + 2 * c + lane[None, :], mask=(col < tokens)[:, None], other=0.0)
         s = tl.where((col < tokens)[None, :], tl.dot(q, k) * LOG2E, float("-inf"))
+        if AHEAD:
+            k = keys(qkv, first, start + BN, tokens, p, c + lane, BN)
         higher = tl.maximum(peak, tl.max(s, 1))
         e = tl.exp2(s - higher[:, None])
         shrink = tl.exp2(peak - higher)
         mass = mass * shrink + tl.sum(e, 1)
-        v = tl.load(qkv + (first + col)[:, None] * p + 2 * c + lane[None, :], mask=(col < tokens)[:, None], other=0.0)
         acc = tl.dot(e.to(v.dtype), v, acc * shrink[:, None])
         peak = higher
     out = y + (first + row)[:, None] * y_p + lane[None, :]
@@ -92,6 +104,6 @@ class FusedAreaAttention(Tunable):
         bm, bn, warps = configuration
         launch(
             attention_kernel, (tiles(tokens, bm), self.heads, b * self.area),
-            qkv, p, y, c // 3, tokens, self.heads, BM=bm, BN=bn, num_warps=warps, options=self.options,
+            qkv, p, y, c // 3, tokens, self.heads, BM=bm, BN=bn, AHEAD=self.options.ahead, num_warps=warps, options=self.options,
         )  # fmt: skip
         return y

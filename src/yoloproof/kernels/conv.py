@@ -14,11 +14,14 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from yoloproof.kernels import thin_conv
 from yoloproof.kernels.autotune import LIBRARY, Autotuner, Tunable
-from yoloproof.kernels.epilogue import SIZES, begin, finish, sum_arguments
+from yoloproof.kernels.epilogue import SIZES, begin, finish, sum_arguments, summed
 from yoloproof.kernels.launch import Options, fresh, launch, pixels, tiles
+from yoloproof.kernels.thin_conv import ThinTile
 
 MOST_SOURCES = 6
+FEWEST_CHANNELS = 16  # of conv_kernel's inputs: with fewer its depth is mostly empty
 
 
 class DenseTile(NamedTuple):
@@ -32,9 +35,46 @@ class DenseTile(NamedTuple):
 
 
 CONFIGURATIONS = tuple(DenseTile(*tile) for tile in (
-    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3),
-    (16, 64, 64, 4, 4), (32, 32, 128, 4, 3), (64, 32, 128, 4, 3), (128, 128, 64, 8, 3),
+    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3), (16, 64, 64, 4, 4),
+    (32, 32, 128, 4, 3), (16, 32, 128, 4, 3), (64, 32, 32, 2, 4), (128, 32, 32, 4, 4), (128, 128, 64, 8, 3),
 ))  # fmt: skip
+
+
+def suitable_tiles(k: int, c_in: int, c_out: int) -> tuple[DenseTile, ...]:
+    """Tiles that a k×k convolution may be quick in: its channels fill them, and there is work for the large ones."""
+    much = k * k * c_in >= 512
+
+    def fits(tile: DenseTile) -> bool:
+        depth = c_in >= 128 if tile.depth == 128 else c_in <= 64 and k == 1 if tile.depth == 32 else True
+        columns = tile.columns <= 32 or (c_out > tile.columns // 2 and (tile.columns < 128 or much))
+        return depth and columns and (tile.rows * tile.columns < 128 * 64 or much or c_in <= 128)
+
+    return tuple(tile for tile in CONFIGURATIONS if fits(tile))
+
+
+@triton.jit
+def operands(
+    x, c, p, w, base, b, oy, ox, m, n, tap, start, height, width, c_in, c_out, m_total,
+    K: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """Pixels [BM, BK] and weights [BK, BN] of one tap of the K×K kernel, channels from `start` on."""
+    ch = start + tl.arange(0, BK)
+    if K == 1:
+        tap, seen, pixel = 0, m < m_total, m
+    else:
+        iy, ix = oy * S - K // 2 + tap // K, ox * S - K // 2 + tap % K
+        seen = (m < m_total) & (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
+        pixel = (b * height + iy) * width + ix
+    a = tl.load(x + pixel[:, None] * p + ch[None, :], mask=seen[:, None] & (ch < c)[None, :], other=0.0)
+    at = n[None, :] * (K * K * c_in) + (tap * c_in + base + ch)[:, None]
+    return a, tl.load(w + at, mask=(n < c_out)[None, :] & (ch < c)[:, None], other=0.0)
+
+
+@triton.jit
+def following(tap, start, c, BK: tl.constexpr):
+    """The next BK channels: of this tap, or the first of the next one."""
+    over = start + BK >= c
+    return tl.where(over, tap + 1, tap), tl.where(over, 0, start + BK)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -42,16 +82,21 @@ def conv_kernel(
     x0, x1, x2, x3, x4, x5, c0, c1, c2, c3, c4, c5, p0, p1, p2, p3, p4, p5,
     w, bias, add, add_p, y, y_p, height, width, out_h, out_w, c_in, c_out, m_total,
     K: tl.constexpr, S: tl.constexpr, SOURCES: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EARLY: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, EARLY: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
-    """Dense K×K convolution as an implicit matrix product: w [c_out, K·K·c_in] over up to six inputs side by side."""
-    begin(EARLY)
+    """Dense K×K convolution as an implicit matrix product: w [c_out, K·K·c_in] over up to six inputs side by side.
+
+    1×1 ones have stride 1. AHEAD: the next operands are loaded into registers while this product runs, which the
+    compiler arranges by itself from 8.0 on.
+    """
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
+    acc = tl.zeros((BM, BN), tl.float32) + tl.load(bias + n, mask=n < c_out, other=0.0).to(tl.float32)[None, :]
+    begin(EARLY)
     b, place = m // (out_h * out_w), m % (out_h * out_w)
     oy, ox = place // out_w, place % out_w
-    acc = tl.zeros((BM, BN), tl.float32)
-    base = 0
+    summand = summed(add, add_p, m, n, m_total, c_out, out_h, out_w, ADD)
+    base, waiting_a, waiting_w = 0, 0.0, 0.0
     for i in tl.static_range(SOURCES):
         if i == 0:
             x, c, p = x0, c0, p0
@@ -65,19 +110,29 @@ def conv_kernel(
             x, c, p = x4, c4, p4
         else:
             x, c, p = x5, c5, p5
-        steps = tl.cdiv(c, BK)
-        for k in range(K * K * steps):
-            tap = k // steps
-            ch = (k % steps) * BK + tl.arange(0, BK)
-            iy, ix = oy * S - K // 2 + tap // K, ox * S - K // 2 + tap % K
-            seen = (m < m_total) & (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
-            pixel = (b * height + iy) * width + ix
-            a = tl.load(x + pixel[:, None] * p + ch[None, :], mask=seen[:, None] & (ch < c)[None, :], other=0.0)
-            at = n[None, :] * (K * K * c_in) + (tap * c_in + base + ch)[:, None]
-            acc = tl.dot(a, tl.load(w + at, mask=(n < c_out)[None, :] & (ch < c)[:, None], other=0.0), acc)
+        tap, start = 0, 0
+        if AHEAD:
+            a, wt = operands(
+                x, c, p, w, base, b, oy, ox, m, n, tap, start, height, width, c_in, c_out, m_total, K, S, BK
+            )
+            tap, start = following(tap, start, c, BK)
+            if i > 0:
+                acc = tl.dot(waiting_a, waiting_w, acc)
+            waiting_a, waiting_w = a, wt
+        for _ in range(K * K * tl.cdiv(c, BK) - AHEAD):
+            a, wt = operands(
+                x, c, p, w, base, b, oy, ox, m, n, tap, start, height, width, c_in, c_out, m_total, K, S, BK
+            )
+            tap, start = following(tap, start, c, BK)
+            if AHEAD:
+                acc = tl.dot(waiting_a, waiting_w, acc)
+                waiting_a, waiting_w = a, wt
+            else:
+                acc = tl.dot(a, wt, acc)
         base += c
-    acc += tl.load(bias + n, mask=n < c_out, other=0.0).to(tl.float32)[None, :]
-    finish(acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT, ADD)
+    if AHEAD:
+        acc = tl.dot(waiting_a, waiting_w, acc)
+    finish(acc, summand, y, y_p, m, n, m_total, c_out, ACT, ADD)
 
 
 @triton.jit(do_not_specialize=["out_h", "out_w", "m_total"])
@@ -89,26 +144,15 @@ def finish_kernel(
     begin(EARLY)
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
-    b, place = m // (out_h * out_w), m % (out_h * out_w)
     inside = (m < m_total)[:, None] & (n < c_out)[None, :]
     acc = tl.load(x + m[:, None] * x_p + n[None, :], mask=inside, other=0.0).to(tl.float32)
     acc += tl.load(bias + n, mask=n < c_out, other=0.0).to(tl.float32)[None, :]
-    finish(
-        acc, add, add_p, y, y_p, m, n, m_total, c_out, place // out_w, place % out_w, b, out_h, out_w, ACT, ADD
-    )  # fmt: skip
-
-
-def ungrouped(weight: Tensor, groups: int) -> Tensor:
-    """The weights [c_out, c_in/groups, k, k] of a grouped convolution as a dense one's, zeros between the groups."""
-    dense = weight.new_zeros(weight.shape[0], weight.shape[1] * groups, *weight.shape[2:])
-    for i, part in enumerate(weight.chunk(groups)):
-        c_out, c_in = part.shape[:2]
-        dense[i * c_out : (i + 1) * c_out, i * c_in : (i + 1) * c_in] = part
-    return dense
+    summand = summed(add, add_p, m, n, m_total, c_out, out_h, out_w, ADD)
+    finish(acc, summand, y, y_p, m, n, m_total, c_out, ACT, ADD)
 
 
 class DenseConv(Tunable):
-    """A convolution that is not depthwise; configurations: cuDNN, and the tiles of our kernel, which takes groups as zeros.
+    """A convolution that is not depthwise; configurations: cuDNN, and the tiles of the kernel of ours that suits it.
 
     act -- SiLU
     """
@@ -122,19 +166,24 @@ class DenseConv(Tunable):
         bias = torch.zeros(weight.shape[0]) if bias is None else bias.detach()
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.k, self.s, self.groups, self.act = conv.kernel_size[0], conv.stride[0], conv.groups, act
-        matrix = ungrouped(weight, conv.groups).permute(0, 2, 3, 1).reshape(weight.shape[0], -1).contiguous()
+        matrix = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1).contiguous()
         self.matrix = nn.Parameter(matrix, requires_grad=False)
 
     def parameters_of_operation(self) -> tuple[int, ...]:
         return (self.k, self.s, self.groups, int(self.act), *self.weight.shape)
 
     def configurations(self) -> tuple[object, ...]:
-        return (LIBRARY, *CONFIGURATIONS)
+        c_out, c_in = self.weight.shape[:2]
+        if self.groups > 1 or c_in < FEWEST_CHANNELS:
+            return (LIBRARY, *thin_conv.CONFIGURATIONS)
+        return (LIBRARY, *suitable_tiles(self.k, c_in, c_out))
 
     def run(self, configuration: object, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
         if isinstance(configuration, DenseTile) and len(sources) <= MOST_SOURCES:
             return self._dense(configuration, sources, add, coarse)
         x = sources[0] if len(sources) == 1 else torch.cat(sources, 1)
+        if isinstance(configuration, ThinTile):
+            return self._thin(configuration, x, add, coarse)
         y = F.conv2d(x, self.weight, None, self.s, self.k // 2, 1, self.groups)
         return self._finished(y, add, coarse)
 
@@ -161,10 +210,26 @@ class DenseConv(Tunable):
         launch(
             conv_kernel, (tiles(total, tile.rows), tiles(c_out, tile.columns)),
             *[x for x, _ in laid], *[x.shape[1] for x, _ in laid], *[p for _, p in laid],
-            self.matrix, self.bias, added, added_p, y, c_out, h, w, out_h, out_w, self.weight.shape[1] * self.groups, c_out,
-            total,
+            self.matrix, self.bias, added, added_p, y, c_out, h, w, out_h, out_w, self.weight.shape[1], c_out, total,
             K=self.k, S=self.s, SOURCES=len(sources), ACT=self.act, ADD=mode,
-            BM=tile.rows, BN=tile.columns, BK=tile.depth, num_warps=tile.warps, num_stages=tile.stages,
-            options=self.options,
+            BM=tile.rows, BN=tile.columns, BK=tile.depth, AHEAD=self.options.ahead, num_warps=tile.warps,
+            num_stages=tile.stages, options=self.options,
+        )  # fmt: skip
+        return y
+
+    def _thin(self, tile: ThinTile, x: Tensor, add: Tensor | None, coarse: bool) -> Tensor:
+        x, p = pixels(x)
+        b, _, h, w = x.shape
+        out_h, out_w = (h - 1) // self.s + 1, (w - 1) // self.s + 1
+        c_out = self.weight.shape[0] // self.groups
+        bn = thin_conv.channels_at_once(c_out)
+        y = fresh(b, self.weight.shape[0], out_h, out_w, x)
+        added, added_p, mode = sum_arguments(add, coarse, y)
+        launch(
+            thin_conv.thin_conv_kernel,
+            (tiles(out_w, tile.columns), tiles(out_h, tile.rows), b * self.groups * tiles(c_out, bn)),
+            x, p, self.matrix, self.bias, added, added_p, y, y.shape[1], h, w, out_h, out_w, b * out_h * out_w,
+            K=self.k, S=self.s, GROUPS=self.groups, C=self.weight.shape[1], C_OUT=c_out, ACT=self.act, ADD=mode,
+            ROWS=tile.rows, COLUMNS=tile.columns, BN=bn, BK=thin_conv.DEPTH, num_warps=tile.warps, options=self.options,
         )  # fmt: skip
         return y

@@ -10,21 +10,24 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from yoloproof.kernels.autotune import Autotuner, Tunable
-from yoloproof.kernels.epilogue import SIZES, begin, finish, sum_arguments
+from yoloproof.kernels.epilogue import SIZES, begin, finish, sum_arguments, summed
 from yoloproof.kernels.launch import Options, fresh, launch, pixels, tiles
 
 
 class DepthwiseTile(NamedTuple):
-    """pixels, channels -- of a tile; parallel_rows -- the rows of the k×k kernel side by side, not one after the other"""
+    """pixels, channels -- of a tile; parallel_rows -- the rows of the k×k kernel side by side, not one after the other;
+    strip -- neighbours in a row, 1, 2 or 4, that each of the pixels stands for
+    """
 
     pixels: int
     channels: int
     parallel_rows: bool
     warps: int
+    strip: int = 1
 
 
 CONFIGURATIONS = tuple(DepthwiseTile(*tile) for tile in (
-    (16, 32, False, 2), (32, 64, False, 4), (8, 32, True, 4), (16, 32, True, 8), (16, 64, True, 8),
+    (16, 32, False, 2), (8, 32, True, 4), (16, 16, False, 2, 4), (16, 16, False, 2, 2), (8, 32, False, 2, 4),
 ))  # fmt: skip
 
 
@@ -64,21 +67,67 @@ def taps(
     return acc
 
 
+@triton.jit
+def tap_weights(w, tap, n, c):
+    return tl.load(w + tap * c + n, mask=n < c, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def strips(
+    x, p, w, b, oy, ox, seen, n, c, height, width,
+    K: tl.constexpr, S: tl.constexpr, STRIP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """As `taps`, for STRIP pixels from ox on: what the picture holds there is read once for all of them."""
+    acc0, acc1 = tl.zeros((BM, BN), tl.float32), tl.zeros((BM, BN), tl.float32)
+    acc2, acc3 = tl.zeros((BM, BN), tl.float32), tl.zeros((BM, BN), tl.float32)
+    for row in range(K):  # not unrolled: a 7×7 kernel would take the compiler six seconds
+        iy = oy * S - K // 2 + row
+        start = (b * height + iy) * width
+        for column in tl.static_range(K + (STRIP - 1) * S):
+            ix = ox * S - K // 2 + column
+            inside = seen & (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
+            at = (start + ix)[:, None] * p + n[None, :]
+            a = tl.load(x + at, mask=inside[:, None] & (n < c)[None, :], other=0.0).to(tl.float32)
+            if column < K:
+                acc0 += a * tap_weights(w, row * K + column, n, c)
+            if column >= S and column < K + S:
+                acc1 += a * tap_weights(w, row * K + column - S, n, c)
+            if STRIP > 2:
+                if column >= 2 * S and column < K + 2 * S:
+                    acc2 += a * tap_weights(w, row * K + column - 2 * S, n, c)
+                if column >= 3 * S:
+                    acc3 += a * tap_weights(w, row * K + column - 3 * S, n, c)
+    return acc0, acc1, acc2, acc3
+
+
 @triton.jit(do_not_specialize=SIZES)
 def depthwise_kernel(
     x, p, w, bias, add, add_p, y, y_p, height, width, out_h, out_w, c, m_total,
-    K: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr,
+    K: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, STRIP: tl.constexpr, ACT: tl.constexpr, ADD: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Depthwise K×K convolution, w [K·K, c]."""
-    begin(EARLY)
+    """Depthwise K×K convolution, w [K·K, c]; each of the BM pixels of a program stands for STRIP in its row."""
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
-    b, place = m // (out_h * out_w), m % (out_h * out_w)
-    oy, ox = place // out_w, place % out_w
-    acc = taps(x, p, w, b, oy, ox, m < m_total, n, c, height, width, K, S, ROWS, BM, BN)
-    acc += tl.load(bias + n, mask=n < c, other=0.0).to(tl.float32)[None, :]
-    finish(acc, add, add_p, y, y_p, m, n, m_total, c, oy, ox, b, out_h, out_w, ACT, ADD)
+    shift = tl.load(bias + n, mask=n < c, other=0.0).to(tl.float32)[None, :]
+    begin(EARLY)
+    across = tl.cdiv(out_w, STRIP)
+    b, place = m // (out_h * across), m % (out_h * across)
+    oy, ox = place // across, place % across * STRIP
+    if STRIP == 1:
+        summand = summed(add, add_p, m, n, m_total, c, out_h, out_w, ADD)
+        acc = taps(x, p, w, b, oy, ox, m < m_total, n, c, height, width, K, S, ROWS, BM, BN)
+        finish(acc + shift, summand, y, y_p, m, n, m_total, c, ACT, ADD)
+    else:
+        first = (b * out_h + oy) * out_w + ox
+        acc0, acc1, acc2, acc3 = strips(
+            x, p, w, b, oy, ox, first < m_total, n, c, height, width, K, S, STRIP, BM, BN
+        )  # fmt: skip
+        for i in tl.static_range(STRIP):
+            acc = acc0 if i == 0 else acc1 if i == 1 else acc2 if i == 2 else acc3
+            pixel = tl.where(ox + i < out_w, first + i, m_total)
+            summand = summed(add, add_p, pixel, n, m_total, c, out_h, out_w, ADD)
+            finish(acc + shift, summand, y, y_p, pixel, n, m_total, c, ACT, ADD)
 
 
 def rows_at_once(parallel: bool, k: int) -> int:
@@ -112,11 +161,11 @@ class DepthwiseConv(Tunable):
         out_h, out_w = (h - 1) // self.s + 1, (w - 1) // self.s + 1
         y, total = fresh(b, c, out_h, out_w, x), b * out_h * out_w
         added, added_p, mode = sum_arguments(add, coarse, y)
-        bm, bn, parallel, warps = configuration
+        bm, bn, parallel, warps, strip = configuration
         launch(
-            depthwise_kernel, (tiles(total, bm), tiles(c, bn)),
+            depthwise_kernel, (tiles(b * out_h * tiles(out_w, strip), bm), tiles(c, bn)),
             x, p, self.taps, self.bias, added, added_p, y, c, h, w, out_h, out_w, c, total,
-            K=self.k, S=self.s, ROWS=rows_at_once(parallel, self.k), ACT=self.act, ADD=mode, BM=bm, BN=bn,
-            num_warps=warps, options=self.options,
+            K=self.k, S=self.s, ROWS=rows_at_once(parallel, self.k), STRIP=strip, ACT=self.act, ADD=mode,
+            BM=bm, BN=bn, num_warps=warps, options=self.options,
         )  # fmt: skip
         return y

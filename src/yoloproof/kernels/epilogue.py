@@ -43,16 +43,27 @@ def begin(EARLY: tl.constexpr):
 
 
 @triton.jit
-def finish(
-    acc, add, add_p, y, y_p, m, n, m_total, c_out, oy, ox, b, out_h, out_w, ACT: tl.constexpr, ADD: tl.constexpr
-):
-    """Activation, sum with `add` (1: after the activation; 2: before it, from half the resolution), store."""
+def summed(add, add_p, m, n, m_total, c_out, out_h, out_w, ADD: tl.constexpr):
+    """What `finish` sums, loaded long before so that nothing waits for it; 2: from half the resolution; 0: nothing."""
+    summand = 0.0
+    if ADD != 0:
+        pixel = m
+        if ADD == 2:
+            b, place = m // (out_h * out_w), m % (out_h * out_w)
+            pixel = (b * (out_h // 2) + place // out_w // 2) * (out_w // 2) + place % out_w // 2
+        inside = (m < m_total)[:, None] & (n < c_out)[None, :]
+        summand = tl.load(add + pixel[:, None] * add_p + n[None, :], mask=inside, other=0.0)
+    return summand
+
+
+@triton.jit
+def finish(acc, summand, y, y_p, m, n, m_total, c_out, ACT: tl.constexpr, ADD: tl.constexpr):
+    """Activation, sum with `summand` (1: after the activation; 2: before it), store."""
     inside = (m < m_total)[:, None] & (n < c_out)[None, :]
     if ADD == 2:
-        coarse = (b * (out_h // 2) + oy // 2) * (out_w // 2) + ox // 2
-        acc += tl.load(add + coarse[:, None] * add_p + n[None, :], mask=inside, other=0.0).to(tl.float32)
+        acc += summand.to(tl.float32)
     if ACT:
         acc = acc / (1.0 + tl.exp(-acc))
     if ADD == 1:
-        acc += tl.load(add + m[:, None] * add_p + n[None, :], mask=inside, other=0.0).to(tl.float32)
+        acc += summand.to(tl.float32)
     tl.store(y + m[:, None] * y_p + n[None, :], acc.to(y.dtype.element_ty), mask=inside)

@@ -16,10 +16,12 @@ from torch import Tensor
 class Options:
     """overlap -- while a CUDA graph is captured, independent branches go to streams of their own
     early_start -- a kernel is set up while the one before it still runs (programmatic dependent launch, from 9.0 on)
+    ahead -- kernels load the next step's operands while they multiply this one's, as compilers arrange only from 8.0 on
     """
 
     overlap: bool = True
     early_start: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True)

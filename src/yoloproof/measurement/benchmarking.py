@@ -82,12 +82,14 @@ def benchmark(
     seed: int | None = None,
     executor: Executor = run_worker,
     watch: Callable[[str], Watcher] = Watcher,
+    keep: Callable[[Benchmark], None] = lambda so_far: None,
 ) -> Benchmark:
     """Time `subjects` side by side under `protocol`.
 
     images -- [n, 3, H, W] float32 RGB in 0…1 for all, or one such array per subject name
     seed -- of the order of turns; chosen and recorded where it is None
     executor -- runs one process's job and hands its events back; a test brings its own
+    keep -- gets what there is after each process, marked interrupted, so that even a kill leaves it
 
     Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most.
     A Ctrl-C ends the run early: it is marked interrupted and the measurements partial; where there was nothing yet,
@@ -100,15 +102,32 @@ def benchmark(
     collector = Collector(subjects, protocol, progress, time.perf_counter())
     before = machine_facts(device)
     cores = usable_cores(before.cpu)
+    zero = [not array.any() for array in arrays]
     with _image_files(arrays) as files, watch(device) as watcher:
-        interrupted = _run_processes(collector, protocol, files, cores, executor)
-    machine = replace(before, during=watcher.readings(), after=changing_facts(device))
+
+        def so_far(interrupted: bool) -> Benchmark:
+            machine = replace(before, during=watcher.readings(), after=changing_facts(device))
+            return _benchmark(collector, protocol, machine, zero, cores, interrupted)
+
+        interrupted = _run_processes(collector, protocol, files, cores, executor, lambda: keep(so_far(True)))
+        return so_far(interrupted)
+
+
+def not_begun(subjects: Sequence[Subject], protocol: Protocol) -> Benchmark:
+    """The benchmark of subjects before its first process, marked interrupted."""
+    machine = machine_facts(max(subject.spec.device for subject in subjects))
+    cores = usable_cores(machine.cpu)
+    return _benchmark(Collector(subjects, protocol), protocol, machine, [False] * len(subjects), cores, True)
+
+
+def _benchmark(
+    collector: Collector, protocol: Protocol, machine: Machine, zero: Sequence[bool], cores: float, interrupted: bool
+) -> Benchmark:
+    """What was collected. zero -- per subject, whether its images are all black"""
     aside = _to_set_aside(collector, protocol)
     measurements = [
-        _measurement(
-            i, collector, protocol, zero_input=not array.any(), cores=before.cpu.logical_cores or cores, aside=aside
-        )
-        for i, array in enumerate(arrays)
+        _measurement(i, collector, protocol, zero_input=black, cores=machine.cpu.logical_cores or cores, aside=aside)
+        for i, black in enumerate(zero)
     ]
     return Benchmark(
         protocol=protocol,
@@ -122,9 +141,10 @@ def benchmark(
 
 
 def _run_processes(
-    collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor
-) -> bool:
-    """All processes of the run; True where Ctrl-C ended them."""
+    collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor,
+    keep: Callable[[], None],
+) -> bool:  # fmt: skip
+    """All processes of the run, `keep` called after each; True where Ctrl-C ended them."""
     try:
         for process in range(2 * protocol.processes):
             if process - len(collector.slowed()) >= protocol.processes:
@@ -144,9 +164,11 @@ def _run_processes(
                     executor(job, collector.take)
                 except WorkerDied as death:
                     collector.died(death)
+                keep()
     except KeyboardInterrupt:
         if not collector.any_samples():
             raise
+        keep()  # at once: a second Ctrl-C ends the process
         return True
     return False
 

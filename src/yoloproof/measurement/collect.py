@@ -14,6 +14,7 @@ from yoloproof.measurement.events import (
     Sampled,
     Started,
     TurnBegan,
+    Waiting,
     WarmedUp,
     Watched,
 )
@@ -87,6 +88,9 @@ class Collector:
         if isinstance(event, TurnBegan):
             self._on_turn = index
             self._report(f"{self.subjects[index].name}: {event.step}")
+        elif isinstance(event, Waiting):
+            waited_s, most_s = self.waited_s + event.waited_s, self._protocol.wait_max_s
+            self._report(f"waiting for a host that others slow ({waited_s:.0f} of {most_s:.0f} s)")
         elif isinstance(event, Opened):
             record = self._opened(record, event)
             self.facts[index] = self.facts[index] or event.facts
@@ -135,7 +139,9 @@ class Collector:
             return
         share = sum(self._shares.values()) / len(self.subjects)
         planned = max(self._protocol.processes, self._process + 1)  # more where the host was slowed
-        self._progress(f"process {self._process + 1}/{planned}, {what}", min((self._process + share) / planned, 1.0))
+        repeated = planned - self._protocol.processes
+        number = f"process {self._process + 1}/{planned}" + (f" ({repeated} repeated)" if repeated else "")
+        self._progress(f"{number}, {what}", min((self._process + share) / planned, 1.0))
 
 
 def _with_samples(record: Process, event: Sampled, start_s: float) -> Process:

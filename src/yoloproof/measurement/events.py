@@ -26,6 +26,14 @@ class TurnBegan:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Others slow the host; waited_s -- how long this process has waited so far."""
+
+    subject: int
+    waited_s: float
+
+
+@dataclass(frozen=True)
 class Opened:
     """opened_after -- how many other subjects this process had opened before; host_bytes, device_bytes -- memory that opening
     and the first inference took."""
@@ -102,7 +110,7 @@ class Ended:
     """The process has come to its end."""
 
 
-Event = Started | TurnBegan | Opened | WarmedUp | Sampled | Watched | Completed | Failed | Ended
+Event = Started | TurnBegan | Waiting | Opened | WarmedUp | Sampled | Watched | Completed | Failed | Ended
 
 
 def line_from_event(event: Event) -> str:

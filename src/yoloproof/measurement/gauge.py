@@ -78,11 +78,12 @@ class HostWatch:
     def slowed(self, reading: float) -> bool:
         return reading > self._limit * self.best_s
 
-    def wait(self) -> float:
-        """Wait while the host is slowed and time is left; the last reading."""
-        start = self._clock.now()
+    def wait(self, tell: Callable[[float], None] = lambda _: None) -> float:
+        """Wait while the host is slowed and time is left; the last reading. tell -- hears how long it has waited."""
+        began = start = self._clock.now()
         reading = self.read()
         while self.slowed(reading) and self.wait_s > 0:
+            tell(start - began)
             self._clock.sleep(LOOK_EVERY_S)
             reading = self.read()
             now = self._clock.now()

@@ -31,6 +31,7 @@ from yoloproof.measurement.events import (
     Sampled,
     Started,
     TurnBegan,
+    Waiting,
     WarmedUp,
     Watched,
     line_from_event,
@@ -220,7 +221,7 @@ def _watched_turn(
         _turn(runner, protocol, cold, emit, clock)
     else:
         left, done, spent = watch.wait_s, runner.done, runner.spent_s
-        before = watch.wait()
+        before = watch.wait(lambda waited_s: emit(Waiting(runner.index, waited_s)))
         start = clock.now()
         _turn(runner, protocol, cold, emit, clock)
         taken = clock.now() - start

@@ -16,7 +16,10 @@ from yoloproof.records import Check, Verdict
 from yoloproof.runtime import Session
 
 # Kernels whose work is matrix products: each uses tensor cores.
-DENSE = ("conv_kernel", "separable_kernel", "attention_kernel", "gather_kernel", "edges_kernel", "scatter_kernel")
+DENSE = (
+    "conv_kernel", "thin_conv_kernel", "separable_kernel", "attention_kernel", "gather_kernel", "edges_kernel",
+    "scatter_kernel",
+)  # fmt: skip
 
 
 def verify_by_evidence(path: Path, session: Session) -> Verdict:

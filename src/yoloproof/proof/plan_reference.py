@@ -46,11 +46,10 @@ def images_of(x: Memory, spacing: int, count: int, height: int, width: int, c: i
     return wide(rows(x, count * height * width, spacing, c)).reshape(count, height, width, c)
 
 
-def stored(
-    acc: NDArray[np.float32], add: Memory, add_p: int, y: Memory, y_p: int, size: tuple[int, int], grid: Grid,
-    ACT: int, ADD: int, BM: int, BN: int,
-) -> None:  # fmt: skip
-    """acc [pixels, channels] with the activation and the sum, where a program writes; size: of the result (h, w)."""
+def finished(
+    acc: NDArray[np.float32], add: Memory, add_p: int, size: tuple[int, int], ACT: int, ADD: int
+) -> NDArray[np.float32]:
+    """acc [pixels, channels] with the activation and the sum; size: of the result (h, w)."""
     m, n = acc.shape
     h, w = size
     if ADD == 2:
@@ -60,7 +59,16 @@ def stored(
         acc = acc * sigmoid(acc)
     if ADD == 1:
         acc = acc + wide(rows(add, m, add_p, n))
-    m, n = min(m, grid[0] * BM), min(n, grid[1] * BN)
+    return acc
+
+
+def stored(
+    acc: NDArray[np.float32], add: Memory, add_p: int, y: Memory, y_p: int, size: tuple[int, int], grid: Grid,
+    ACT: int, ADD: int, BM: int, BN: int,
+) -> None:  # fmt: skip
+    """`finished`, where a program writes."""
+    m, n = min(len(acc), grid[0] * BM), min(acc.shape[1], grid[1] * BN)
+    acc = finished(acc, add, add_p, size, ACT, ADD)
     rows(y, acc.shape[0], y_p, acc.shape[1])[:m, :n] = acc[:m, :n]
 
 
@@ -90,6 +98,28 @@ def conv_kernel(
     stored(acc, add, add_p, y, y_p, (out_h, out_w), grid, ACT, ADD, BM, BN)
 
 
+def thin_conv_kernel(
+    x, p, w, bias, add, add_p, y, y_p, height, width, out_h, out_w, m_total,
+    *, grid: Grid, K, S, GROUPS, C, C_OUT, ACT, ADD, ROWS, COLUMNS, BN, **_,
+):  # fmt: skip
+    count, c_out = m_total // (out_h * out_w), GROUPS * C_OUT
+    weight = wide(rows(w, c_out, K * K * C, K * K * C)).reshape(GROUPS, C_OUT, K * K, C)
+    acc = np.zeros((m_total, GROUPS, C_OUT), np.float32) + wide(rows(bias, 1, c_out, c_out)).reshape(GROUPS, C_OUT)
+    for tap, part in enumerate(taps(images_of(x, p, count, height, width, GROUPS * C), K, S, out_h, out_w)):
+        acc += np.einsum("mgc,gnc->mgn", part.reshape(m_total, GROUPS, C), weight[:, :, tap])
+    acc = finished(acc.reshape(m_total, c_out), add, add_p, (out_h, out_w), ACT, ADD)
+    out = rows(y, m_total, y_p, c_out)
+    for program in range(grid[2]):  # the channels of an image that a layer of the grid writes
+        block, rest = program % -(-C_OUT // BN), program // -(-C_OUT // BN)
+        group, image = rest % GROUPS, rest // GROUPS
+        n = slice(group * C_OUT + block * BN, group * C_OUT + min(C_OUT, (block + 1) * BN))
+        seen = (slice(image, image + 1), slice(grid[1] * ROWS), slice(grid[0] * COLUMNS), n)
+        pixels = as_strided(
+            out, (count, out_h, out_w, c_out), (out_h * out_w * out.strides[0], out_w * out.strides[0], *out.strides)
+        )
+        pixels[seen] = acc.reshape(count, out_h, out_w, c_out)[seen]
+
+
 def _depthwise(x, p, w, c, height, width, out_h, out_w, m_total, K, S) -> NDArray[np.float32]:
     count = m_total // (out_h * out_w)
     weight = wide(rows(w, K * K, c, c))
@@ -101,10 +131,12 @@ def _depthwise(x, p, w, c, height, width, out_h, out_w, m_total, K, S) -> NDArra
 
 def depthwise_kernel(
     x, p, w, bias, add, add_p, y, y_p, height, width, out_h, out_w, c, m_total,
-    *, grid: Grid, K, S, ROWS, ACT, ADD, BM, BN, **_,
+    *, grid: Grid, K, S, ROWS, STRIP, ACT, ADD, BM, BN, **_,
 ):  # fmt: skip
     acc = _depthwise(x, p, w, c, height, width, out_h, out_w, m_total, K, S) + wide(rows(bias, 1, c, c))
-    stored(acc, add, add_p, y, y_p, (out_h, out_w), grid, ACT, ADD, BM, BN)
+    strips = min(grid[0] * BM, m_total // out_w * -(-out_w // STRIP))  # of so many pixels, fewer at the end of a row
+    covered = strips // -(-out_w // STRIP) * out_w + strips % -(-out_w // STRIP) * STRIP
+    stored(acc, add, add_p, y, y_p, (out_h, out_w), (covered, grid[1], 1), ACT, ADD, 1, BN)
 
 
 def separable_kernel(
@@ -276,7 +308,7 @@ def scatter_kernel(
 REFERENCES: dict[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        conv_kernel, depthwise_kernel, separable_kernel, gated_sum_kernel, pool_kernel, attention_kernel,
+        conv_kernel, thin_conv_kernel, depthwise_kernel, separable_kernel, gated_sum_kernel, pool_kernel, attention_kernel,
         decode_kernel, context_kernel, prototypes_kernel, gather_kernel, edges_kernel, scatter_kernel,
     )
 }  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.artifact.nms import NmsOptions
+from yoloproof.artifact.stated import PREFIX
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, read_identity, sidecar_path
@@ -17,7 +18,6 @@ from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import Precision
 
-PREFIX = "yoloproof."
 UNREADABLE: Mapping[int, str] = {}  # class names that nobody can read agree with no checkpoint's
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import median
 
 from rich.console import Console
@@ -137,6 +137,25 @@ def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str])
         "the interval holds"
     )
     return _comparison(a[0], b[0], (median(before), median(after)), ratio, notes, deviation)
+
+
+def fastest_lines(result: Result) -> list[str]:
+    """For each model of several verified rows the quickest, and what it takes of the next: one line for people."""
+    models: dict[object, list[Entry]] = {}
+    for entry in result.entries:
+        if entry.proof.passed and entry.summary is not None and not entry.partial:
+            key = entry.run, entry.model.name, entry.artifact.imgsz, entry.artifact.batch
+            models.setdefault(key, []).append(entry)
+    lines = []
+    for entries in models.values():
+        if len(entries) < 2:
+            continue
+        best, second = sorted(entries, key=lambda entry: median(_medians(entry).values()))[:2]
+        (found,) = compare_rows(replace(result, entries=(second, best)), ALLOWANCES)
+        sure = "fastest verified" if found.verdict == "faster" else "fastest verified, as far as one can tell"
+        interval = f" ({found.interval[0]:.3f}–{found.interval[1]:.3f})" if found.interval else ""
+        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of {found.a}")
+    return lines
 
 
 def row_key(entry: Entry) -> tuple[object, ...]:

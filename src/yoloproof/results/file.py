@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from yoloproof.errors import YoloproofError
-from yoloproof.files.new import write_new
+from yoloproof.files.new import GrowingFile, write_new
 from yoloproof.records import Result
+from yoloproof.results.kept import place_of
 from yoloproof.results.schema import json_from_result, result_from_json
 
 
-def write_result(result: Result, path: str | Path) -> None:
-    """Write `result` to a new file, whole or not at all.
+def keep_result(result: Result, file: GrowingFile) -> None:
+    """Write what there is so far; where that fails nothing is said, since `write_result` will at the end."""
+    with suppress(YoloproofError):
+        file.write(_text(result))
+
+
+def write_result(result: Result, file: str | Path | GrowingFile) -> None:
+    """Write `result` to a new file, or over what `keep_result` wrote there, whole or not at all.
 
     Where that fails, after minutes of measuring, it goes into a new file of the temporary folder, if there is room.
     YoloproofError all the same, as `write_new` raises it, saying where the result is kept.
     """
-    text = json.dumps(json_from_result(result), indent=1, allow_nan=False) + "\n"
+    file, text = file if isinstance(file, GrowingFile) else GrowingFile(Path(file)), _text(result)
     try:
-        write_new(text, Path(path))
+        file.write(text)
     except YoloproofError as error:
         kept = Path(tempfile.gettempdir()) / f"yoloproof-{uuid4().hex[:8]}.json"
         try:
@@ -31,9 +39,14 @@ def write_result(result: Result, path: str | Path) -> None:
         raise YoloproofError(f"{error}. This result is kept in {kept}") from None
 
 
+def _text(result: Result) -> str:
+    return json.dumps(json_from_result(result), indent=1, allow_nan=False) + "\n"
+
+
 def read_result(path: str | Path) -> Result:
-    """The result in `path`. YoloproofError where it is missing, not JSON, of another schema, or not of its shape."""
-    path = Path(path)
+    """The result in `path`, or the newest kept one for `last`. YoloproofError where it is missing, not JSON, of another
+    schema, or not of its shape."""
+    path = place_of(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

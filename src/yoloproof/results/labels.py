@@ -12,8 +12,12 @@ KERNELS = "kernels"  # in `Artifact.simplified`: PyTorch runs the network in our
 def plain_text(value: object) -> str:
     """The value on one line, without anything that would steer a terminal or hide in a page: control characters, changes
     of direction and halves of characters show as U+FFFD. A dash for None and for nothing."""
-    words = "" if value is None else " ".join(str(value).split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words) or NOT_SAID
+    return printable("" if value is None else " ".join(str(value).split())) or NOT_SAID
+
+
+def printable(line: str) -> str:
+    """The line with U+FFFD for every letter that would steer a terminal, also for an end of line."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 def model_label(entry: Entry) -> str:

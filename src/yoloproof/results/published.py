@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from yoloproof.names import Weights
-from yoloproof.records import Entry, PublishedFigure, Run
+from yoloproof.records import Entry, ModelFacts, PublishedFigure, Run
 from yoloproof.results.labels import gpu_name, plain_text, precision_of, size_label
 
 # By what share of a reported figure all of our interval may be off it and is still said to have reproduced it.
 MARGIN = 0.05
+
+
+COCO_CLASSES = 80
+EXPORTED = re.compile(r"Ultralytics (YOLO\w+) model")  # how the ultralytics package describes a file
 
 
 @cache
@@ -48,6 +53,18 @@ def variant_name(entry: Entry) -> str:
     """The variant an entry is of, whatever its file is called: "yolov13n"."""
     model = entry.model
     return f"{model.family}{model.scale}" if model.family and model.scale else model.name
+
+
+def architecture_of(model: ModelFacts, properties: Mapping[str, str], classes: int) -> str | None:
+    """The published architecture a row is of, as figures are reported for it: with COCO's 80 classes; None for another.
+
+    A file's name says nothing: the weights it is held to do, else what its exporter states.
+    """
+    if model.family is not None:
+        return f"{model.family}{model.scale}" if model.classes == COCO_CLASSES else None
+    ours, theirs = properties.get("yoloproof.variant"), EXPORTED.match(properties.get("description", ""))
+    named = json.loads(ours) if ours else theirs[1].lower() if theirs else None
+    return str(named) if named is not None and classes == COCO_CLASSES else None
 
 
 def figures_of(entry: Entry) -> tuple[PublishedFigure, ...]:

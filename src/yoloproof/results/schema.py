@@ -25,6 +25,8 @@ HISTORY = {
     1: "dictionaries; which keys stood in them depended on who wrote them",
     2: "frozen records: every key is there, none other; `case` in every entry, the CPU's family, stepping and caches",
 }
+# What tells the files of other commands.
+OTHERS = {"accuracy": "val", "names": "predict", "rows": "compare", "checks": "verify"}
 DERIVED: dict[type, tuple[str, ...]] = {Verdict: ("passed",), Entry: ("failure",), Run: ("quick",)}
 HEAD = ("tool", "created", "command")
 # Numbers that readers divide by or draw on a logarithmic axis, and the largest integer that is one of anything.
@@ -51,6 +53,10 @@ def json_from_result(result: Result) -> dict[str, Any]:
 
 def result_from_json(document: object, where: str) -> Result:
     """The result a document holds. YoloproofError names the file (`where`), the key's path and what is wrong with it."""
+    if isinstance(document, dict) and "entries" not in document:
+        for key, command in OTHERS.items():
+            if key in document:
+                raise YoloproofError(f"{where} is a file of `yoloproof {command}`; give one of `profile --json`")
     if not isinstance(document, dict) or "schema" not in document:
         raise YoloproofError(f"{where} is not a result file: it names no schema; give a file of `profile --json`")
     schema = document["schema"]

@@ -56,7 +56,9 @@ def print_result(result: Result, console: Console) -> None:
 
 def unwrapped(console: Console) -> Console:
     """The console itself on a terminal, one that wraps no line in a pipe."""
-    return console if console.is_terminal else Console(file=console.file, width=UNLIMITED, color_system=None)
+    return (
+        console if console.is_terminal else Console(file=console.file, width=UNLIMITED, color_system=None, markup=False)
+    )
 
 
 def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:

@@ -99,7 +99,7 @@ RUNTIMES = {
         "native",
         "NativeSession",
         "cuda.bindings",
-        "pip install cuda-bindings",
+        "pip install 'yoloproof[native]'",
         needs_gpu=True,
         precisions=(Precision.FP16,),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,18 @@ def candidates(case: Case) -> tuple[Case, ...]:
     another fixed size or batch.
     """
     return tuple(_as_the_file_says(replace(case, runtime=name)) for name in _runtimes(case))
+
+
+def check_tactics(tactics: Path | None, cases: Sequence[Case]) -> None:
+    """Raise YoloproofError for a file of tactics that is not there, or that no case could take."""
+    if tactics is None:
+        return
+    if not tactics.is_file():
+        raise YoloproofError(f"--tactics {tactics}: no such file; leave --tactics out to measure them")
+    if all(case.runtime is not Runtime.NATIVE for case in cases):
+        raise YoloproofError(
+            f"--tactics {tactics}: only native engines have tactics; name a .native or --runtime native"
+        )
 
 
 def default_precision(runtime: Runtime, device: str) -> Precision:

@@ -31,7 +31,7 @@ class Gpu:
     """A CUDA device with a stream on which everything of a session happens (context manager).
 
     multiprocessors -- take only so many of the device's, in a green context; None: all
-    name, uuid, capability, driver -- as the driver gives them
+    index -- the device's; name, uuid, capability, driver -- as the driver gives them
     Raises YoloproofError without cuda-bindings, without a driver, or without such a device.
     """
 
@@ -51,6 +51,7 @@ class Gpu:
             raise YoloproofError(f"no CUDA driver that can be used ({error}); see `yoloproof doctor`") from None
         if index >= count:
             raise YoloproofError(f"device cuda:{index}: this machine has {count} CUDA devices")
+        self.index = index
         self._device = self._call("cuDeviceGet", index)
         self._read_facts()
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
@@ -118,6 +119,15 @@ class Gpu:
         self._call("cuMemcpyDtoHAsync", values.ctypes.data, address, values.nbytes, self.stream)
         self.synchronize()
 
+    def copy(self, source: int, target: int, size: int, stream: Any) -> None:
+        """Copy bytes within the device on a stream, without waiting."""
+        self._call("cuMemcpyDtoDAsync", target, source, size, stream)
+
+    def wait_for(self, other: int, stream: Any) -> None:
+        """Let a stream wait for what another has been given so far."""
+        self._call("cuEventRecord", self._events[0], other)
+        self._call("cuStreamWaitEvent", stream, self._events[0], 0)
+
     def fill(self, address: int, size: int, byte: int) -> None:
         """Set bytes on the device."""
         self._call("cuMemsetD8Async", address, byte, size, self.stream)
@@ -167,8 +177,9 @@ class Gpu:
         )
         self._call(name, graph, before, [node] * len(before), [edge] * len(before), len(before))
 
-    def launch(self, executable: Any) -> None:
-        self._call("cuGraphLaunch", executable, self.stream)
+    def launch(self, executable: Any, stream: Any = None) -> None:
+        """Launch a graph on a stream, by default the session's own, without waiting."""
+        self._call("cuGraphLaunch", executable, self.stream if stream is None else stream)
 
     def timed(self, executable: Any) -> float:
         """Launch a graph and wait; seconds between two events around it, on the device's clock."""

@@ -5,9 +5,11 @@ The CUDA graph is built from the plan's data dependencies, so that branches that
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,12 @@ from yoloproof.files.plan import (
     chosen_launches,
     dependencies,
 )
+from yoloproof.files.ptx import RELEASES, needed_cuda, version_of_ptx
 from yoloproof.names import Attention, Precision, Runtime
 from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda_driver import Gpu, Node
+from yoloproof.runtime.device_arrays import CUDA, DeviceArray, borrowed
 from yoloproof.runtime.tactics import (
     Tactics,
     check_choice,
@@ -63,6 +67,8 @@ class NativeSession(Session):
         self._capability, self._from_ptx = chosen_code(
             self._engine, self._gpu.capability, self._options.code, self._path
         )
+        if self._from_ptx:
+            check_driver_loads(self._engine, self._capability, self._gpu.driver, self._path)
         self._kernels = _Kernels(self._gpu, self._engine.code[self._capability], self._from_ptx)
         self._early = self._options.early_start and self._capability >= EARLY_FROM
         plan = self._engine.plan
@@ -97,13 +103,12 @@ class NativeSession(Session):
             ]
         )  # fmt: skip
         path = options.tactics or tactics_path(self._path, key)
-        kept = read_tactics(path, key)
-        if kept is not None:
+        kept = read_tactics(path)
+        if kept is not None and kept.key == key:
             return kept.choice
         if options.tactics is not None:
-            raise YoloproofError(
-                f"{path} holds no tactics for this file on this GPU; leave --tactics out to measure them"
-            )
+            held = "none" if kept is None else f"those of {kept.key}"
+            raise YoloproofError(f"{path} holds no tactics of {key}, but {held}; leave --tactics out to measure them")
         self._kernels.load_all()
         self._gpu.launch(self.graph(chosen_launches(plan.operations, self._defaults(plan.operations))))
         self._gpu.synchronize()
@@ -157,9 +162,15 @@ class NativeSession(Session):
             self._kernels.function(launch.kernel), launch.grid, facts.threads, facts.shared_bytes, tuple(values), after
         )
 
-    def load(self, images: NDArray[np.float32]) -> None:
-        check_images(images, self.inputs[0])
+    def load(self, images: NDArray[np.float32] | object) -> None:
+        """Take images [B, 3, H, W], RGB in 0…1: a NumPy array, or an array on this GPU in float16 and channels-last
+        memory, with `__dlpack__` or `__cuda_array_interface__`, or a `DeviceArray`."""
         self._gpu.take_thread()
+        if not isinstance(images, np.ndarray):
+            self._copy_in(images, self._gpu.stream)
+            self._gpu.synchronize()
+            return
+        check_images(images, self.inputs[0])
         pixels = np.empty((images.shape[0], *images.shape[2:], 3), np.float16)
         pixels[...] = images.transpose(0, 2, 3, 1)
         self._gpu.upload(pixels, self._address(self._engine.plan.input))
@@ -173,6 +184,55 @@ class NativeSession(Session):
         self._gpu.take_thread()
         self._gpu.download(self._address(self._engine.plan.output), outputs)
         return (outputs,)
+
+    def device_outputs(self) -> DeviceArray:
+        """The last run's outputs where they lie, for `torch.from_dlpack` and others; the next run overwrites them."""
+        plan = self._engine.plan
+        return DeviceArray(self._address(plan.output), plan.outputs, "float32", device=self._gpu.index, owner=self)
+
+    def enqueue(self, images: object, outputs: object, stream: int) -> None:
+        """Copy images from this GPU, run, and copy the outputs out, all on a stream of the caller's, without waiting.
+
+        images, outputs -- as `load` takes them, and float32 [B, 4 + classes, A]; or device addresses of such arrays
+        stream -- a CUDA stream's handle. Both arrays stay in place until the stream has done this; calls on several
+          streams must not overlap, since they share the session's memory
+        """
+        self._gpu.take_thread()
+        self._copy_in(images, stream)
+        self._gpu.launch(self._graph, stream)
+        shape = self._engine.plan.outputs
+        with self._found(outputs, shape, "float32", _strides(shape), "outputs", stream) as found:
+            self._gpu.copy(self._address(self._engine.plan.output), found.address, found.bytes, stream)
+
+    def _copy_in(self, images: object, stream: Any) -> None:
+        shape = self._engine.plan.images
+        channels, width = shape[1], shape[3]
+        strides = (math.prod(shape[1:]), 1, channels * width, channels)  # channels last
+        with self._found(images, shape, "float16", strides, "images", stream) as found:
+            self._gpu.copy(found.address, self._address(self._engine.plan.input), found.bytes, stream)
+
+    @contextmanager
+    def _found(
+        self, array: object, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...], what: str, stream: Any
+    ) -> Iterator[DeviceArray]:
+        """Somebody's array on this GPU, for use on a stream; YoloproofError where it is not as described."""
+        gpu = self._gpu.index
+        if isinstance(array, int):  # an address is taken at its word
+            array = DeviceArray(array, shape, dtype, strides, device=gpu)
+        with borrowed(array, int(stream)) as found:
+            if found.kind != CUDA or found.device != gpu:
+                raise YoloproofError(f"{what} lie on another device than the engine's cuda:{gpu}; move them there")
+            given = found.strides or _strides(found.shape)
+            same = all(a == b for a, b, size in zip(given, strides, found.shape, strict=False) if size > 1)
+            if found.shape != shape or found.dtype != dtype or not same:
+                order = "contiguous" if what == "outputs" else "channels-last"
+                raise YoloproofError(
+                    f"{what} on the GPU: the engine takes {dtype} {list(shape)} in {order} memory, not {found.dtype}"
+                    f" {list(found.shape)} with strides {list(given)}"
+                )
+            if found.stream is not None:
+                self._gpu.wait_for(found.stream, stream)
+            yield found
 
     def _address(self, buffer: int) -> int:
         return self._arena + self._engine.plan.buffers[buffer].offset
@@ -245,6 +305,19 @@ def chosen_code(engine: NativeEngine, gpu: Capability, asked: str | None, path: 
     return capability, from_ptx
 
 
+def check_driver_loads(engine: NativeEngine, capability: Capability, driver: int, path: Path) -> None:
+    """Raise YoloproofError where a driver (1000 · major + 10 · minor of its CUDA) is older than a file's PTX."""
+    version = version_of_ptx(next((kernel.ptx for kernel in engine.code[capability] if kernel), b""))
+    if version is None or version not in RELEASES:
+        return  # the driver says so itself
+    (major, minor), branch = needed_cuda(version)
+    if driver < 1000 * major + 10 * minor:
+        raise YoloproofError(
+            f"{path}: its PTX {version[0]}.{version[1]} needs driver {branch} (CUDA {major}.{minor}), this one is of CUDA "
+            f"{driver // 1000}.{driver % 1000 // 10}: update it, or build machine code for this GPU with --target"
+        )
+
+
 def reduced(dependencies: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """The dependencies without those that others imply."""
     before: list[int] = []
@@ -271,6 +344,11 @@ def _upload_weights(gpu: Gpu, weights: Mapping[str, NDArray[np.float16]]) -> dic
     address = gpu.allocate(end)
     gpu.upload(whole, address)
     return {name: address + offset for name, offset in offsets.items()}
+
+
+def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Of a contiguous array, in values."""
+    return tuple(math.prod(shape[at + 1 :]) for at in range(len(shape)))
 
 
 def _device_index(device: str) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_over
 from yoloproof.files.plan import Choice, Launch, Operation, all_launches, all_operations, chosen_launches
 
 SCHEMA = 1
@@ -77,28 +79,24 @@ def tactics_path(engine: Path, key: str) -> Path:
     return engine.with_name(f"{engine.name}.{hashlib.sha256(key.encode()).hexdigest()[:8]}.tactics.json")
 
 
-def read_tactics(path: Path, key: str) -> Tactics | None:
-    """The tactics in a file; None where there is no file, or one for another GPU, driver or engine."""
+def read_tactics(path: Path) -> Tactics | None:
+    """The tactics in a file; None where there is no file, or one of another schema."""
     if not path.is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         choice = {str(name): int(index) for name, index in document["choice"].items()}
-        fits = document["schema"] == SCHEMA and document["key"] == key
+        schema, key = document["schema"], str(document["key"])
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise YoloproofError(f"{path} holds no tactics ({error!r}); remove it to measure them again") from None
-    return Tactics(key, choice) if fits else None
+    return Tactics(key, choice) if schema == SCHEMA else None
 
 
 def write_tactics(path: Path, tactics: Tactics) -> None:
     """Keep tactics; a folder that cannot be written costs the next load the measuring again, nothing else."""
     document = {"schema": SCHEMA, "key": tactics.key, "choice": tactics.choice}
-    scratch = path.with_suffix(".new")
-    try:
-        scratch.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
+    with suppress(YoloproofError):
+        write_over(json.dumps(document, indent=1) + "\n", path)
 
 
 def choice_from_tuning(tuning: Mapping[str, str]) -> dict[str, int]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import REBUILD, EngineHost, EngineIdentity, check_engine, network_name
+from yoloproof.files.new import write_over
 from yoloproof.names import Runtime
 from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
@@ -138,7 +139,7 @@ class TensorRtSession(Session):
         self._device.run(self._enqueue)
         self.facts = replace(self.facts, first_run_s=time.perf_counter() - started)
         if self._cache is not None:
-            self._cache_path.write_bytes(bytes(self._cache.serialize()))
+            write_over(bytes(self._cache.serialize()), self._cache_path)
         if self._captures:
             self._refuse_capture()
             started = time.perf_counter()

@@ -24,7 +24,8 @@ def exported_case(case: Case) -> Case | None:
     """
     from yoloproof.artifact.build import rewrites_of
 
-    if case.runtime is Runtime.PYTORCH or Path(case.model).suffix in (".onnx", ".engine"):
+    built_there = case.runtime in (Runtime.PYTORCH, Runtime.NATIVE)
+    if built_there or Path(case.model).suffix in (".onnx", ".engine", ".native"):
         return None
     precision = Precision.FP32 if case.precision is Precision.BF16 else case.precision
     return Case(

@@ -31,7 +31,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-MODEL_FILES = (".pt", ".safetensors", ".onnx", ".engine")
+MODEL_FILES = (".pt", ".safetensors", ".onnx", ".engine", ".native")
 # Far above any sweep that ends, and read in a second.
 MOST_COMBINATIONS, MOST_BYTES = 10_000, 1 << 20
 
@@ -303,9 +303,14 @@ def _cell(group: list[_Combination], options: PlanOptions, identities: Mapping[s
 
 
 def _case(one: _Combination, options: PlanOptions) -> Case:
-    on_gpu = one.runtime.builds_engines or one.runtime.startswith("onnxruntime-")
+    native = one.runtime is Runtime.NATIVE
+    on_gpu = native or one.runtime.builds_engines or one.runtime.startswith("onnxruntime-")
     if on_gpu and one.accelerator == "cpu":
         raise YoloproofError(f"runtime {one.runtime} needs a GPU: name its accelerator, or exclude it on cpu")
+    if native and (one.precision, one.attention) != (Precision.FP16, Attention.FUSED):
+        raise YoloproofError(
+            f"runtime native computes fused attention in fp16: exclude {one.attention} in {one.precision} of it"
+        )
     return Case(
         one.model, one.runtime, one.precision, one.attention, one.imgsz, one.batch,
         device="cpu" if one.accelerator == "cpu" else "cuda", threads=options.threads,

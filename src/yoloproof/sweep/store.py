@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import yoloproof
 from yoloproof.errors import YoloproofError
+from yoloproof.files.new import write_over
 from yoloproof.names import ArtifactFormat, Attention, Runtime, Weights
 from yoloproof.records import Artifact, Case, Entry, ModelFacts, Result, Run, SessionFacts, Tool
 from yoloproof.results.file import read_result
@@ -81,14 +81,14 @@ class Store:
         path = self.cells / f"{cell.key}.json"
         with contextlib.suppress(FileNotFoundError):
             path.replace(path.with_suffix(".damaged"))
-        _write(self.cells / f"{cell.key}.wall_s", f"{wall_s:.3f}\n".encode())
-        _write(path, result)
+        write_over(f"{wall_s:.3f}\n", self.cells / f"{cell.key}.wall_s")
+        write_over(result, path)
         (self.cells / f"{cell.key}.failed.json").unlink(missing_ok=True)
 
     def keep_failure(self, cell: Cell, reasons: Sequence[str]) -> None:
         """Write why a cell could not be measured, attempt by attempt."""
         words = json.dumps({"cell": cell.label, "reasons": list(reasons)}, indent=1)
-        _write(self.cells / f"{cell.key}.failed.json", words.encode())
+        write_over(words, self.cells / f"{cell.key}.failed.json")
 
     def wall_s(self, cell: Cell) -> float | None:
         """The seconds a finished cell took in all, or None where that cannot be read."""
@@ -164,19 +164,3 @@ def _unmeasured_entry(case: Case, reason: str) -> Entry:
     return Entry(
         case=case, model=ModelFacts(name=name), artifact=artifact, runtime=SessionFacts(name=case.runtime), error=reason
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing, whenever the power goes."""
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with open(scratch, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise YoloproofError(
-            f"{path} was not written: {error.strerror}; what is finished is kept: make room and run again"
-        ) from error

@@ -6,9 +6,11 @@ for 8.0 and later. `docs/native.md` has the figures.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,9 @@ from yoloproof.names import Progress, no_progress
 from yoloproof.network.weights.download import cache_folder
 
 TURING_TRITON = "3.2.0"
+_KERNELS = Path(yoloproof.__file__).parent / "kernels"
+_WORKER = Path(yoloproof.__file__).parent / "artifact/native/worker.py"
+LEAST_FOR_PIPELINES = (8, 0)  # asynchronous copies to shared memory, with which Triton loads ahead by itself
 LEAST_FOR_EARLY_START = (9, 0)  # CUDA's programmatic dependent launch
 
 
@@ -86,17 +91,46 @@ def toolchain_for(capability: Capability) -> Toolchain:
 
 @cache
 def kernels_digest() -> str:
-    """Of the kernels' source and of the code that hands it to Triton."""
-    root = Path(yoloproof.__file__).parent
-    digest = hashlib.sha256((root / "artifact/native/worker.py").read_bytes())
-    for path in sorted((root / "kernels").rglob("*.py")):
+    """Of the kernels' modules and of the code that hands them to Triton: what plans and machine code depend on."""
+    digest = hashlib.sha256(_WORKER.read_bytes())
+    for path in sorted(_KERNELS.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+@cache
+def kernel_digest(name: str) -> str:
+    """Of one kernel's source and of all that it calls, without layout and comments: what its machine code depends on."""
+    known, wanted, taken = _definitions(), [name], dict[str, str]()
+    while wanted:
+        one = wanted.pop()
+        if one in known and one not in taken:
+            taken[one] = known[one]
+            wanted += re.findall(r"Name\(id='(\w+)'", known[one])
+    return hashlib.sha256(repr((sorted(taken.items()), _WORKER.read_text())).encode()).hexdigest()
+
+
+@cache
+def _definitions() -> dict[str, str]:
+    """Functions for Triton and constants of the kernels' modules, by name."""
+    found: dict[str, str] = {}
+    for path in sorted(_KERNELS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.FunctionDef) and any("jit" in ast.dump(one) for one in node.decorator_list):
+                names = [node.name]
+            elif isinstance(node, ast.Assign) and node.col_offset == 0:
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for name in names:
+                found[name] = found.get(name, "") + ast.dump(node)
+    return found
+
+
 def _task(kernel: Kernel, capability: Capability, toolchain: Toolchain) -> Task:
     constants = {**dict(kernel.constants), "EARLY": int(starts_early(capability))}
-    stated = repr((kernel, sorted(constants.items()), capability, toolchain.version, kernels_digest()))
+    if "AHEAD" in constants:
+        constants["AHEAD"] = int(capability < LEAST_FOR_PIPELINES)
+    stated = repr((kernel, sorted(constants.items()), capability, toolchain.version, kernel_digest(kernel.name)))
     key = hashlib.sha256(stated.encode()).hexdigest()[:24]
     return Task(key, kernel.name, kernel.arguments, constants, 10 * capability[0] + capability[1])
 

@@ -34,13 +34,14 @@ from yoloproof.simplify.rewrites import SimplifiedNetwork
 
 # The parameters through which a kernel writes; it reads through the others.
 WRITTEN = {
-    "conv_kernel": ("y",), "depthwise_kernel": ("y",), "separable_kernel": ("y",), "gated_sum_kernel": ("y",),
+    "conv_kernel": ("y",), "thin_conv_kernel": ("y",), "depthwise_kernel": ("y",), "separable_kernel": ("y",), "gated_sum_kernel": ("y",),
     "pool_kernel": ("y",), "decode_kernel": ("y",), "attention_kernel": ("y",), "context_kernel": ("partial",),
     "prototypes_kernel": ("prototypes",), "gather_kernel": ("logits", "peaks", "masses", "sums"),
     "edges_kernel": ("hidden", "peak", "mass"), "scatter_kernel": ("y",),
 }  # fmt: skip
 KINDS = {
-    "conv_kernel": "convolution {K}x{K}", "depthwise_kernel": "depthwise {K}x{K}",
+    "conv_kernel": "convolution {K}x{K}", "thin_conv_kernel": "convolution {K}x{K}, groups {GROUPS}",
+    "depthwise_kernel": "depthwise {K}x{K}",
     "separable_kernel": "depthwise {K}x{K} and 1x1", "gated_sum_kernel": "gated sum", "pool_kernel": "pooling",
     "decode_kernel": "decoding", "attention_kernel": "area attention", "context_kernel": "hypergraph: context",
     "prototypes_kernel": "hypergraph: prototypes", "gather_kernel": "hypergraph: gather",
@@ -243,6 +244,8 @@ def _flops(launch: _Launch) -> int:
     v, name = {key: value for key, value in _values(launch).items() if isinstance(value, int)}, launch.kernel.__name__
     if name == "conv_kernel":
         return 2 * v["m_total"] * v["c_out"] * v["K"] ** 2 * sum(v[f"c{i}"] for i in range(v["SOURCES"]))
+    if name == "thin_conv_kernel":
+        return 2 * v["m_total"] * v["GROUPS"] * v["C_OUT"] * v["K"] ** 2 * v["C"]
     if name == "depthwise_kernel":
         return 2 * v["m_total"] * v["c"] * v["K"] ** 2
     if name == "separable_kernel":

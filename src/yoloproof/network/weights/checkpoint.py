@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.files.new import write_new
 from yoloproof.names import Attention
 from yoloproof.network.blocks import NORM_EPS
 from yoloproof.network.variants import FAMILIES, VARIANTS, Variant
@@ -226,8 +227,6 @@ def save_safetensors(network: Network, path: Path, dtype: torch.dtype = torch.fl
 
     Raises YoloproofError when `path` exists or the network was simplified (its tensors have other names then).
     """
-    if path.exists():
-        raise YoloproofError(f"{path} exists; nothing was overwritten")
     if not isinstance(network, Network):
         raise YoloproofError("a simplified network cannot be saved as weights; save it before simplify()")
     tensors = {n: (t.to(dtype) if t.is_floating_point() else t).contiguous() for n, t in network.state_dict().items()}
@@ -237,7 +236,7 @@ def save_safetensors(network: Network, path: Path, dtype: torch.dtype = torch.fl
         "names": json.dumps({str(i): name for i, name in network.names.items()}),
         "source_sha256": network.sha256 or "",
     }
-    save_file(tensors, path, metadata)
+    write_new(save(tensors, metadata), path)
 
 
 def random_tensors(network: Network, seed: int) -> dict[str, Tensor]:

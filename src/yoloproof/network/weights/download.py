@@ -9,6 +9,7 @@ import pooch
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
+from yoloproof.files.new import write_over
 from yoloproof.network.variants import FAMILIES, Variant
 
 # Two independent public records name this hash with the release's address. Where none is known, the hash of the first
@@ -53,7 +54,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
             f"{file_name}: the download's SHA-256 is not the known {str(known)[:12]}…; not used"
         ) from None
     if variant.name not in recorded:
-        record.write_text(json.dumps({**recorded, variant.name: sha256_of(path)}, indent=1) + "\n")
+        write_over(json.dumps({**recorded, variant.name: sha256_of(path)}, indent=1) + "\n", record)
     return path
 
 

@@ -1,0 +1,49 @@
+"""Kernels → machine code: compiled for real, without a GPU, and kept by what each depends on."""
+
+from __future__ import annotations
+
+import pytest
+
+from native_engines import recorded
+from yoloproof.artifact.native import compiling
+from yoloproof.artifact.native.compiling import compile_kernels, kernel_digest
+
+HOPPER = (9, 0)
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_kernels_compile_once_and_say_whether_they_use_tensor_cores(cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = {kernel.name: kernel for kernel in recorded("yolov13n").plan.kernels}
+    kernels = [by_name["thin_conv_kernel"], by_name["pool_kernel"]]
+    thin, pool = compile_kernels(kernels, HOPPER, processes=1)
+    assert thin is not None
+    assert pool is not None
+    assert thin.facts.tensor_cores > 0
+    assert pool.facts.tensor_cores == 0
+    assert 0 < thin.facts.registers <= 255
+    monkeypatch.setattr(compiling, "_run_worker", lambda *_: pytest.fail("compiled again"))
+    assert compile_kernels(kernels, HOPPER) == [thin, pool]
+
+
+def test_a_kernels_code_is_kept_by_its_own_source_and_by_what_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("conv_kernel", "thin_conv_kernel", "pool_kernel")
+    before = {name: kernel_digest(name) for name in names}
+    definitions = compiling._definitions()
+
+    def changed(edited: str) -> set[str]:
+        compiling.kernel_digest.cache_clear()
+        monkeypatch.setattr(compiling, "_definitions", lambda: {**definitions, edited: definitions[edited] + " "})
+        return {name for name in names if kernel_digest(name) != before[name]}
+
+    assert changed("conv_kernel") == {"conv_kernel"}
+    assert changed("thin_operands") == {"thin_conv_kernel"}
+    assert changed("summed") == {"conv_kernel", "thin_conv_kernel"}
+    assert changed("begin") == set(names)
+    assert changed("gelu") == set()
+    compiling.kernel_digest.cache_clear()

@@ -1,0 +1,92 @@
+"""What is wrong with a contributed file is said, and nothing is said against our own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contributed import objections
+from made_results import made_entry, made_process, made_result, made_run
+from yoloproof.measurement.protocol import PROTOCOLS, protocol_from_name
+from yoloproof.measurement.statistics import summarize
+from yoloproof.names import Runtime
+from yoloproof.records import Cpu, Entry, Gpu, Machine, Reading, Result, Verdict
+from yoloproof.results.file import read_result, write_result
+
+PROTOCOL = PROTOCOLS["latency"]
+GPU = Gpu(
+    name="Tesla T4", uuid="GPU-1", compute_capability="7.5", driver="580.1", power_limit_w=70.0, max_sm_clock_hz=1.59e9
+)
+MACHINE = Machine(
+    cpu=Cpu(model="Xeon"),
+    libraries={"numpy": "2.4"},
+    device="cuda:0",
+    gpu=GPU,
+    during=(Reading(at_s=1.0, sm_clock_hz=1e9),),
+)
+
+
+def entry(attention: str = "fused", proved: bool = True, samples: int = 25) -> Entry:
+    whole = (made_process(i, [1e-3 * (1 + 0.01 * j) for j in range(samples)]) for i in range(6))
+    processes = tuple(replace(one, load_s=(1e-4,) * samples, fetch_s=(1e-4,) * samples) for one in whole)
+    found = made_entry(attention=attention, runtime="tensorrt", proved=proved)
+    return replace(found, processes=processes, summary=summarize(processes, PROTOCOL, 1, Runtime.TENSORRT))
+
+
+def result(*entries: Entry, **changes: object) -> Result:
+    run = made_run(protocol=replace(PROTOCOL, seed=7), machine=MACHINE)
+    return made_result(entries or (entry(), entry("stripped", proved=False)), replace(run, **changes))
+
+
+def test_a_whole_result_is_taken() -> None:
+    assert objections(result()) == []
+    ours = read_result(Path(__file__).parents[2] / "results" / "h100.json")
+    assert objections(ours) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (result(entry(proved=False)), "not proved: graph, sensitivity"),
+        (result(replace(entry(), proof=Verdict())), "no check was made"),
+        (result(replace(entry(), summary=replace(entry().summary, median_s=1e-3))), "samples do not give its median"),
+        (result(replace(entry(), processes=entry().processes[:5])), "5 of 6 processes"),
+        (result(entry(samples=19)), "process 0 has 19 samples"),
+        (result(replace(entry(), processes=(replace(entry().processes[0], complete=False), *entry().processes[1:]))),
+         "process 0 is not whole"),
+        (result(replace(entry(), processes=tuple(replace(one, load_s=(1e-4,)) for one in entry().processes))),
+         "not of one length"),
+        (result(replace(entry(), partial=True)), "not timed to its end"),
+        (result(protocol=replace(PROTOCOL, runs=10)), "is not this version's protocol"),
+        (result(protocol=protocol_from_name("latency", quick=True)), "--quick"),
+        (result(interrupted=True), "cut short"),
+        (result(machine=None), "not reached"),
+        (result(machine=replace(MACHINE, gpu=replace(GPU, uuid=None))), "of the GPU there is no uuid"),
+        (result(machine=replace(MACHINE, during=())), "clock was not watched"),
+        (result(machine=replace(MACHINE, gpu=replace(GPU, other_processes=2))), "2 other processes"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(wrong: Result, told: str) -> None:
+    assert [line for line in objections(wrong) if told in line], objections(wrong)
+
+
+def test_the_command_says_what_won_and_what_cannot_be_read(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "research" / "contributed.py"
+    slower = tuple(replace(one, samples_s=tuple(2 * s for s in one.samples_s)) for one in entry().processes)
+    row = made_entry("yolov13n", runtime="native")
+    row = replace(row, processes=slower, summary=summarize(slower, PROTOCOL, 1, Runtime.NATIVE))
+    write_result(result(entry(), row), tmp_path / "t4.json")
+    (tmp_path / "bad.json").write_text("{}")
+    run = lambda *names: subprocess.run(  # noqa: E731
+        [sys.executable, str(script), *(str(tmp_path / name) for name in names)], capture_output=True, text=True
+    )
+    good = run("t4.json")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "fit for results/" in good.stdout
+    assert "fastest verified: yolov13n fused fp32 tensorrt" in good.stdout
+    both = run("bad.json", "t4.json")
+    assert (both.returncode, "fit for results/" in both.stdout, "bad.json" in both.stdout) == (1, True, True)
