@@ -34,7 +34,7 @@ from yoloproof.names import Attention, Runtime
 
 if TYPE_CHECKING:
     from yoloproof.detection.coco import CocoSet
-    from yoloproof.records import Accuracy
+    from yoloproof.records import Accuracy, Artifact
 
 
 def val(
@@ -93,7 +93,7 @@ def val(
         }  # fmt: skip
     if json_file is not None:
         write_json(document, json_file)
-    _print(accuracy, Path(model).name, per_class, taken_s)
+    _print(accuracy, Path(model).name, per_class, taken_s, _thresholds(found.artifact))
 
 
 def _check_set(data: Path | None, images: Path | None, annotations: Path | None) -> None:
@@ -119,7 +119,16 @@ def _set(data: Path | None, images: Path | None, annotations: Path | None, names
     return coco_set(demo_annotations().parent, demo_annotations())
 
 
-def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> None:
+def _thresholds(artifact: Artifact) -> str:
+    """What a suppression inside the file has cut already, as the file states it; "" where it states none."""
+    nms = artifact.metadata.get("nms")
+    if not isinstance(nms, dict):
+        return ""
+    cut = f"score > {nms.get('score')}, IoU {nms.get('iou')}, best {nms.get('max_detections')}"
+    return f"the suppression inside the file cut first: {cut}; for a comparable AP export with --nms-confidence 0.001"
+
+
+def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -147,6 +156,8 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> No
         f" {protocol.iou:g}, at most {protocol.max_detections} detections; {taken_s:.1f} s",
         style="dim",
     )
+    if cut:
+        console.print(plain_text(cut))
 
 
 def _text(value: float | None) -> str:
