@@ -42,7 +42,9 @@ class Cut:
 
 def is_suppressed(session: Session) -> bool:
     """Whether a session answers with detections instead of anchors."""
-    return all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
+    shape = session.outputs[0].shape
+    one_tensor = len(session.outputs) == 1 and len(shape) == 3 and shape[2] == 6
+    return one_tensor or all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
 
 
 def options_of(stated: Stated) -> NmsOptions:
