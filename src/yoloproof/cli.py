@@ -19,6 +19,7 @@ from yoloproof.commands.compare import TwoGroups, compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
+from yoloproof.commands.inspect import inspect
 from yoloproof.commands.predict import predict
 from yoloproof.commands.profile import profile
 from yoloproof.commands.report import report
@@ -40,6 +41,7 @@ app.command("export")(export)
 app.command("verify")(verify)
 app.command("predict")(predict)
 app.command("val")(val)
+app.command("inspect")(inspect)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("compare", cls=TwoGroups)(compare)

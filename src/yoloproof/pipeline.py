@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import yoloproof
-from yoloproof.artifact.stated import artifact_of_native, class_names, properties_of
+from yoloproof.artifact.stated import artifact_of_native, class_names, properties_of, stated_names
 from yoloproof.demo import demo_images
 from yoloproof.detection.accuracy import accuracy_of
-from yoloproof.detection.coco import set_of_folder
+from yoloproof.detection.data_yaml import annotated_set, check_data
+from yoloproof.detection.guests import detector_of, layout_of
 from yoloproof.detection.letterbox import letterboxed
-from yoloproof.detection.pipeline import end_to_end
+from yoloproof.detection.pipeline import Detector, end_to_end
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import SUFFIX
 from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark, not_begun
@@ -46,7 +47,7 @@ from yoloproof.records import (
     Tool,
     Verdict,
 )
-from yoloproof.results.published import published_for
+from yoloproof.results.published import architecture_of, published_for
 from yoloproof.runtime import RUNTIMES, Session, SessionSpec, open_session
 from yoloproof.runtime.base import NativeOptions, SessionOptions
 from yoloproof.runtime.choice import candidates, check_tactics
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
     from yoloproof.proof.reference import Reference
 
+MADE = (".onnx", ".engine", SUFFIX)  # files that are an artifact already
+
 
 @dataclass(frozen=True)
 class Options:
@@ -63,8 +66,10 @@ class Options:
 
     images -- real ones, for proof and timing; () for the bundled four
     folder -- where artifacts are kept; None for the user's cache
-    data -- a folder of annotated images whose AP every row gets; stages -- preprocessing, inference, suppression apart too
+    data -- annotated images whose AP every row gets: a folder or a data.yaml
+    stages -- preprocessing, inference, suppression apart too
     tactics -- a file of a native engine's tactics to take; None: as it opens by itself
+    against -- what files made elsewhere are held to: weights, or another export
     """
 
     images: tuple[Path, ...] = ()
@@ -72,23 +77,29 @@ class Options:
     data: Path | None = None
     stages: bool = False
     tactics: Path | None = None
+    against: str | None = None
 
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A case built and opened. names -- classes by index; imgsz -- (height, width) that the artifact is to be fed with."""
+    """A case built and opened.
+
+    detector -- the session with its outputs as detections are read from them; names -- classes by index
+    imgsz -- (height, width) that the artifact is to be fed with
+    """
 
     case: Case
     artifact: Artifact
     spec: SessionSpec
     session: Session
+    detector: Detector
     names: Mapping[int, str]
     imgsz: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case on its way to its Entry: everything but the samples."""
+    """A case on its way to its Entry: everything but the samples. architecture -- see `architecture_of`"""
 
     case: Case
     artifact: Artifact
@@ -98,6 +109,7 @@ class Row:
     verdict: Verdict
     accuracy: Accuracy | None
     stages: StageTimes | None
+    architecture: str | None = None
     passed_over: tuple[str, ...] = ()
 
 
@@ -115,7 +127,7 @@ def profile(
     cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
     check_tactics(options.tactics, [case for few in attempts for case in few])
-    references = References()
+    references = References(options.against)
     rows: list[Row] = []
     subjects: list[Subject] = []
     for few in attempts:
@@ -160,8 +172,10 @@ def opened(
     spec = session_spec(case, artifact, tactics=tactics)
     with open_session(spec) as session:
         properties = properties_of(artifact)
-        names = class_names(properties, session.outputs[0].shape)
-        yield OpenModel(case, artifact, spec, session, names, case.imgsz)
+        stated = stated_names(properties)
+        layout = layout_of(session.outputs, properties, len(stated) or None)
+        names = class_names(stated, layout, session.outputs)
+        yield OpenModel(case, artifact, spec, session, detector_of(session, layout), names, case.imgsz)
 
 
 def _built(case: Case, folder: Path | None, progress: Progress) -> Artifact:
@@ -184,7 +198,8 @@ def _verified(few: Sequence[Case], options: Options, references: References, pro
             errors.append(error)
             passed_over.append(f"{case.runtime}: {error}")
             continue
-        if row.verdict.passed is not False and (row.verdict.passed or not row.verdict.checks):
+        unheld = row.model.weights is Weights.FOREIGN and options.against is None
+        if row.verdict.passed or unheld:
             break
         passed_over.append(f"{case.runtime}: not verified")
     if row is None:
@@ -201,29 +216,49 @@ def _row(case: Case, options: Options, references: References, progress: Progres
     with opened(case, options.folder, say, options.tactics) as model:
         reference = references.of(case)
         images = _images(options, model.imgsz)
+        say("verifying", None)
         if reference is None:
-            verdict = _verdict_without_weights(model, images)
+            verdict = _verdict_without_weights(model, images, options.against, say)
         else:
             from yoloproof.proof.verify import verify
 
-            say("verifying", None)
             verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
         accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
         stages = (
-            end_to_end(model.session, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
+            end_to_end(model.detector, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
         )
         facts = model.session.facts
     spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
     described = _model(case, model.artifact, reference)
-    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages)
+    properties = properties_of(model.artifact)
+    architecture = architecture_of(described, properties, len(model.names))
+    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages, architecture)
 
 
-def _verdict_without_weights(model: OpenModel, images: NDArray[np.float32]) -> Verdict:
-    """A native engine brings its evidence along; another foreign file is only shown to run."""
-    if model.artifact.format is ArtifactFormat.NATIVE and model.artifact.path is not None:
-        return verify_by_evidence(model.artifact.path, model.session)
+def _verdict_without_weights(
+    model: OpenModel, images: NDArray[np.float32], against: str | None, say: Progress
+) -> Verdict:
+    """A native engine brings its evidence along; another foreign file is held to another export, where one is named, else
+    it is shown to run and its graph is looked at."""
+    path = model.artifact.path
+    assert path is not None
+    if model.artifact.format is ArtifactFormat.NATIVE:
+        return verify_by_evidence(path, model.session)
+    from yoloproof.proof.guests import graph_alone, verify_guest
+
+    if against is not None:
+        with opened_export(Path(against), model.case) as other:
+            return verify_guest(path, model.session, Path(against), other.session, images, None, say)
     model.session.infer(images[: model.case.batch])
-    return Verdict()
+    return Verdict((graph_alone(path, Path(model.case.model)),))
+
+
+@contextmanager
+def opened_export(path: Path, like: Case) -> Iterator[OpenModel]:
+    """An ONNX file in ONNX Runtime, or an engine in its own library, at the size of the case that is held to it."""
+    runtime = Runtime.ONNXRUNTIME if path.suffix == ".onnx" else Runtime.AUTO
+    with opened(candidates(Case(str(path), runtime, imgsz=like.imgsz, threads=like.threads))[0]) as model:
+        yield model
 
 
 def session_spec(
@@ -244,16 +279,22 @@ def session_spec(
 
 class References:
     """The networks that artifacts are held to, float32 on the CPU, as published; the last one is kept, since a model's
-    cases follow each other. A network is only read after it was loaded."""
+    cases follow each other. A network is only read after it was loaded.
 
-    def __init__(self) -> None:
+    against -- the weights that artifacts made elsewhere are held to; None, or another export: they have no reference
+    """
+
+    def __init__(self, against: str | None = None) -> None:
+        self._against = None if against is None or Path(against).suffix in MADE else against
         self._last: tuple[object, Reference] | None = None
         self._ap: dict[tuple[object, Path, tuple[int, int]], float | None] = {}
 
     def of(self, case: Case) -> Reference | None:
-        """The reference of a case's weights; None for an artifact that was made elsewhere."""
-        if Path(case.model).suffix in (".onnx", ".engine", SUFFIX):
-            return None
+        """The reference of a case's weights; None for an artifact that was made elsewhere and is held to no weights."""
+        if Path(case.model).suffix in MADE:
+            if self._against is None:
+                return None
+            case = replace(case, model=self._against)
         key = self._key(case)
         if self._last is None or self._last[0] != key:
             from yoloproof.artifact.build import published_network
@@ -264,6 +305,8 @@ class References:
 
     def ap(self, case: Case, data: Path) -> float | None:
         """AP of the network itself, in float32 on the CPU: once per model, set and size."""
+        if self._against is not None and Path(case.model).suffix in MADE:
+            case = replace(case, model=self._against)
         key = self._key(case), data, case.imgsz
         if key not in self._ap:
             plain = Case(
@@ -294,13 +337,12 @@ def _accuracy(model: OpenModel, data: Path, references: References, say: Progres
 
 
 def _measured_accuracy(model: OpenModel, data: Path) -> Accuracy:
-    annotated = set_of_folder(data, [model.names[i] for i in sorted(model.names)])
-    return accuracy_of(model.session, model.names, annotated, imgsz=model.imgsz, identity=str(model.artifact.sha256))
+    annotated = annotated_set(data, [model.names[i] for i in sorted(model.names)])
+    return accuracy_of(model.detector, model.names, annotated, imgsz=model.imgsz, identity=str(model.artifact.sha256))
 
 
 def _entry(row: Row, taken: Measurement) -> Entry:
-    variant = row.artifact.metadata.get("variant")
-    published = published_for(str(variant) if row.model.family else Path(row.case.model).stem)
+    published = published_for(row.architecture) if row.architecture is not None else ()
     return Entry(
         case=row.case, model=row.model, artifact=row.artifact, runtime=taken.facts or row.facts, proof=row.verdict,
         accuracy=row.accuracy, end_to_end=row.stages, published=published[0] if published else None,
@@ -335,8 +377,10 @@ def _model(case: Case, artifact: Artifact, reference: Reference | None) -> Model
 
 
 def _checked(options: Options) -> Options:
-    if options.data is not None and not options.data.is_dir():
-        raise YoloproofError(f"{options.data}: no such folder; --data names one with images and their annotations")
+    if options.data is not None:
+        check_data(options.data)
+    if options.against is not None and Path(options.against).suffix == SUFFIX:
+        raise YoloproofError(f"{options.against}: a native engine; name weights, or an .onnx or .engine file")
     return options
 
 

@@ -28,6 +28,7 @@ PAGES = [
     "export.md",
     "measurement.md",
     "accuracy.md",
+    "guests.md",
     "gallery.md",
     "from-ultralytics.md",
     "deploying.md",

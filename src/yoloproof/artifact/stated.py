@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from yoloproof.detection.guests import Layout, Spec
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
-from yoloproof.files.native import read_native
+from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.names import MOST_CLASSES, ArtifactFormat, Attention, Precision
 from yoloproof.records import Artifact
@@ -43,12 +44,15 @@ def stated_names(metadata: Mapping[str, str]) -> dict[int, str]:
     return named
 
 
-def class_names(metadata: Mapping[str, str], output: Sequence[int | str]) -> dict[int, str]:
-    """A name for every class of an output [B, 4 + classes, A]: as stated, `class7` where nothing is."""
-    names = stated_names(metadata)
-    rows = output[1] if len(output) == 3 else None
-    count = max(rows - 4 if isinstance(rows, int) else 0, max(names, default=-1) + 1)
-    return {i: names.get(i, f"class{i}") for i in range(count)}
+def class_names(names: Mapping[int, str], layout: Layout | None, outputs: Sequence[Spec]) -> dict[int, str]:
+    """A name for every class that the outputs' shapes show or `names` states: as stated, `class7` where nothing is."""
+    sides: list[int | str] = []
+    if layout is Layout.RAW and len(outputs[0].shape) == 3:
+        sides = [outputs[0].shape[1]]
+    elif layout is Layout.QUERIES:
+        sides = [outputs[0].shape[2]]
+    shown = max((side - 4 for side in sides if isinstance(side, int)), default=0)
+    return {i: names.get(i, f"class{i}") for i in range(max(shown, max(names, default=-1) + 1))}
 
 
 def stated_size(model: str) -> tuple[int, int] | None:
@@ -71,13 +75,16 @@ def stated_size(model: str) -> tuple[int, int] | None:
 
 def properties_of(artifact: Artifact) -> Mapping[str, str]:
     """The metadata of an artifact's file as they stand in it; those of a network that PyTorch builds are its record's."""
-    if artifact.format is ArtifactFormat.ENGINE and artifact.path is not None:
-        return dict(read_identity(artifact.path).onnx_metadata)
-    if artifact.format is ArtifactFormat.ONNX and artifact.path is not None:
-        return read_onnx_file(artifact.path).metadata
-    if artifact.format is ArtifactFormat.NATIVE and artifact.path is not None:
-        return read_native(artifact.path).properties
+    if artifact.format is not ArtifactFormat.PYTORCH and artifact.path is not None:
+        return properties_of_file(artifact.path)
     return {f"yoloproof.{key}": json.dumps(value) for key, value in artifact.metadata.items()}
+
+
+def properties_of_file(path: Path) -> Mapping[str, str]:
+    """The metadata of an ONNX file, an engine (of the file it was built from) or a native engine."""
+    if path.suffix == ".engine":
+        return dict(read_identity(path).onnx_metadata)
+    return read_native(path).properties if path.suffix == SUFFIX else read_onnx_file(path).metadata
 
 
 def artifact_of_native(path: Path) -> Artifact:

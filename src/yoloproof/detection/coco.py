@@ -186,16 +186,20 @@ def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
     files = tuple(sorted(f for f in pictures.rglob("*") if is_image(f) and f.is_file()))
     if not files:
         raise YoloproofError(f"{folder}: no images; a YOLO-format folder holds images/ and labels/")
-    labels = [_label_file(file, folder, pictures) for file in files]
+    return yolo_set_of_files(files, [_label_file(file, folder, pictures) for file in files], names, folder)
+
+
+def yolo_set_of_files(files: Sequence[Path], labels: Sequence[Path], names: Sequence[str], source: Path) -> CocoSet:
+    """Images and their label files, one for one, as `yolo_set` reads them; `source` is what an error names."""
     if not any(label.is_file() for label in labels):
         raise YoloproofError(
-            f"{folder}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
+            f"{source}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
         )
     boxes = []
     for number, (file, label) in enumerate(zip(files, labels, strict=True), 1):
         for index, bbox in _label_boxes(label, *_upright_size(file), len(names)):
             boxes.append(CocoBox(number, index, bbox, area=bbox[2] * bbox[3]))
-    return CocoSet(files, tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), tuple(boxes))
+    return CocoSet(tuple(files), tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), tuple(boxes))
 
 
 def _label_file(image: Path, folder: Path, pictures: Path) -> Path:

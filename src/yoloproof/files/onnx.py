@@ -39,8 +39,9 @@ def read_onnx_file(path: Path) -> OnnxFile:
 
     model = load_onnx(path, external_data=False)
     sizes: Counter[int] = Counter()
+    read = {name for node in model.graph.node for name in node.input}
     for tensor in model.graph.initializer:
-        size = 1
+        size = int(tensor.name in read)  # what no node reads says nothing of the computation
         for dimension in tensor.dims:
             size *= dimension
         sizes[tensor.data_type] += size
@@ -107,6 +108,15 @@ def load_onnx(path: Path, external_data: bool = True) -> Any:
     _check_image_input(model.graph, path)
     _check_functions(model, path)
     return model
+
+
+def is_onnx_model(path: Path) -> bool:
+    """Whether a file under any name is an ONNX model with nodes."""
+    try:
+        load_onnx(path, external_data=False)
+    except YoloproofError:
+        return False
+    return True
 
 
 def _check_image_input(graph: Any, path: Path) -> None:

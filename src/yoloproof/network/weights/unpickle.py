@@ -235,8 +235,10 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[misc]
         return self.storages[key]
 
     def _bound_method(self, module: object, name: object) -> Inert:
-        """Where fusing put a method in the place of another (`forward = forward_fuse`): a stand-in for it."""
-        if not isinstance(module, Inert) or not isinstance(name, str):
+        """Where fusing put a method in the place of another (`forward = forward_fuse`), or a head keeps another's
+        (`detect = Detect.forward`): a stand-in for it."""
+        known = isinstance(module, Inert) or (isinstance(module, type) and issubclass(module, Inert))
+        if not known or not isinstance(name, str):
             raise YoloproofError(
                 f"{self.path}: refused, nothing was run: its pickle calls builtins.getattr on what is no module"
             )
