@@ -27,7 +27,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import CompiledKernel, KernelFacts, read_native, write_native
 from yoloproof.names import ArtifactFormat, Precision, Runtime
-from yoloproof.pipeline import opened
+from yoloproof.opening import opened
 from yoloproof.proof.native import machine_code_check, verify_by_evidence
 from yoloproof.proof.verify import verify
 from yoloproof.records import Case
