@@ -27,7 +27,9 @@ def check_data(data: Path) -> None:
     if data.suffix in (".yaml", ".yml"):
         set_of_yaml(data)
     elif not data.is_dir():
-        raise YoloproofError(f"{data}: no such folder; --data names a data.yaml, or a folder of images and annotations")
+        raise YoloproofError(
+            f"{data}: no such file or folder; --data names a data.yaml, or a folder of images and annotations"
+        )
 
 
 def set_of_yaml(path: Path) -> CocoSet:
