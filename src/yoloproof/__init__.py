@@ -19,7 +19,7 @@ _FUNCTIONS = {
     "load_network": "yoloproof.network",
     "measure": "yoloproof.measurement.benchmarking:benchmark",
     "open_session": "yoloproof.runtime",
-    "opened": "yoloproof.pipeline",
+    "opened": "yoloproof.opening",
     "profile": "yoloproof.pipeline",
     "verify": "yoloproof.proof.verify",
 }

@@ -65,6 +65,7 @@ def _print_version(wanted: bool) -> None:
 
 
 INTERRUPTED = 130
+LONGEST_LINE = 2000
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -95,12 +96,14 @@ def main() -> None:
 
 
 class _Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once.
+    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once, and so does the
+    first where the process has not ended by itself LONGEST_S later.
 
-    Python's own handlers wait for native code to return. The interpreter writes each signal's number to a pipe as it
-    comes, and a thread that reads the pipe counts them.
+    Python's own handlers wait for native code to return, which an endless loop in somebody's file never does. The interpreter
+    writes each signal's number to a pipe as it comes, and a thread that reads the pipe counts them.
     """
 
+    LONGEST_S = 15.0
     GRACE_S = 0.05  # two signals within so long are one: a terminal may send SIGINT and SIGHUP together
 
     def __init__(self) -> None:
@@ -125,11 +128,19 @@ class _Interrupts:
             last = now
             self.count += 1
             if self.count > 1:
-                os.write(2, b"yoloproof: interrupted\n")
-                os._exit(INTERRUPTED)
+                self._end()
+            last_call = threading.Timer(self.LONGEST_S, self._end)
+            last_call.daemon = True
+            last_call.start()
+
+    @staticmethod
+    def _end() -> None:
+        os.write(2, b"yoloproof: interrupted\n")
+        os._exit(INTERRUPTED)
 
 
 def _fail(message: str) -> None:
     line = " ".join(message.split())  # a file's names may hold line ends, or codes that a terminal would obey
+    line = line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
     print(f"yoloproof: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
     sys.exit(2)

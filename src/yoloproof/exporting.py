@@ -164,6 +164,7 @@ def _engine_options(case: Case, wanted: Export) -> EngineOptions:
 
 
 def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:
+    checked = _float16_lines(onnx, case, progress)
     progress("building", None)
     try:
         engine = engine_from_onnx(
@@ -172,7 +173,20 @@ def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Prog
     except YoloproofError as error:  # the ONNX file in between is gone when the message is read
         raise YoloproofError(str(error).replace(str(onnx), case.model)) from None
     identity = {"path": str(output), "format": "engine", **asdict(engine.identity)}
-    return Exported(output, identity, tuple(engine_lines(engine)))
+    return Exported(output, identity, (*engine_lines(engine), *checked))
+
+
+def _float16_lines(onnx: Path, case: Case, progress: Progress) -> tuple[str, ...]:
+    """The ranges in float16 of the file an engine is built from: the GPU it is for may not be here to show an overflow."""
+    from yoloproof.demo import demo_images
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.proof.float16 import float16_check
+
+    progress("float16 ranges", None)
+    check = float16_check(load_onnx(onnx), None, letterboxed(demo_images(), case.imgsz))
+    if check is not None and check.passed is False:
+        raise YoloproofError(f"{case.model}: {check.detail}; export it with --precision fp32")
+    return () if check is None else (check.detail,)
 
 
 def engine_lines(engine: Engine) -> list[str]:

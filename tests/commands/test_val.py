@@ -13,7 +13,7 @@ from yoloproof.cli import app
 from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
-from yoloproof.pipeline import opened
+from yoloproof.opening import opened
 from yoloproof.records import Case
 from yoloproof.runtime.choice import candidates
 

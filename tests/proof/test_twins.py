@@ -14,7 +14,7 @@ from proof_graphs import SIZE, array, as_queries, copied, end_to_end, node, put
 from yoloproof.artifact.attention_report import attention_blocks
 from yoloproof.artifact.graph import Graph
 from yoloproof.names import Runtime
-from yoloproof.pipeline import opened
+from yoloproof.opening import opened
 from yoloproof.proof.guests import graph_alone, verify_guest
 from yoloproof.records import Case, Verdict
 

@@ -72,7 +72,7 @@ def val(
     check_paths(data, images, annotations)
     from yoloproof.detection.accuracy import accuracy_of
     from yoloproof.detection.pipeline import Suppression
-    from yoloproof.pipeline import opened
+    from yoloproof.opening import opened
     from yoloproof.results.schema import plain
     from yoloproof.runtime.choice import check_tactics
 

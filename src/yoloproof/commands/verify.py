@@ -93,7 +93,7 @@ def _of_guest(
 ) -> Verdict:
     """The verdict on one export against another, each in its own runtime."""
     from yoloproof.detection.letterbox import letterboxed
-    from yoloproof.pipeline import opened, opened_export
+    from yoloproof.opening import opened, opened_export
     from yoloproof.proof.guests import verify_guest
 
     with opened(case) as given, opened_export(against, case) as wanted:

@@ -38,7 +38,7 @@ Source = Path | Frame | Broken
 
 
 class Model(Protocol):
-    """What is needed of an opened model (yoloproof.pipeline.OpenModel is one): a detector, the names of its classes by
+    """What is needed of an opened model (yoloproof.opening.OpenModel is one): a detector, the names of its classes by
     index, and the (height, width) it is fed with."""
 
     @property

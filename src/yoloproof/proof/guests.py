@@ -29,8 +29,9 @@ from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import load_onnx
 from yoloproof.names import Precision, Progress, no_progress
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity, output_parity
-from yoloproof.proof.running import CONFIDENCE, as_taken, batch_of, filled
+from yoloproof.proof.running import CONFIDENCE
 from yoloproof.proof.sensitivity import UNIFORM, response_check
+from yoloproof.proof.showing import as_taken, batch_of
 from yoloproof.records import Check, Verdict
 from yoloproof.runtime import Session, SessionSpec, open_session
 
@@ -131,6 +132,11 @@ def _graph_check(given: Guest, wanted: Guest) -> Check:
     )
 
 
+def _filled(images: Array, batch: int) -> Array:
+    """A whole batch, its last slots filled with the images from the first on."""
+    return images if len(images) >= batch else images[np.arange(batch) % len(images)]
+
+
 def _run(guest: Guest, images: Array) -> list[NDArray[np.float32]]:
     """The guest's outputs for all images, batch by batch."""
     batch = batch_of(guest.session)
@@ -138,7 +144,7 @@ def _run(guest: Guest, images: Array) -> list[NDArray[np.float32]]:
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         try:
-            outputs = guest.session.infer(filled(part, batch))
+            outputs = guest.session.infer(_filled(part, batch))
         except YoloproofError:
             raise
         except Exception as error:  # every runtime has its own
