@@ -42,7 +42,7 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
             for one in subjects
         ]  # fmt: skip
         return Benchmark(protocol=protocol, machine=Machine(cpu=Cpu()), warnings=(), interrupted=False,
-                         gauge_best_s=None, measurements=tuple(rows))  # fmt: skip
+                         gauge_best_s=None, gauge_size=None, measurements=tuple(rows))  # fmt: skip
 
     monkeypatch.setattr(pipeline, "benchmark", benchmark)
     monkeypatch.setattr("yoloproof.proof.verify.verify", lambda *_, **__: Verdict((Check("stand-in", True, {}, ""),)))
