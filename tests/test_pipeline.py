@@ -117,8 +117,7 @@ def test_a_verdict_decides_what_auto_takes(monkeypatch: pytest.MonkeyPatch) -> N
     wrong = Verdict((Check("outputs", False, {}, ""),))
     right = Verdict((Check("outputs", True, {}, ""),))
     monkeypatch.setattr(
-        pipeline,
-        "verify",
+        "yoloproof.proof.verify.verify",
         lambda path, *_, session, **__: wrong if session.facts.name is Runtime.ONNXRUNTIME else right,
     )
     entry = pipeline.profile([Case(MODEL, imgsz=SIZE)], "latency").entries[0]

@@ -223,12 +223,15 @@ def test_what_is_laid_out_for_a_runtime_passes(
     assert verdict.passed is True, verdict.failures
 
 
-@pytest.mark.parametrize("name", ["yolov12n", "yolo12n", "yolov13s"])
+@pytest.mark.parametrize("name", ["yolov12n", "yolo12n"])
 def test_a_detector_of_other_classes_that_finds_nothing_here_is_judged(
     name: str, images: Images, tmp_path: Path
 ) -> None:
     """In float16: all anchors are compared where no detection is there to be."""
     network = load_network(name, random_weights=True, classes=3)
+    with torch.no_grad():
+        for branch in network.model[-1].cv3:
+            branch[2].bias -= 6
     export_onnx(simplify(network), tmp_path / "right.onnx", imgsz=images.shape[2:], precision="fp16")
     network.sha256 = "0" * 64  # as trained weights have one
     verdict = verify(tmp_path / "right.onnx", network, images[:1], precision=Precision.FP16)

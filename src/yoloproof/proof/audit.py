@@ -58,7 +58,8 @@ def graph_audit(
 def _weights(graph: Graph, variants: list[SimplifiedNetwork], found: dict[str, str], coarse: set[str]) -> Check:
     """Every learned tensor is in the file and reaches the detector's output."""
     reaching = graph.behind([graph.output])
-    names = [set(learned_tensors(variant)) for variant in variants]
+    # a bias of zeros adds nothing, and exporters drop it
+    names = [{n for n, t in learned_tensors(one).items() if t.any() or not n.endswith(".bias")} for one in variants]
     # a tensor counts as there in any variant: a folded weight stands for the plain one of the same name
     required = (
         set.union(*names) if len(variants) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}

@@ -27,6 +27,21 @@ Array = NDArray[np.float32]
 LARGEST, NORMAL = 65504.0, 2.0**-14
 NAME = "float16"
 SUFFIX = "/rounded"
+# What only moves values rounds none; what lies in 0…1 is rounded and needs no measuring.
+MOVES = (
+    "Concat",
+    "Constant",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+BOUNDED = ("Sigmoid", "Softmax")
 
 
 @dataclass(frozen=True)
@@ -51,24 +66,22 @@ def float16_check(
         return None
     graph, owner = rounded
     try:
-        runs = _runs(graph, owner, images, _batch(model))
+        runs = _runs(graph, images, _batch(model))
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own, below Exception
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return Check(NAME, None, {}, f"ONNX Runtime cannot run the file with its float16 tensors rounded: {reason}")
-    largest = {name: max(run.largest[name] for run in runs) for name in owner}
+    largest = {name: max(run.largest[name] for run in runs) for name in runs[0].largest}
     subnormal = float(np.mean([share for run in runs for share in run.subnormal]))
     blocks: dict[str, float] = {}
     for name, value in largest.items():
-        block = _block(owner[name])
+        block = _block(owner.get(name, name))
         blocks[block] = max(blocks.get(block, 0.0), value)
     top = max(blocks, key=lambda block: blocks[block])
     figures = {"tensors": len(owner), "images": len(images), "largest": blocks[top], "largest_by_block": blocks,
                "subnormal_share": subnormal}  # fmt: skip
-    over = [name for name in owner if not largest[name] <= LARGEST]  # in graph order; NaN is over, too
+    over = [name for name, value in largest.items() if not value <= LARGEST]  # in graph order; NaN is over, too
     if over:
-        detail = (
-            f"{owner[over[0]]} overflows in float16 ({len(over)} tensors hold infinity or NaN): a GPU computes nonsense"
-        )
+        detail = f"{owner.get(over[0], over[0])} overflows in float16 ({len(over)} tensors hold infinity or NaN): a GPU computes nonsense"
         return Check(NAME, False, figures, detail)
     detail = f"{len(owner)} tensors rounded to float16: at most {blocks[top]:.3g} of 65504, in {top}; {subnormal:.1%} subnormal"
     if wanted is not None:
@@ -86,11 +99,12 @@ def with_rounding(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, st
     and outputs for its largest magnitude and, where a block ends, its subnormal share; and float16 tensor → its node's name.
     None without any."""
     types = _types(model)
-    made = [(name, node) for node in model.graph.node if node.op_type != "Constant" for name in node.output]
+    made = [(name, node) for node in model.graph.node if node.op_type not in MOVES for name in node.output]
     owner = {name: node.name or name for name, node in made if types.get(name) == TensorProto.FLOAT16}
-    if not owner:
+    measured = {name: owner[name] for name, node in made if name in owner and node.op_type not in BOUNDED}
+    if not measured:
         return None
-    ends = set({_block(node): name for name, node in owner.items()}.values())
+    ends = set({_block(node): name for name, node in measured.items()}.values())
     nodes, outputs = [], []
     for node in model.graph.node:
         copy = onnx.NodeProto()
@@ -101,6 +115,8 @@ def with_rounding(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, st
                 continue
             copy.output[i] = name + SUFFIX
             nodes.append(helper.make_node("Identity", [name + SUFFIX], [name]))
+            if name not in measured:
+                continue
             measures = {"max": _magnitude(name), **({"small": _subnormal(name)} if name in ends else {})}
             for what, made_by in measures.items():
                 nodes += made_by
@@ -156,7 +172,7 @@ def _batch(model: onnx.ModelProto) -> int:
     return image.type.tensor_type.shape.dim[0].dim_value or 1
 
 
-def _runs(model: onnx.ModelProto, owner: dict[str, str], images: Array, batch: int) -> list[Ranges]:
+def _runs(model: onnx.ModelProto, images: Array, batch: int) -> list[Ranges]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -170,19 +186,17 @@ def _runs(model: onnx.ModelProto, owner: dict[str, str], images: Array, batch: i
         kind = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(image.type, "float32")
         return [
             _ranges(
-                session,
-                {image.name: cast_images(np.resize(images[i : i + batch], (batch, *images.shape[1:])), kind)},
-                owner,
+                session, {image.name: cast_images(np.resize(images[i : i + batch], (batch, *images.shape[1:])), kind)}
             )
             for i in range(0, len(images), batch)
         ]
 
 
-def _ranges(session: Any, given: dict[str, NDArray[Any]], owner: dict[str, str]) -> Ranges:
+def _ranges(session: Any, given: dict[str, NDArray[Any]]) -> Ranges:
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(None, given), strict=True))
     return Ranges(
         np.asarray(found[names[0]], np.float32),
-        {name: float(found[f"{name}/max"]) for name in owner},
+        {name.removesuffix("/max"): float(value) for name, value in found.items() if name.endswith("/max")},
         tuple(float(value) for name, value in found.items() if name.endswith("/small")),
     )
