@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from proof_graphs import SIZE, array, as_queries, copied, end_to_end, node, put
 from yoloproof.artifact.attention_report import attention_blocks
 from yoloproof.artifact.graph import Graph
-from yoloproof.names import Runtime
+from yoloproof.names import Precision, Runtime
 from yoloproof.opening import opened
-from yoloproof.proof.guests import graph_alone, verify_guest
+from yoloproof.proof.guests import graph_alone, row_parity, verify_guest
+from yoloproof.proof.parity import TOLERANCES
 from yoloproof.records import Case, Verdict
 
 Models = dict[str, onnx.ModelProto]
@@ -137,3 +138,13 @@ def test_attention_is_found_or_missed_without_weights(right: Models) -> None:
         one.name = one.name.rpartition("/")[2]
     (lost,) = [block for block in attention_blocks(Graph(wrong)) if block.spelling is None]
     assert "recorded constant recorded [1, 4, 100, 32]" in lost.detail
+
+
+def test_noise_on_which_nothing_stands_out_is_held_to_its_scores() -> None:
+    rows = np.column_stack([np.zeros((5, 4)), np.linspace(0.01, 0.012, 5), np.zeros(5)]).astype(np.float32)
+    other = rows + np.array([0, 0, 0, 0, 0.004, 0], np.float32)
+    tolerance = TOLERANCES[Precision.FP16]
+    assert row_parity([rows], [other], tolerance, "random input").passed is True
+    assert row_parity([rows], [other + 0.02], tolerance, "random input").passed is False
+    assert row_parity([rows], [rows[:4]], tolerance, "random input").passed is False
+    assert row_parity([rows], [other], tolerance, "real images").passed is None

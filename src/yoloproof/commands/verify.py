@@ -63,6 +63,8 @@ def verify(
         raise YoloproofError(f"{artifact}: name the weights it is said to be with --against, or another export of it")
     if against is not None:
         (against,) = models_from_arguments([against])
+        if annotations is not None and Path(against).suffix in (".onnx", ".engine"):
+            raise YoloproofError("--annotations are for weights; `yoloproof val` measures AP of each file")
     from yoloproof.proof.native import verify_by_evidence
     from yoloproof.records import Case
     from yoloproof.runtime import NativeOptions, SessionOptions, SessionSpec, open_session
@@ -79,8 +81,6 @@ def verify(
             with open_session(spec) as session:
                 verdict = verify_by_evidence(artifact, session)
         elif Path(against).suffix in (".onnx", ".engine"):
-            if annotations is not None:
-                raise YoloproofError("--annotations are for weights; `yoloproof val` measures AP of each file")
             verdict = _of_guest(case, Path(against), image_files(images), precision, progress)
         else:
             wanted = _Wanted(against, random_weights, images, annotations, precision)
