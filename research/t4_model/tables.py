@@ -14,6 +14,7 @@ from t4_model.transfer import mean_errors, transfer_rows
 from t4_model.verdicts import verdicts, verdicts_under_moved_priors
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import Formula
+from yoloproof.estimate.domain import OUTSIDE_CHECK
 from yoloproof.estimate.forensics import ModelForensics, forensics
 from yoloproof.estimate.posterior import Posterior
 from yoloproof.estimate.shapes import ATTENTIONS
@@ -55,6 +56,17 @@ def accuracy_table(study: Study) -> str:
                 percent(found.coverage_50, 0), percent(found.coverage_90, 0),
             ])  # fmt: skip
     return table(["held out", "figures", "mean error", "worst", "in the 50 % interval", "in the 90 % interval"], rows)
+
+
+def outside_table() -> str:
+    rows = [
+        [
+            row.what, str(row.figures), percent(row.mean_error), percent(row.worst_error), f"{100 * row.bias:+.0f} %",
+            f"{percent(row.coverage_50, 0)} / {percent(row.coverage_90, 0)}",
+        ]
+        for row in OUTSIDE_CHECK
+    ]  # fmt: skip
+    return table(["what", "figures", "mean error", "worst", "bias", "in the 50 % / 90 % interval"], rows)
 
 
 def held_out_table(rows: Sequence[HeldOut]) -> str:
@@ -157,7 +169,7 @@ def pages(study: Study) -> dict[Path, str]:
     errors, timings = transfer_tables(posterior)
     blocks = {
         "accuracy": accuracy_table(study), "nine": nine_table(models), "verdicts": verdict_table(posterior),
-        "transfer": errors,
+        "transfer": errors, "outside": outside_table(),
     }  # fmt: skip
     sections = {
         "Held out by family": held_out_table(study.folds["family"]),

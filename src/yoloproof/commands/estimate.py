@@ -126,8 +126,6 @@ def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[st
 
 
 def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates) -> None:
-    from yoloproof.estimate.posterior import committed_posterior
-
     first = found[0]
     say(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
@@ -150,16 +148,25 @@ def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates
         _print_figures(evidence)
     if first.unmodelled:
         say(f"Operators counted by their bytes alone: {', '.join(first.unmodelled)}")
-    held = committed_posterior().held_out
-    if first.calibrated:
-        say(
-            f"Held out by family on published T4 figures of YOLOv8, v10 and 11: mean error "
-            f"{100 * held.mean_error:.0f} %, worst {100 * held.worst_error:.0f} % (docs/t4.md)"
-        )
-    else:
-        say(
-            "Not calibrated for this GPU, batch or size: the efficiencies are a T4's at batch 1 and 640 px (docs/t4.md)"
-        )
+    say(_accuracy_text(first))
+
+
+def _accuracy_text(found: Estimate) -> str:
+    """How wrong such an estimate has been: held out inside the domain, an outsider's check outside it."""
+    from yoloproof.estimate.domain import CHECKED, DETECTION, HEADS
+    from yoloproof.estimate.posterior import committed_posterior
+
+    check, held = found.check, committed_posterior().held_out
+    if check is None:
+        return "Not calibrated for this GPU or batch: the efficiencies are a T4's at batch 1 and 640 px (docs/t4.md)"
+    errors = f"mean error {100 * check.mean_error:.0f} %, worst {100 * check.worst_error:.0f} %"
+    if check != DETECTION:
+        return f"Outside what was calibrated; an outsider ({CHECKED}) found for {check.what}: {errors} (docs/t4.md)"
+    return (
+        f"Good for convolutional detectors at 640 px. Held out by family on published T4 figures of YOLOv8, v10 and 11: "
+        f"mean error {100 * held.mean_error:.0f} %, worst {100 * held.worst_error:.0f} %; an outsider ({CHECKED}) found "
+        f"{errors} on four other families, {100 * HEADS.mean_error:.0f} % with other heads (docs/t4.md)"
+    )
 
 
 def _input_text(found: Estimate) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import arithmetic_seconds, kernel_seconds, memory_seconds
+from yoloproof.estimate.domain import Check, distance
 from yoloproof.estimate.gpus import GpuRates, gpu_from_name
 from yoloproof.estimate.kernels import Kernel, table_from_kernels
 from yoloproof.estimate.posterior import Fit, committed_posterior, interval, latency_samples, point_latency_s
@@ -36,6 +37,7 @@ class Estimate:
     imgsz -- height and width; what an ONNX file's first input has beyond its batch where that is no image
     interval_s -- holds 90 % of what the model thinks possible, another author's protocol included
     calibrated -- published latencies of this GPU at batch 1 and 640 px stand behind it; otherwise it is extrapolated
+    check -- what an outsider found of such networks and sizes on a T4; None for another GPU or batch
     parts_s -- outside the kernels, floors, arithmetic, bytes; they add up to `seconds`
     blocks_s -- by block of the network, in its order; adds up to `seconds` with what lies outside the kernels
     levers_s -- what each change would save, largest first
@@ -54,6 +56,7 @@ class Estimate:
     blocks_s: dict[str, float]
     levers_s: dict[str, float]
     unmodelled: tuple[str, ...] = ()
+    check: Check | None = None
 
 
 def model_name(model: str | Path | Network) -> str:
@@ -102,6 +105,7 @@ def estimate(
         _parts(asked.kernels, fit, rates), _blocks(asked.kernels, fit, rates),
         {what: saved for what, saved in sorted(levers.items(), key=lambda item: -item[1]) if saved > 0},
         asked.unmodelled,
+        distance(table, fit.constants, fit.formula, asked.imgsz).check if rates.calibrated and asked.batch == 1 else None,
     )  # fmt: skip
 
 
@@ -149,7 +153,9 @@ def estimate_line(model: str | Path | Network, gpu: str = "t4") -> str:
     low, high = found.interval_s
     given = found.attention in (AS_IN_GRAPH, NO_ATTENTION)
     attention = found.attention if given else f"{found.attention} attention"
-    doubt = "" if found.calibrated else ", model not calibrated on this GPU"
+    doubt = ", model not calibrated on this GPU"
+    if found.check is not None:
+        doubt = f"; mean error of such networks in an outside check: {100 * found.check.mean_error:.0f} %"
     return (
         f"estimate, not a measurement: {Path(found.model).name} on {found.gpu.title}, TensorRT FP16, {attention}: "
         f"{1e3 * found.seconds:.1f} ms (90 %: {1e3 * low:.1f}–{1e3 * high:.1f}{doubt})"
