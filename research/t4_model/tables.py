@@ -30,6 +30,7 @@ SCHEMES = {
     "family": "by family, calibrated on all three tables",
     "model": "by model, calibrated on all three tables",
     "alone": "by family, calibrated on the fifteen alone",
+    "size": "each network at another size",
 }
 BLOCK = re.compile(r"(<!-- estimate: (\w+) -->\n).*?(<!-- /estimate -->)", re.DOTALL)
 
@@ -47,7 +48,9 @@ def accuracy_table(study: Study) -> str:
     rows = []
     for name, title in SCHEMES.items():
         sets = [("the fifteen", fifteen(study.folds[name]))]
-        if name != "alone":
+        if name == "size":
+            sets = [("YOLO11-cls at 224 px, YOLO11-obb at 1024 px", study.folds[name])]
+        elif name != "alone":
             sets.append(("all thirty", study.folds[name]))
         for which, held in sets:
             found = summary(held)
@@ -72,12 +75,12 @@ def outside_table() -> str:
 def held_out_table(rows: Sequence[HeldOut]) -> str:
     cells = []
     for row in rows:
-        seen, (low, high) = row.observation, row.intervals_s[0.9]
+        seen, (low, high) = row.observation, row.interval_s(0.9)
         cells.append([
             seen.model, seen.table, f"{1e3 * seen.seconds:.2f}", f"{1e3 * row.predicted_s:.2f}",
             f"{100 * row.error:+.1f} %", f"{1e3 * low:.2f}–{1e3 * high:.2f}", formula_text(row.formula),
         ])  # fmt: skip
-    heads = ["model", "table", "published", "predicted", "error", "90 % interval", "formula chosen without it"]
+    heads = ["model", "table", "published", "predicted", "error", "90 % interval", "most plausible formula without it"]
     return table(heads, cells)
 
 
@@ -175,6 +178,7 @@ def pages(study: Study) -> dict[Path, str]:
         "Held out by family": held_out_table(study.folds["family"]),
         "Held out by family, the fifteen alone": held_out_table(study.folds["alone"]),
         "Held out by model": held_out_table(study.folds["model"]),
+        "Other sizes, each network left out": held_out_table(study.folds["size"]),
         "What hangs on the priors": "One belief changed at a time, the fifteen held out by family, formula fixed.\n\n"
         + sensitivity_table(study),
         "The calibration": constants_tables(study),

@@ -29,6 +29,7 @@ def estimate(
     ] = [],  # noqa: B006
     batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
     imgsz: Annotated[str, typer.Option(help="side of the square image")] = "640",
+    paced: Annotated[bool, typer.Option("--paced", help="a T4 that rests 200 ms between inferences")] = False,
     tensor_tflops: Annotated[float | None, typer.Option(help="measured FP16 ceiling of this GPU, TFLOP/s")] = None,
     bandwidth_gbs: Annotated[float | None, typer.Option(help="measured memory ceiling, GB/s read and written")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the estimate to a new file")] = None,
@@ -43,8 +44,10 @@ def estimate(
 
     check_new(json_file)
     if Path(model).suffix == ".native":
-        if attention or batch != 1 or imgsz != "640":
-            raise YoloproofError(f"{model}: attention, batch and size are the engine's own; leave these options out")
+        if attention or batch != 1 or imgsz != "640" or paced:
+            raise YoloproofError(
+                f"{model}: attention, batch, size and pace are the engine's own; leave these options out"
+            )
         _native(Path(model), gpu, json_file)
         return
     height, width = imgsz_from_text(imgsz)
@@ -60,11 +63,11 @@ def estimate(
     wanted: list[str | None] = [*dict.fromkeys(attention)] or [None]
     if not is_graph and not attention:
         wanted = [*attentions_of(name)] or [None]
-    found = [estimate_of(name, row, one, batch, height) for one in wanted]
+    found = [estimate_of(name, row, one, batch, height, paced) for one in wanted]
     evidence = forensics(name) if not is_graph and found[0].calibrated else None
     if json_file:
         write_json(_document(found, evidence), json_file)
-    _print(found, evidence, row)
+    _print(found, evidence, row, paced)
 
 
 def _native(path: Path, gpu: str, json_file: Path | None) -> None:
@@ -125,11 +128,11 @@ def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[st
     }
 
 
-def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates) -> None:
+def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates, paced: bool) -> None:
     first = found[0]
     say(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
-        f"batch {first.batch}, {_input_text(first)}"
+        f"batch {first.batch}, {_input_text(first)}{', 200 ms rest between inferences' if paced else ''}"
     )
     for one in found:
         low, high = one.interval_s

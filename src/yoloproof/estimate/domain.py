@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from yoloproof.estimate.kernels import KINDS, KernelTable
 CALIBRATED_PIXELS = 640 * 640
 MOST_TOKENS, MOST_BYTES_ALONE = 0.02, 0.11
 """Largest shares of time among the calibrated networks: around attention (YOLO11-N), and by bytes alone (YOLOv10-N)."""
+
+SIZE_DOUBT = 0.08  # for each factor e of pixels: YOLO11's figures at 224 and 1024 px
+SHARE_DOUBT = 1.0  # times the share of time: the outside check's text and transformer networks, 22 % off
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ class Distance:
     size: float
     tokens: float
     bytes_alone: float
+
+    @property
+    def inside(self) -> bool:
+        """No further from the calibrated networks than they are from each other."""
+        return self.size == self.tokens == self.bytes_alone == 0
+
+    @property
+    def doubt(self) -> float:
+        """Standard deviation of the log of the factor that is not known out here."""
+        return hypot(SIZE_DOUBT * self.size, SHARE_DOUBT * (self.tokens + self.bytes_alone))
 
     @property
     def check(self) -> Check:
