@@ -17,7 +17,7 @@ from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import set_of_folder
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.names import Runtime
-from yoloproof.pipeline import opened
+from yoloproof.opening import opened
 from yoloproof.records import Case
 
 

@@ -1,9 +1,9 @@
 """The two numbers of a native engine's estimate (`PRIORS` "launch" and "work" in estimate/native.py) from two figures of one GPU.
 
-    python research/native_cycles.py FILE.native --gpu h100 --clock-ghz 1.98 --all MS --few MS [--multiprocessors 40]
+    python research/native_cycles.py FILE.native --gpu h200 --clock-ghz 1.98 --all MS --few MS [--multiprocessors 40]
 
-FILE holds the code that was timed (7.5), MS are medians of device time with launches one after the other, on all of the GPU's
-multiprocessors and on few of them (benchmarks/native.py). Two equations, two unknowns: nothing is left to check them by.
+FILE holds the code that was timed (7.5), MS are medians of device time on all of the GPU's multiprocessors and on few of them
+(benchmarks/native.py). Two equations, two unknowns: nothing is left to check them by.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def cycles(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--gpu", default="h100")
+    parser.add_argument("--gpu", default="h200")
     parser.add_argument("--clock-ghz", type=float, default=1.98)
     parser.add_argument("--all", type=float, required=True, help="ms on all multiprocessors")
     parser.add_argument("--few", type=float, required=True, help="ms on a few")

@@ -42,7 +42,7 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
             for one in subjects
         ]  # fmt: skip
         return Benchmark(protocol=protocol, machine=Machine(cpu=Cpu()), warnings=(), interrupted=False,
-                         gauge_best_s=None, measurements=tuple(rows))  # fmt: skip
+                         gauge_best_s=None, gauge_size=None, measurements=tuple(rows))  # fmt: skip
 
     monkeypatch.setattr(pipeline, "benchmark", benchmark)
     monkeypatch.setattr("yoloproof.proof.verify.verify", lambda *_, **__: Verdict((Check("stand-in", True, {}, ""),)))
@@ -117,8 +117,7 @@ def test_a_verdict_decides_what_auto_takes(monkeypatch: pytest.MonkeyPatch) -> N
     wrong = Verdict((Check("outputs", False, {}, ""),))
     right = Verdict((Check("outputs", True, {}, ""),))
     monkeypatch.setattr(
-        pipeline,
-        "verify",
+        "yoloproof.proof.verify.verify",
         lambda path, *_, session, **__: wrong if session.facts.name is Runtime.ONNXRUNTIME else right,
     )
     entry = pipeline.profile([Case(MODEL, imgsz=SIZE)], "latency").entries[0]

@@ -1,7 +1,7 @@
 """What an attention YOLO takes to run, proved before it is timed.
 
 Every command has its function: `load_network`, `export_onnx`, `engine_from_onnx`, `verify`, `profile`,
-`measure`, and `ProfileModels` for scripts that used ultralytics'. They load on first use, so that importing
+`measure`, and `ProfileModels` and `benchmark` for scripts that used ultralytics'. They load on first use, so that importing
 the package is quick.
 """
 
@@ -13,12 +13,13 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "ProfileModels": "yoloproof.profile_models",
     "YoloproofError": "yoloproof.errors",
+    "benchmark": "yoloproof.format_benchmark",
     "engine_from_onnx": "yoloproof.artifact.engine",
     "export_onnx": "yoloproof.artifact.onnx",
     "load_network": "yoloproof.network",
     "measure": "yoloproof.measurement.benchmarking:benchmark",
     "open_session": "yoloproof.runtime",
-    "opened": "yoloproof.pipeline",
+    "opened": "yoloproof.opening",
     "profile": "yoloproof.pipeline",
     "verify": "yoloproof.proof.verify",
 }

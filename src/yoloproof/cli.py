@@ -19,6 +19,7 @@ from yoloproof.commands.compare import TwoGroups, compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
+from yoloproof.commands.inspect import inspect
 from yoloproof.commands.predict import predict
 from yoloproof.commands.profile import profile
 from yoloproof.commands.report import report
@@ -40,6 +41,7 @@ app.command("export")(export)
 app.command("verify")(verify)
 app.command("predict")(predict)
 app.command("val")(val)
+app.command("inspect")(inspect)
 app.command("doctor")(doctor)
 app.command("estimate")(estimate)
 app.command("compare", cls=TwoGroups)(compare)
@@ -63,6 +65,7 @@ def _print_version(wanted: bool) -> None:
 
 
 INTERRUPTED = 130
+LONGEST_LINE = 2000
 # typer carries its own copy of click; this is the base of every usage error in either
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -93,12 +96,14 @@ def main() -> None:
 
 
 class _Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once.
+    """Ctrl-C, SIGTERM and SIGHUP: the first raises KeyboardInterrupt, a second ends the process at once, and so does the
+    first where the process has not ended by itself LONGEST_S later.
 
-    Python's own handlers wait for native code to return. The interpreter writes each signal's number to a pipe as it
-    comes, and a thread that reads the pipe counts them.
+    Python's own handlers wait for native code to return, which an endless loop in somebody's file never does. The interpreter
+    writes each signal's number to a pipe as it comes, and a thread that reads the pipe counts them.
     """
 
+    LONGEST_S = 15.0
     GRACE_S = 0.05  # two signals within so long are one: a terminal may send SIGINT and SIGHUP together
 
     def __init__(self) -> None:
@@ -123,11 +128,19 @@ class _Interrupts:
             last = now
             self.count += 1
             if self.count > 1:
-                os.write(2, b"yoloproof: interrupted\n")
-                os._exit(INTERRUPTED)
+                self._end()
+            last_call = threading.Timer(self.LONGEST_S, self._end)
+            last_call.daemon = True
+            last_call.start()
+
+    @staticmethod
+    def _end() -> None:
+        os.write(2, b"yoloproof: interrupted\n")
+        os._exit(INTERRUPTED)
 
 
 def _fail(message: str) -> None:
     line = " ".join(message.split())  # a file's names may hold line ends, or codes that a terminal would obey
+    line = line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
     print(f"yoloproof: {''.join(c if c.isprintable() else '?' for c in line)}", file=sys.stderr)
     sys.exit(2)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from yoloproof.artifact.build import OnnxOptions, native_engine, onnx_from_network, published_network
 from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
-from yoloproof.artifact.nms import add_nms
+from yoloproof.artifact.nms import NmsOptions, add_nms
+from yoloproof.artifact.onnx import OPSET, TORCH_OPSET
 from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import write_native
 from yoloproof.files.onnx import load_onnx
+from yoloproof.inspection import inspect
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import Network
 from yoloproof.records import Case
@@ -31,7 +33,7 @@ DYNAMIC_BATCH = 8  # a dynamic engine without a --batch of its own is built for 
 class Export:
     """What to write besides the case: the fields are the command's options.
 
-    runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
+    nms -- a suppression inside; runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
     targets -- GPUs of an engine: names such as "t4" or "sm86"; () for the one here
     explain -- a native engine's launch plan as a table
     """
@@ -41,7 +43,7 @@ class Export:
     runtime: Runtime | None = None
     simplified: bool = True
     onnx: OnnxOptions = field(default_factory=OnnxOptions)
-    nms: bool = False
+    nms: NmsOptions | None = None
     targets: tuple[str, ...] = ()
     version_compatible: bool = False
     hardware_compatible: str | None = None
@@ -101,15 +103,27 @@ def _onnx(network: Network, case: Case, wanted: Export, path: Path, progress: Pr
         artifact = onnx_from_network(simplify(network, case.rewrites), case, plain, wanted.onnx)
         if wanted.nms:
             path.parent.mkdir(parents=True, exist_ok=True)
-            add_nms(plain, path)
-    graph = load_onnx(path).graph
+            add_nms(plain, path, wanted.nms)
+    graph = load_onnx(path, external_data=False).graph
     attentions = sum(node.op_type == "Attention" for node in graph.node)
+    described = inspect(path)
     size = path.stat().st_size
     verification = ["yoloproof", "verify", str(path), "--against", case.model]
     verification += ["--random-weights"] if case.random_weights else []
     lines = (
         f"{path}: {network.variant.name}, {case.precision}, attention {case.attention}, {len(graph.node)} nodes, {size} bytes",
         *((f"{attentions} Attention operators, one per block",) if attentions else ()),
+        *(
+            f"{side} {tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
+            for side, tensors in (("input", described.inputs), ("output", described.outputs))
+            for tensor in tensors
+        ),
+        f"detections: {described.reading}",
+        *(
+            (f"suppression: score > {wanted.nms.score:g}, IoU {wanted.nms.iou:g}, at most {wanted.nms.max_detections}",)
+            if wanted.nms
+            else ()
+        ),
         f"next: {shlex.join(verification)}",
     )
     identity = {"path": str(path), "format": "onnx", "sha256": sha256_of(path), "bytes": size,
@@ -150,6 +164,7 @@ def _engine_options(case: Case, wanted: Export) -> EngineOptions:
 
 
 def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:
+    checked = _float16_lines(onnx, case, progress)
     progress("building", None)
     try:
         engine = engine_from_onnx(
@@ -158,7 +173,20 @@ def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Prog
     except YoloproofError as error:  # the ONNX file in between is gone when the message is read
         raise YoloproofError(str(error).replace(str(onnx), case.model)) from None
     identity = {"path": str(output), "format": "engine", **asdict(engine.identity)}
-    return Exported(output, identity, tuple(engine_lines(engine)))
+    return Exported(output, identity, (*engine_lines(engine), *checked))
+
+
+def _float16_lines(onnx: Path, case: Case, progress: Progress) -> tuple[str, ...]:
+    """The ranges in float16 of the file an engine is built from: the GPU it is for may not be here to show an overflow."""
+    from yoloproof.demo import demo_images
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.proof.float16 import float16_check
+
+    progress("float16 ranges", None)
+    check = float16_check(load_onnx(onnx), None, letterboxed(demo_images(), case.imgsz))
+    if check is not None and check.passed is False:
+        raise YoloproofError(f"{case.model}: {check.detail}; export it with --precision fp32")
+    return () if check is None else (check.detail,)
 
 
 def engine_lines(engine: Engine) -> list[str]:
@@ -206,6 +234,12 @@ def _check_native(case: Case, wanted: Export) -> None:
 
 
 def _check(case: Case, wanted: Export) -> None:
+    if wanted.onnx.opset < OPSET and case.attention is Attention.FUSED:
+        raise YoloproofError(
+            f"--opset {wanted.onnx.opset}: the operator Attention came with {OPSET}; name --attention explicit"
+        )
+    if wanted.nms and wanted.onnx.opset < TORCH_OPSET:
+        raise YoloproofError(f"--nms needs opset {TORCH_OPSET} or newer")
     if wanted.nms and wanted.onnx.dynamic:
         raise YoloproofError("--nms needs a fixed batch and size; leave --dynamic out")
     if (wanted.format is ArtifactFormat.NATIVE) != (wanted.runtime is Runtime.NATIVE):

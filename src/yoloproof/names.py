@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+MOST_CLASSES = 32_768  # of any detector: ImageNet-21k has 21,841
+
 
 class Name(str, Enum):
     """A member is its own text: it compares, formats and goes into JSON as the plain string."""

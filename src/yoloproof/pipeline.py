@@ -1,60 +1,36 @@
 """The road: Case → build → open → verify → benchmark → Entry.
 
-`profile` is all of it; `opened` gets off before the proof (`predict`, `val`), `exported` before the session (`export`).
+`profile` is all of it: `_row` builds, opens (`opening.py`) and verifies (`references.py`), `benchmark` times, and `result_of`
+(`entries.py`) writes down what was found. `predict` and `val` get off after `opened`, `export` before.
 """
 
 from __future__ import annotations
 
-import datetime
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-import yoloproof
-from yoloproof.artifact.stated import artifact_of_native, class_names, properties_of
+from yoloproof.artifact.stated import properties_of
 from yoloproof.demo import demo_images
-from yoloproof.detection.accuracy import accuracy_of
-from yoloproof.detection.coco import set_of_folder
+from yoloproof.detection.data_yaml import check_data
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
+from yoloproof.entries import Row, model_facts, result_of
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import SUFFIX
-from yoloproof.measurement.benchmarking import Benchmark, Measurement, benchmark, not_begun
+from yoloproof.measurement.benchmarking import benchmark, not_begun
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.measurement.subject import Subject
-from yoloproof.names import VARIANT_NAMES, ArtifactFormat, Attention, Precision, Progress, Runtime, Weights, no_progress
-from yoloproof.proof.native import verify_by_evidence
-from yoloproof.records import (
-    Accuracy,
-    Artifact,
-    Case,
-    Entry,
-    ModelFacts,
-    Protocol,
-    Result,
-    Run,
-    SessionFacts,
-    StageTimes,
-    Tool,
-    Verdict,
-)
-from yoloproof.results.published import published_for
-from yoloproof.runtime import RUNTIMES, Session, SessionSpec, open_session
-from yoloproof.runtime.base import NativeOptions, SessionOptions
+from yoloproof.names import Progress, Runtime, Weights, no_progress
+from yoloproof.opening import opened, session_spec
+from yoloproof.records import Case, Protocol, Result
+from yoloproof.references import References, accuracy_held, verdict_of
+from yoloproof.results.published import architecture_of
 from yoloproof.runtime.choice import candidates, check_tactics
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from yoloproof.proof.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -63,8 +39,10 @@ class Options:
 
     images -- real ones, for proof and timing; () for the bundled four
     folder -- where artifacts are kept; None for the user's cache
-    data -- a folder of annotated images whose AP every row gets; stages -- preprocessing, inference, suppression apart too
+    data -- annotated images whose AP every row gets: a folder or a data.yaml
+    stages -- preprocessing, inference, suppression apart too
     tactics -- a file of a native engine's tactics to take; None: as it opens by itself
+    against -- what files made elsewhere are held to: weights, or another export
     """
 
     images: tuple[Path, ...] = ()
@@ -72,33 +50,7 @@ class Options:
     data: Path | None = None
     stages: bool = False
     tactics: Path | None = None
-
-
-@dataclass(frozen=True)
-class OpenModel:
-    """A case built and opened. names -- classes by index; imgsz -- (height, width) that the artifact is to be fed with."""
-
-    case: Case
-    artifact: Artifact
-    spec: SessionSpec
-    session: Session
-    names: Mapping[int, str]
-    imgsz: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A case on its way to its Entry: everything but the samples."""
-
-    case: Case
-    artifact: Artifact
-    spec: SessionSpec
-    facts: SessionFacts
-    model: ModelFacts
-    verdict: Verdict
-    accuracy: Accuracy | None
-    stages: StageTimes | None
-    passed_over: tuple[str, ...] = ()
+    against: str | None = None
 
 
 def profile(
@@ -115,62 +67,44 @@ def profile(
     cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
     attempts = [candidates(case) for case in cases]  # refused before any work is done
     check_tactics(options.tactics, [case for few in attempts for case in few])
-    references = References()
+    references = References(options.against)
     rows: list[Row] = []
     subjects: list[Subject] = []
     for few in attempts:
         row = _verified(few, options, references, progress)
         subjects.append(Subject(f"{len(rows)} {row.case.label}", row.spec, row.case.imgsz, row.case.batch))
         rows.append(row)
-        keep(_result(rows, not_begun(subjects, protocol)))
+        keep(result_of(rows, not_begun(subjects, protocol)))
     progress("timing", None)
     images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
-    return _result(
+    return result_of(
         rows,
-        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(_result(rows, so_far))),
+        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(result_of(rows, so_far))),
     )
 
 
-def _result(rows: Sequence[Row], taken: Benchmark) -> Result:
-    entries = tuple(_entry(row, one) for row, one in zip(rows, taken.measurements, strict=True))
-    run = _run(taken)
-    return Result(tool=run.tool, created=run.created, command=run.command, runs=(run,), entries=entries)
+def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
+    """One case built, opened and verified, with its AP and its stages where they are asked for: all from one session."""
 
+    def say(what: str, share: float | None = None) -> None:
+        progress(f"{case.label}: {what}", share)
 
-def _under(protocol: Protocol, case: Case, batch: int) -> Case:
-    """The case with what its protocol has a say in besides the clock."""
-    cuda_graph = case.cuda_graph and protocol.cuda_graph
-    if case.runtime is Runtime.NATIVE and not cuda_graph:
-        raise YoloproofError(
-            "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
+    with opened(case, options.folder, say, options.tactics) as model:
+        reference = references.of(case)
+        images = _images(options, model.imgsz)
+        say("verifying", None)
+        verdict = verdict_of(model, reference, images, options.against, say)
+        say("AP" if options.data else "stages" if options.stages else "verified", None)
+        accuracy = None if options.data is None else accuracy_held(model, options.data, references)
+        stages = (
+            end_to_end(model.detector, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
         )
-    threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
-    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph)
-
-
-@contextmanager
-def opened(
-    case: Case, folder: Path | None = None, progress: Progress = no_progress, tactics: Path | None = None
-) -> Iterator[OpenModel]:
-    """Build and open a case whose runtime is named: exactly what `profile` verifies and times.
-
-    tactics -- a file of a native engine's tactics to take
-    """
-    artifact = _built(case, folder, progress)
-    spec = session_spec(case, artifact, tactics=tactics)
-    with open_session(spec) as session:
-        properties = properties_of(artifact)
-        names = class_names(properties, session.outputs[0].shape)
-        yield OpenModel(case, artifact, spec, session, names, case.imgsz)
-
-
-def _built(case: Case, folder: Path | None, progress: Progress) -> Artifact:
-    """A native engine's file is taken as it is, without PyTorch, which its machine need not have."""
-    if Path(case.model).suffix == SUFFIX:
-        return artifact_of_native(Path(case.model))
-    from yoloproof.artifact.build import build
-
-    return build(case, RUNTIMES[case.runtime].opens, folder, progress)
+        facts = model.session.facts
+    spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
+    described = model_facts(case, model.artifact, reference)
+    properties = properties_of(model.artifact)
+    architecture = architecture_of(described, properties, len(model.names))
+    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages, architecture)
 
 
 def _verified(few: Sequence[Case], options: Options, references: References, progress: Progress) -> Row:
@@ -184,7 +118,8 @@ def _verified(few: Sequence[Case], options: Options, references: References, pro
             errors.append(error)
             passed_over.append(f"{case.runtime}: {error}")
             continue
-        if row.verdict.passed is not False and (row.verdict.passed or not row.verdict.checks):
+        unheld = row.model.weights is Weights.FOREIGN and options.against is None
+        if row.verdict.passed or unheld:
             break
         passed_over.append(f"{case.runtime}: not verified")
     if row is None:
@@ -192,151 +127,22 @@ def _verified(few: Sequence[Case], options: Options, references: References, pro
     return replace(row, passed_over=tuple(one for one in passed_over if not one.startswith(f"{row.case.runtime}:")))
 
 
-def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
-    """One case built, opened and verified, with its AP and its stages where they are asked for: all from one session."""
-
-    def say(what: str, share: float | None = None) -> None:
-        progress(f"{case.label}: {what}", share)
-
-    with opened(case, options.folder, say, options.tactics) as model:
-        reference = references.of(case)
-        images = _images(options, model.imgsz)
-        if reference is None:
-            verdict = _verdict_without_weights(model, images)
-        else:
-            from yoloproof.proof.verify import verify
-
-            say("verifying", None)
-            verdict = verify(model.artifact.path, reference, images, session=model.session, precision=case.precision)
-        accuracy = None if options.data is None else _accuracy(model, options.data, references, say)
-        stages = (
-            end_to_end(model.session, _files(options) * 5, time.perf_counter, model.imgsz) if options.stages else None
+def _under(protocol: Protocol, case: Case, batch: int) -> Case:
+    """The case with what its protocol has a say in besides the clock."""
+    cuda_graph = case.cuda_graph and protocol.cuda_graph
+    if case.runtime is Runtime.NATIVE and not cuda_graph:
+        raise YoloproofError(
+            "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
         )
-        facts = model.session.facts
-    spec = model.spec if facts.tuning is None else session_spec(case, model.artifact, facts.tuning)
-    described = _model(case, model.artifact, reference)
-    return Row(case, model.artifact, spec, facts, described, verdict, accuracy, stages)
-
-
-def _verdict_without_weights(model: OpenModel, images: NDArray[np.float32]) -> Verdict:
-    """A native engine brings its evidence along; another foreign file is only shown to run."""
-    if model.artifact.format is ArtifactFormat.NATIVE and model.artifact.path is not None:
-        return verify_by_evidence(model.artifact.path, model.session)
-    model.session.infer(images[: model.case.batch])
-    return Verdict()
-
-
-def session_spec(
-    case: Case, artifact: Artifact, tuning: Mapping[str, str] | None = None, tactics: Path | None = None
-) -> SessionSpec:
-    """How a case's session opens. Precision is always stated, so that no runtime chooses one silently; `tuning` are the
-    launch configurations of our kernels that were verified, which every process is to take, `tactics` a file of such."""
-    network = None
-    if artifact.format is ArtifactFormat.PYTORCH:
-        from yoloproof.artifact.build import network_for_session
-
-        network = partial(network_for_session, case, tuning)
-    return SessionSpec(
-        case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning, tactics)),
-    )  # fmt: skip
-
-
-class References:
-    """The networks that artifacts are held to, float32 on the CPU, as published; the last one is kept, since a model's
-    cases follow each other. A network is only read after it was loaded."""
-
-    def __init__(self) -> None:
-        self._last: tuple[object, Reference] | None = None
-        self._ap: dict[tuple[object, Path, tuple[int, int]], float | None] = {}
-
-    def of(self, case: Case) -> Reference | None:
-        """The reference of a case's weights; None for an artifact that was made elsewhere."""
-        if Path(case.model).suffix in (".onnx", ".engine", SUFFIX):
-            return None
-        key = self._key(case)
-        if self._last is None or self._last[0] != key:
-            from yoloproof.artifact.build import published_network
-            from yoloproof.proof.reference import Reference
-
-            self._last = key, Reference(published_network(replace(case, attention=Attention.FUSED)))
-        return self._last[1]
-
-    def ap(self, case: Case, data: Path) -> float | None:
-        """AP of the network itself, in float32 on the CPU: once per model, set and size."""
-        key = self._key(case), data, case.imgsz
-        if key not in self._ap:
-            plain = Case(
-                case.model, Runtime.PYTORCH, Precision.FP32, imgsz=case.imgsz, threads=case.threads,
-                random_weights=case.random_weights,
-            )  # fmt: skip
-            with opened(plain) as model:
-                self._ap[key] = _measured_accuracy(model, data).AP
-        return self._ap[key]
-
-    @staticmethod
-    def _key(case: Case) -> object:
-        """What tells two models apart, also two files that had one name one after the other."""
-        path = Path(case.model)
-        found = path.stat() if path.is_file() else None
-        return case.model, case.random_weights, (found.st_mtime_ns, found.st_size) if found else None
-
-
-def _accuracy(model: OpenModel, data: Path, references: References, say: Progress) -> Accuracy:
-    """AP of exactly this artifact, and what it lost against the float32 network (None for a foreign file)."""
-    say("AP", None)
-    found = _measured_accuracy(model, data)
-    if references.of(model.case) is None:
-        return found
-    wanted = references.ap(model.case, data)
-    lost = None if found.AP is None or wanted is None else wanted - found.AP
-    return replace(found, AP_float32=wanted, AP_lost=lost)
-
-
-def _measured_accuracy(model: OpenModel, data: Path) -> Accuracy:
-    annotated = set_of_folder(data, [model.names[i] for i in sorted(model.names)])
-    return accuracy_of(model.session, model.names, annotated, imgsz=model.imgsz, identity=str(model.artifact.sha256))
-
-
-def _entry(row: Row, taken: Measurement) -> Entry:
-    variant = row.artifact.metadata.get("variant")
-    published = published_for(str(variant) if row.model.family else Path(row.case.model).stem)
-    return Entry(
-        case=row.case, model=row.model, artifact=row.artifact, runtime=taken.facts or row.facts, proof=row.verdict,
-        accuracy=row.accuracy, end_to_end=row.stages, published=published[0] if published else None,
-        processes=taken.processes, processes_set_aside=taken.set_aside, summary=taken.summary, warnings=taken.warnings,
-        partial=taken.partial, error=taken.error, passed_over=row.passed_over,
-    )  # fmt: skip
-
-
-def _run(taken: Benchmark) -> Run:
-    return Run(
-        tool=Tool("yoloproof", yoloproof.__version__),
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        command=tuple(sys.argv), protocol=taken.protocol, machine=taken.machine, gauge_best_s=taken.gauge_best_s,
-        gauge_size=taken.gauge_size,
-        interrupted=taken.interrupted, partial=taken.interrupted or any(one.partial for one in taken.measurements),
-        warnings=taken.warnings,
-    )  # fmt: skip
-
-
-def _model(case: Case, artifact: Artifact, reference: Reference | None) -> ModelFacts:
-    name = case.model if case.model in VARIANT_NAMES else Path(case.model).stem
-    if reference is None:
-        return ModelFacts(name=name, weights=Weights.FOREIGN, source=case.model, sha256=artifact.sha256)
-    from yoloproof.network.flops import flops
-
-    network = reference.network
-    return ModelFacts(
-        name=name, family=network.variant.family, scale=network.variant.scale, classes=network.classes,
-        parameters=sum(p.numel() for p in network.parameters()), flops=flops(network, case.imgsz),
-        weights=Weights.TRAINED if network.sha256 else Weights.RANDOM, source=network.source, sha256=network.sha256,
-    )  # fmt: skip
+    threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
+    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph)
 
 
 def _checked(options: Options) -> Options:
-    if options.data is not None and not options.data.is_dir():
-        raise YoloproofError(f"{options.data}: no such folder; --data names one with images and their annotations")
+    if options.data is not None:
+        check_data(options.data)
+    if options.against is not None and Path(options.against).suffix == SUFFIX:
+        raise YoloproofError(f"{options.against}: a native engine; name weights, or an .onnx or .engine file")
     return options
 
 

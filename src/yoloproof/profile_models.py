@@ -1,9 +1,10 @@
-"""`ProfileModels(["yolov13n.pt"]).profile()`: what users' scripts call, on our pipeline."""
+"""`ProfileModels(["yolov13n.pt"]).run()`: what users' scripts call, on our pipeline."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,16 @@ BUILT = (".engine", ".native")  # for one GPU
 
 
 class ProfileModels:
-    """Profile models by path, with the arguments of `ultralytics.utils.benchmarks.ProfileModels`.
+    """Profile models by path, with the arguments of `ultralytics.utils.benchmarks.ProfileModels` 8.0 to 8.4.
 
-    paths -- files, folders of files, patterns (`*.pt`) or official names; `yolov13n.pt` that is not here is the official one
+    paths -- files, folders of files, patterns (`*.pt`) or official names; `yolov13n.pt` that is not here is the official
+        one, `yolov13n.yaml` the network with seeded random weights
     num_timed_runs, num_warmup_runs, min_time -- inferences, warm-ups and seconds (at least) of the timed part
-    imgsz -- side of the square image; half -- float16 where the device is a GPU; trt -- time TensorRT where it is there
+    imgsz -- side of the square image; trt -- time TensorRT where it is there
+    quantize -- 16 (or True, as `half` was): float16 where the device is a GPU; 32, None, False: float32
     native -- ours: time our own engine, too, where the device is a GPU; a `.native` file is timed in any case
     device -- None (a GPU if there is one), "cpu", "cuda:0", a torch.device or a GPU's number
+    half, int8 -- what 8.0 to 8.3 had for `quantize`; others -- arguments that no such class had: named in a warning
     ONNX Runtime is timed on the GPU where its package can use it, else on the CPU.
     """
 
@@ -37,16 +41,26 @@ class ProfileModels:
         num_warmup_runs: int = 10,
         min_time: float = 60,
         imgsz: int = 640,
-        half: bool = True,
+        quantize: int | str | bool | None = 16,
         trt: bool = True,
         device: object = None,
+        *,
+        half: bool | None = None,
+        int8: bool | None = None,
         native: bool = False,
+        **others: object,
     ) -> None:
         if not paths:
             raise YoloproofError('name at least one model: ProfileModels(["yolov13n.pt"])')
-        self.paths, self.imgsz, self.half, self.trt, self.native = list(paths), imgsz, half, trt, native
+        warn_of_unknown("ProfileModels", others)
+        self.paths, self.imgsz, self.trt, self.native = list(paths), imgsz, trt, native
+        self.half = wants_float16(quantize, half, int8)
         self.num_timed_runs, self.num_warmup_runs, self.min_time = num_timed_runs, num_warmup_runs, min_time
-        self.device = _device(device)
+        self.device = device_name(device)
+
+    def run(self) -> list[dict[str, object]]:
+        """As `profile`, which 8.3 renamed to this."""
+        return self.profile()
 
     def profile(self) -> list[dict[str, object]]:
         """Export, prove and time every model; print the table; one dict per model with the keys those scripts read:
@@ -99,7 +113,9 @@ class ProfileModels:
                 half = runtime is Runtime.NATIVE or (self.half and device != "cpu")
                 precision = Precision.FP16 if half else Precision.FP32
                 size = (self.imgsz, self.imgsz)
-                asked.setdefault(device, []).append(Case(file, runtime, precision, imgsz=size, device=device))
+                name, random = (Path(file).stem, True) if suffix == ".yaml" else (file, False)
+                case = Case(name, runtime, precision, imgsz=size, device=device, random_weights=random)
+                asked.setdefault(device, []).append(case)
         return asked
 
     def _files(self) -> list[str]:
@@ -113,6 +129,10 @@ class ProfileModels:
                 found += sorted(p for p in glob.glob(path, recursive=True) if Path(p).suffix in SUFFIXES)
             elif not given.exists() and path.removesuffix(".pt") in VARIANT_NAMES:
                 found.append(path.removesuffix(".pt"))
+            elif path.endswith(".yaml") and (given.exists() or given.stem not in VARIANT_NAMES):
+                raise YoloproofError(
+                    f"{path}: of .yaml files only official names are built: {', '.join(VARIANT_NAMES)}"
+                )
             else:
                 found.append(path)
         if not found:
@@ -133,7 +153,8 @@ def _tensorrt() -> Runtime | None:
     return next((name for name in (Runtime.TENSORRT, Runtime.TENSORRT_RTX) if missing_part(name) is None), None)
 
 
-def _device(device: object) -> str:
+def device_name(device: object) -> str:
+    """What a script passes as `device` in our words; None is a GPU where there is one."""
     if device in (None, ""):
         try:
             import torch
@@ -143,6 +164,29 @@ def _device(device: object) -> str:
             return "cpu" if driver_missing() else "cuda"
         return "cuda" if torch.cuda.is_available() else "cpu"
     return f"cuda:{device}" if str(device).isdigit() else str(device)
+
+
+def wants_float16(quantize: int | str | bool | None, half: bool | None, int8: bool | None) -> bool:
+    """Whether these ask for float16: `quantize` since 8.4, `half` and `int8` before, which win where they are given.
+
+    Raises YoloproofError for what none of them can be. INT8 is not built here: a warning, and float16.
+    """
+    if half is not None or int8 is not None:
+        quantize = 8 if int8 else 16 if half else 32
+    scheme = str(quantize).strip().lower()
+    if scheme in ("8", "int8") or scheme.startswith("w8a"):
+        warnings.warn("yoloproof builds no INT8: the rows are float16 on a GPU, float32 on a CPU", stacklevel=3)
+        return True
+    if scheme not in ("16", "fp16", "true", "w16a16", "32", "fp32", "none", "false", "w32a32"):
+        raise YoloproofError(f"quantize={quantize!r}: give 16, or 32 (None) for float32")
+    return scheme in ("16", "fp16", "true", "w16a16")
+
+
+def warn_of_unknown(function: str, others: Mapping[str, object]) -> None:
+    """One warning that names arguments without effect, as ultralytics' own functions have gained and lost some."""
+    if others:
+        names = ", ".join(f"{name}={value!r:.40}" for name, value in others.items())
+        warnings.warn(f"{function}: without effect in yoloproof: {names}", stacklevel=3)
 
 
 def _as_their_dict(entries: Sequence[Entry]) -> dict[str, object]:

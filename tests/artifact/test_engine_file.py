@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from yoloproof.artifact.build import artifact_of_engine
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
-from yoloproof.files.engine import EngineHost, EngineIdentity, check_engine, read_identity, sidecar_path, write_identity
+from yoloproof.files.engine import (
+    EngineHost,
+    EngineIdentity,
+    _seal,
+    check_engine,
+    read_identity,
+    sidecar_path,
+    write_identity,
+)
 from yoloproof.names import Runtime
+from yoloproof.records import Case
+from yoloproof.runtime.choice import candidates
 
 T4 = EngineHost(Runtime.TENSORRT_RTX, "1.7.1.116", "7.5", "Tesla T4", "linux-x86_64")
 T4_TENSORRT = replace(T4, runtime=Runtime.TENSORRT, version="10.16.1.11")
@@ -49,6 +63,32 @@ def test_an_identity_is_read_back_as_written(tmp_path: Path) -> None:
     identity = written(path)
     assert read_identity(path) == identity
     assert check_engine(path, T4, onnx_sha256="a" * 64, checkpoint_sha256="c" * 64) == identity
+
+
+WILD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, 2**63]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(st.sampled_from([one.name for one in fields(EngineIdentity)]), WILD, min_size=1, max_size=3))
+def test_whatever_a_sealed_sidecar_holds_it_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.engine"
+    written(path)
+    record = json.loads(sidecar_path(path).read_text()) | values
+    record.pop("seal")
+    sidecar_path(path).write_text(json.dumps(record | {"seal": _seal(record)}))
+    for use in (
+        lambda: artifact_of_engine(path),
+        lambda: check_engine(path, T4),
+        lambda: candidates(Case(str(path), Runtime.AUTO)),
+    ):
+        with suppress(YoloproofError):  # anything else is a failure
+            use()
 
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -167,3 +167,19 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     add_nms(source, tmp_path / "done.onnx")
     with pytest.raises(YoloproofError, match="without NMS first"):
         add_nms(tmp_path / "done.onnx", tmp_path / "twice.onnx")
+
+
+@pytest.mark.parametrize("runtime", [name for name in ("onnxruntime", "openvino") if name in available_runtimes()])
+def test_one_tensor_as_ultralytics_reads_it(runtime: str, tmp_path: Path) -> None:
+    path = passthrough(tmp_path / "raw.onnx", batch=2)
+    options = NmsOptions(score=0.5, max_detections=20, layout="ultralytics")
+    add_nms(path, tmp_path / "nms.onnx", options)
+    raw = raw_output(3, batch=2)
+    with open_session(SessionSpec(runtime, tmp_path / "nms.onnx", precision="fp32")) as session:
+        assert [(spec.name, spec.shape) for spec in session.outputs] == [("detections", (2, 20, 6))]
+        outputs = session.infer(raw.reshape(2, 3, -1, 32))
+    for found, one in zip(detections_from_nms(outputs), raw, strict=True):
+        np.testing.assert_allclose(found, greedy(one, options), atol=1e-5)
+    assert (outputs[0][outputs[0][..., 4] == 0] == 0).all()
+    with pytest.raises(YoloproofError, match="NMS layout 'theirs' is none of ours, ultralytics"):
+        add_nms(path, tmp_path / "x.onnx", NmsOptions(layout="theirs"))

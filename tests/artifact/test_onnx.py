@@ -142,3 +142,17 @@ def test_nothing_is_overwritten(network: Network, tmp_path: Path) -> None:
     with pytest.raises(YoloproofError, match="exists"):
         export_onnx(network, tmp_path / "mine.onnx")
     assert (tmp_path / "mine.onnx").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("attention", "opset"), [("explicit", 17), ("published", 17)])
+def test_older_opsets_compute_the_same(attention: str, opset: int, network: Network, tmp_path: Path) -> None:
+    plain = simplify(
+        load_network(demo_checkpoint(), attention), DEFAULT_REWRITES if attention == "explicit" else ("norms",)
+    )
+    said = export_onnx(plain, tmp_path / "old.onnx", imgsz=(64, 96), opset=opset)
+    model = onnx.load(tmp_path / "old.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert said.opset == model.opset_import[0].version == opset
+    assert model.ir_version <= (8 if opset == 17 else 10)
+    images = np.random.default_rng(1).random((1, 3, 64, 96), np.float32)
+    np.testing.assert_allclose(outputs(tmp_path / "old.onnx", images), reference(network, images), atol=2e-3)

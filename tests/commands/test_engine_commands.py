@@ -44,6 +44,7 @@ def test_an_engine_without_a_gpu_is_one_line(tmp_path: Path) -> None:
     [
         (Export(ENGINE, targets=("banana",)), "target 'banana' is none of"),
         (Export(ENGINE, targets=("h100",)), "none for Hopper"),
+        (Export(onnx=OnnxOptions(opset=18)), "the operator Attention came with 23; name --attention explicit"),
         (Export(ENGINE, runtime=Runtime.OPENVINO), "builds no engines"),
         (Export(ENGINE, targets=("t4",), hardware_compatible="same"), "hardware-compatible is TensorRT's"),
         (Export(runtime=Runtime.TENSORRT), "is for --format engine"),

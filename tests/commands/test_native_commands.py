@@ -27,7 +27,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import CompiledKernel, KernelFacts, read_native, write_native
 from yoloproof.names import ArtifactFormat, Precision, Runtime
-from yoloproof.pipeline import opened
+from yoloproof.opening import opened
 from yoloproof.proof.native import machine_code_check, verify_by_evidence
 from yoloproof.proof.verify import verify
 from yoloproof.records import Case
@@ -125,35 +125,43 @@ def test_verify_needs_no_weights(gpu, path):
     assert "tensor cores in every dense kernel" in done.output
 
 
-@pytest.mark.parametrize("command", ["verify", "predict", "val"])
-def test_a_native_file_needs_no_framework(path, command):
-    """On a machine without PyTorch, Triton, ONNX and ONNX Runtime: an import of one of them fails there."""
-    code = """if True:
-        import sys
-        from pathlib import Path
-        class Absent:
-            def find_spec(name, *_):
-                if name in ("torch", "triton", "onnx", "onnxscript", "onnxruntime"):
-                    raise ModuleNotFoundError(name)
-        sys.meta_path.insert(0, Absent)
-        from cuda_stand_in import CudaStandIn, put_in_place
-        from yoloproof.files.native import read_native
-        from yoloproof.cli import main
-        path = next(one for one in sys.argv if one.endswith(".native"))
-        put_in_place(CudaStandIn(read_native(Path(path)).plan), sys.modules.__setitem__)
-        main()
-    """
-    more = {"verify": [], "predict": [str(demo_images()[0])], "val": []}[command]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+BARE = """
+import os, sys
+from pathlib import Path
+class Absent:
+    def find_spec(name, *_):
+        if name in ("torch", "triton", "onnx", "onnxscript", "onnxruntime"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent)
+if "ENGINE" in os.environ:
+    from cuda_stand_in import CudaStandIn, put_in_place
+    from yoloproof.files.native import read_native
+    put_in_place(CudaStandIn(read_native(Path(os.environ["ENGINE"])).plan), sys.modules.__setitem__)
+    import yoloproof.commands.devices
+    yoloproof.commands.devices.gpu_count = lambda: (1, "")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "told"),
+    [
+        ("verify", [], "verified: the same detector"),
+        ("predict", [str(demo_images()[0])], "000000000257.jpg"),
+        ("val", [], "COCO bbox AP"),
+        ("profile", ["--quick"], "native"),
+    ],
+)
+def test_a_native_file_needs_no_framework(path, command, more, told):
+    """On a machine without PyTorch, Triton, ONNX and ONNX Runtime, in every process that is started there."""
+    (path.parent / "sitecustomize.py").write_text(BARE)
     (path.parent / "t.json").write_text(json.dumps({"schema": 1, "key": KEY + sha256_of(path), "choice": {}}))
+    found = os.pathsep.join([str(path.parent), str(TESTS), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", code, command, str(path), *more, "--tactics", str(path.parent / "t.json")],
-        capture_output=True, text=True, env=environment,
+        [sys.executable, "-m", "yoloproof", command, str(path), *more, "--tactics", str(path.parent / "t.json")],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": found, "ENGINE": str(path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    assert {"verify": "verified: the same detector", "predict": "000000000257.jpg", "val": "COCO bbox AP"}[
-        command
-    ] in done.stdout
+    assert told in done.stdout
 
 
 @pytest.mark.parametrize("command", ["verify", "predict", "val", "profile"])

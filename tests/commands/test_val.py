@@ -13,7 +13,7 @@ from yoloproof.cli import app
 from yoloproof.demo import demo_annotations, demo_checkpoint, demo_images
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.errors import YoloproofError
-from yoloproof.pipeline import opened
+from yoloproof.opening import opened
 from yoloproof.records import Case
 from yoloproof.runtime.choice import candidates
 
@@ -43,6 +43,7 @@ def test_weights_and_artifacts_have_one_ap(onnx_file: Path, tmp_path: Path) -> N
         result = run(model, *more, "--json", document)
         assert result.exit_code == 0, result.output
         accuracies.append(json.loads(document.read_text())["accuracy"])
+        assert ("cut first: score > 0.001, IoU 0.7, best 300" in result.output) is (model == inside)
     weights, artifact, with_nms = accuracies
     assert weights["images"] == 4
     assert weights["AP50"] > 0.3
@@ -92,3 +93,25 @@ def test_names_of_other_exporters() -> None:
     assert stated_names({}) == {}
     with pytest.raises(YoloproofError, match="cannot be read"):
         stated_names({"names": "__import__('os')"})
+
+
+@pytest.mark.slow
+def test_yolo12_has_one_ap_on_every_runtime(reference: Path, shared: Path, tmp_path: Path) -> None:
+    """A checkpoint as ultralytics 8.4 trains and saves it, on 8 of the images that it was trained on."""
+    document = json.loads((shared / "coco128/instances.json").read_text())
+    document["images"] = document["images"][:8]
+    kept = {record["id"] for record in document["images"]}
+    document["annotations"] = [box for box in document["annotations"] if box["image_id"] in kept]
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    found = {}
+    for runtime in ("pytorch", "onnxruntime", "openvino"):
+        result = run(
+            reference / "yolo12n-coco128.pt", "--images", shared / "coco128/images", "--annotations",
+            tmp_path / "instances.json", "--runtime", runtime, "--json", tmp_path / f"{runtime}.json",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        found[runtime] = json.loads((tmp_path / f"{runtime}.json").read_text())["accuracy"]
+    assert found["pytorch"]["AP"] > 0.4
+    for runtime in ("onnxruntime", "openvino"):
+        assert found[runtime]["AP"] == pytest.approx(found["pytorch"]["AP"], abs=0.0005)
+        assert found[runtime]["AP50"] == pytest.approx(found["pytorch"]["AP50"], abs=0.0005)

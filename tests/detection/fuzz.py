@@ -1,4 +1,4 @@
-"""Damaged images and checkpoints until the time is up: every reader answers with a result or with a YoloproofError.
+"""Damaged images, checkpoints, ONNX and result files until the time is up: every reader answers with a result or with a YoloproofError.
 
 `python tests/detection/fuzz.py --seconds 600` runs it long; tests/detection/test_fuzz.py runs it for some seconds.
 """
@@ -21,11 +21,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from yoloproof.artifact.onnx import read_artifact
+from yoloproof.artifact.stated import properties_of, stated_names, stated_size
 from yoloproof.detection.images import read_image
 from yoloproof.errors import YoloproofError
+from yoloproof.inspection import inspect
 from yoloproof.network import network_from_checkpoint, read_checkpoint
+from yoloproof.results.file import read_result
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "ICO", "TGA")
+RESULTS = sorted((Path(__file__).parents[1] / "results").glob("schema-1-*.json"))
 SLOW_S = 60  # a small file that keeps a reader busy that long is a fault, too
 MODES = ("RGB", "L", "RGBA", "CMYK", "P", "1", "I;16", "LA")
 
@@ -65,6 +70,28 @@ def checkpoint_seeds() -> list[bytes]:
         torch.save(saved, buffer)
         seeds.append(buffer.getvalue())
     return seeds
+
+
+def onnx_seeds() -> list[bytes]:
+    """A small ONNX file with metadata, a local function and a loop."""
+    from onnx import TensorProto, helper
+
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 8, 8])
+    answer = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 3, 8, 8])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    twice = helper.make_function("f", "twice", ["x"], ["y"], [helper.make_node("Add", ["x", "x"], ["y"])], opsets)
+    graph = helper.make_graph([helper.make_node("twice", ["images"], ["output0"], domain="f")], "g", [image], [answer])
+    model = helper.make_model(graph, functions=[twice], opset_imports=opsets)
+    names = {"names": "{0: 'cat'}", "imgsz": "[8, 8]", "yoloproof.names": '{"0": "cat"}', "yoloproof.batch": "1"}
+    helper.set_model_props(model, names)
+    return [model.SerializeToString()]
+
+
+def read_onnx(path: Path) -> None:
+    """What is asked of an ONNX file before a runtime opens it."""
+    stated_names(properties_of(read_artifact(path)))
+    inspect(path)
+    stated_size(str(path))
 
 
 def mutated(data: bytes, seeds: list[bytes], rng: random.Random) -> bytes:
@@ -129,11 +156,13 @@ def fuzz(seconds: float, seed: int = 0, keep: Path | None = None) -> Counter[str
     kinds: tuple[tuple[str, Callable[[Path], object], list[bytes]], ...] = (
         ("image", read_image, image_seeds()),
         ("checkpoint", read_network, checkpoint_seeds()),
+        ("onnx", read_onnx, onnx_seeds()),
+        ("result", read_result, [file.read_bytes() for file in RESULTS]),
     )
     outcomes: Counter[str] = Counter()
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "injured"
+        path = Path(folder) / "injured.onnx"
         while time.monotonic() < end:
             name, read, seeds = rng.choice(kinds)
             data = rng.choice(seeds)

@@ -212,3 +212,30 @@ def test_reference_ap(shared: Path) -> None:
     np.testing.assert_allclose(ours, theirs.stats[:6], atol=1e-9)
     assert accuracy.AP is not None
     assert accuracy.AP > 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bbox": [1, 1, float("nan"), 5]},
+        {"bbox": [1, 1, -3, 5]},
+        {"bbox": [1, float("inf"), 3, 5]},
+        {"area": -1},
+        {"area": float("inf")},
+    ],
+)
+def test_a_box_that_is_none_is_refused_with_its_id(folder: Path, change: dict[str, Any]) -> None:
+    document = json.loads((folder / "instances.json").read_text())
+    document["annotations"][1] |= {"id": 4711, **change}
+    (folder / "instances.json").write_text(json.dumps(document))
+    with pytest.raises(YoloproofError, match="annotation 4711 has the box"):
+        coco_set(folder / "images", folder / "instances.json")
+
+
+@pytest.mark.parametrize(
+    "line", ["0 nan 0.5 0.1 0.1", "0 0.5 0.5 -0.1 0.1", "0 1e300 0.5 0.1 0.1", "0 inf 0.5 0.1 0.1"]
+)
+def test_a_label_that_is_no_box_is_refused_with_its_line(folder: Path, line: str) -> None:
+    (folder / "labels" / "0.txt").write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
+    with pytest.raises(YoloproofError, match=r"0\.txt:2: not 'class cx cy w h'"):
+        yolo_set(folder, NAMES)

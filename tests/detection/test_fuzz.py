@@ -12,9 +12,11 @@ fuzz = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(fuzz)
 
 
-def test_damaged_images_and_checkpoints_are_read_or_refused() -> None:
-    outcomes = fuzz.fuzz(8)
+def test_damaged_files_are_read_or_refused() -> None:
+    outcomes = fuzz.fuzz(10)
     assert not [outcome for outcome in outcomes if outcome.startswith("crash")], outcomes
     assert outcomes["image read"] > 0
     assert outcomes["image refused"] > 0
     assert outcomes["checkpoint refused"] > 0
+    assert outcomes["onnx refused"] > 0
+    assert outcomes["result refused"] > 0

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from yoloproof.detection.coco import yolo_set
 from yoloproof.detection.images import find_images, read_image
 from yoloproof.detection.letterbox import boxes_to_image, letterbox, letterboxed
 from yoloproof.errors import YoloproofError
@@ -157,3 +158,16 @@ def test_letterboxed_names_the_file_that_fails(pixels: NDArray[np.uint8], tmp_pa
         letterboxed([tmp_path / "a.png", tmp_path / "b.png"])
     with pytest.raises(YoloproofError, match="no images"):
         letterboxed([])
+
+
+def test_postscript_under_an_images_name_starts_no_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", "EPS")
+    for read in (read_image, lambda path: yolo_set(path.parent, ["cat"])):
+        (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
+        with pytest.raises(YoloproofError, match=r"of a kind that is not read|cannot be read"):
+            read(tmp_path / "a.jpg")
+    assert not started.exists()

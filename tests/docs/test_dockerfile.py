@@ -19,13 +19,22 @@ FILE = REPOSITORY / "environments" / "Dockerfile"
 
 def test_pins_it_names_exist() -> None:
     named = re.findall(
-        r"(?:^ARG PINS=|--build-arg PINS=|^COPY environments/)(\w[\w-]+)",
+        r"(?:^ARG PINS=|--build-arg PINS=|^COPY environments/)(\w[\w/-]+)",
         FILE.read_text(encoding="utf-8"),
         re.MULTILINE,
     )
     assert named
     for name in named:
         assert (REPOSITORY / "environments" / f"{name}.txt").is_file(), name
+
+
+def test_its_base_is_pinned_and_no_stage_runs_as_root() -> None:
+    first, *stages = re.split(r"^FROM ", FILE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert re.match(r"python:3\.12-slim-bookworm@sha256:[0-9a-f]{64} AS base\n", first)
+    assert stages
+    for stage in stages:
+        assert stage.startswith("base")
+        assert re.findall(r"^USER (\S+)", stage, re.MULTILINE) == ["yoloproof"]
 
 
 def test_it_takes_along_what_the_build_reads() -> None:

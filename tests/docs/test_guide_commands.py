@@ -28,6 +28,7 @@ PAGES = [
     "export.md",
     "measurement.md",
     "accuracy.md",
+    "guests.md",
     "gallery.md",
     "from-ultralytics.md",
     "deploying.md",
@@ -180,11 +181,14 @@ def test_command_exists_with_these_options(block: Block) -> None:
 def test_options_in_the_running_text_exist() -> None:
     """Also where a command or an option stands in a sentence or a table."""
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    offered = {name: {word for row in command.params for word in row.opts} for name, command in commands.items()}
+    offered = {
+        name: {word for row in command.params for word in (*row.opts, *row.secondary_opts)}
+        for name, command in commands.items()
+    }
     anywhere, unknown = set().union(*offered.values()), []
     for page in [*PAGES, "report.md"]:
         for code in re.findall(r"`([^`\n]+)`", (DOCS / page).read_text(encoding="utf-8")):
-            if re.match(r"(ray|uv|pip|docker) ", code):
+            if re.match(r"(ray|uv|pip|docker|python) ", code):
                 continue
             command = re.search(r"\byoloproof (\w+)", code)
             known = offered[command.group(1)] if command else anywhere

@@ -69,6 +69,19 @@ def test_tensorrt_11_names_the_missing_flag() -> None:
     assert "float32 engine" in finding.why
 
 
+@pytest.mark.parametrize(
+    ("version", "wrong"), [("11.0.0", False), ("11.1.0.106", True), ("11.2.1", True), ("11.3.0", False)]
+)
+def test_tensorrt_with_known_wrong_results_is_a_risk(version: str, wrong: bool) -> None:
+    found = by_code(gpu_machine("t4", {"tensorrt-cu13": version}))
+    assert ("tensorrt-wrong" in found) is wrong
+    if wrong:
+        assert found["tensorrt-wrong"].status == "risky"
+        assert found["tensorrt-wrong"].source == "trt-wrong"
+        assert "yoloproof verify" in found["tensorrt-wrong"].why
+        assert found["tensorrt-wrong"].fix.startswith("pip install tensorrt-cu13==11.4")
+
+
 @pytest.mark.parametrize("name", ["h100", "v100", "orin"])
 def test_tensorrt_rtx_refuses(name: str) -> None:
     found = by_code(gpu_machine(name, {"tensorrt-rtx-cu13": "1.7.1.116"}))

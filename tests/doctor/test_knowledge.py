@@ -30,6 +30,13 @@ def test_every_row_has_a_source_and_every_source_is_used_and_dated() -> None:
         assert source.url.startswith("https://") or "measured by us" in source.title or "metadata" in source.title
 
 
+def test_the_last_versions_for_old_gpus() -> None:
+    assert row_for("PyTorch, CUDA 12.6 wheel", (7, 0)).maximum == "2.14"
+    assert row_for("PyTorch, CUDA 13 wheel", (7, 5)).support == "yes"
+    assert row_for("PyTorch, CUDA 13 wheel", (7, 0)).support == "no"
+    assert row_for("Triton on tensor cores", (7, 5)).maximum == "3.2"
+
+
 def test_unknown_is_a_value() -> None:
     assert row_for("TensorRT", (15, 0)).support == "unknown"
     with pytest.raises(YoloproofError, match="no subject 'cuDF'"):

@@ -63,7 +63,7 @@ def test_the_command_says_what_it_is_and_what_it_rests_on(tmp_path):
         "ESTIMATE, not a measurement",
         "No native engine has run on a Turing GPU",
         "1.97 ms",
-        "two figures of an H100",
+        "two figures of an H200",
     ):
         assert words in done.output
     said = json.loads((tmp_path / "e.json").read_text())

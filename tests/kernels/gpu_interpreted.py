@@ -68,12 +68,12 @@ def configurations(
 
 def convolutions() -> Iterator[tuple[str, Tensor]]:
     # two inputs side by side, one a slice of a wider tensor; channels that fill no tile
-    wide, other, add = image(2, 40, 9, 7), image(2, 8, 9, 7), image(2, 20, 9, 7)
+    wide, other, add = image(2, 40, 9, 7), image(2, 24, 9, 7), image(2, 20, 9, 7)
 
     def dense(conv: nn.Conv2d, act: bool) -> DenseConv:
         return DenseConv(conv, act, OPTIONS, First())
 
-    conv = nn.Conv2d(24, 20, 3, 1, 1)
+    conv = nn.Conv2d(40, 20, 3, 1, 1)
     wanted = F.silu(conv(torch.cat((wide[:, 24:], other), 1))) + add
     sources = [wide[:, 24:], other]
     yield from configurations("dense 3x3, two sources, residual", dense(conv, True), sources, wanted, add)

@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network import load_network, read_checkpoint, save_safetensors
 from yoloproof.network.variants import FAMILIES
 from yoloproof.network.weights import download
+from yoloproof.network.weights.unpickle import _Unpickler
 from yoloproof.simplify.rewrites import simplify
 
 
@@ -132,6 +134,7 @@ def test_a_fused_module_loads_with_the_same_weights(name: str, tmp_path: Path) -
     folded = simplify(load_network(name, random_weights=True, classes=2), ("norms",))
     tree = tree_of(folded.state_dict())
     tree.model.forward = tree.model.half  # pickled as getattr(module, "half")
+    tree.model.detect = torch.nn.SiLU.forward  # pickled as getattr(class, "forward"), as other heads keep a detector's
     torch.save({"model": tree, "ema": None}, tmp_path / "fused.pt")
     loaded = load_network(tmp_path / "fused.pt")
     assert loaded.variant.name == name
@@ -180,9 +183,31 @@ def test_a_pickle_that_calls_anything_is_refused_by_name(payload, named: str, tm
 
 
 MODULE = b"cultralytics.nn\nM\n)\x81"  # an instance of ultralytics.nn.M
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 HOSTILE = {
-    "tuples nested until hashing one overflows the stack": (b"\x80\x02})" + b"\x85" * 400_000 + b"K\x01s.", "400000 tuples"),
-    "a memo slot that takes 16 GB": (b"\x80\x02}r" + struct.pack("<I", 2**31 - 5) + b".", "memo slot"),
+    "tuples nested until hashing one overflows the stack": (b"\x80\x02})" + b"\x85" * 400_000 + b"K\x01s.", "nested tuple"),
+    "tuples that hold the last one twice": (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "nested tuple"),
+    "such tuples in a set": (
+        b"\x80\x02cbuiltins\nset\n]()" + b"2\x86" * 60 + b"e\x85R.", "nested tuple",
+    ),
+    "numbers of one hash": (b"\x80\x02}\x8a\x09" + (5 * (2**61 - 1)).to_bytes(9, "little") + b"K\x01s.", "enormous number"),
+    "a memo slot that takes 16 GB": (b"\x80\x02}r" + struct.pack("<I", 2**31 - 5) + b".", "no network in it"),
+    "a storage key of such tuples": (
+        b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n)" + b"2\x86" * 60
+        + b"X\x03\x00\x00\x00cpuK\x01tQ.", "no storage",
+    ),
+    "a state for a function": (b"\x80\x02" + REBUILD + b"}X\x04\x00\x00\x00markK\x01sb.", "a state for a function"),
+    "slots for a function": (
+        b"\x80\x02" + REBUILD + b"N}X\x0c\x00\x00\x00__defaults__)s\x86b.", "a state for a function",
+    ),
+    "a state for a type": (b"\x80\x02ctorch\nfloat32\n}X\x04\x00\x00\x00markK\x01sb.", "a state for a dtype"),
+    "a state for a container's type": (
+        b"\x80\x02ccollections\nOrderedDict\n}X\x04\x00\x00\x00markK\x01sb.", "a state for a function",
+    ),
+    "a module of a long name that contains itself": (
+        b"\x80\x02" + MODULE + b"q\x01}X\x08\x00\x00\x00_modules}X\x00\x10\x00\x00" + b"a" * 4096 + b"h\x01ssb.",
+        "contains itself",
+    ),
     "a module that contains itself": (
         b"\x80\x02" + MODULE + b"q\x01}X\x08\x00\x00\x00_modules}X\x01\x00\x00\x00ah\x01ssb.", "contains itself",
     ),
@@ -197,6 +222,27 @@ def test_a_pickle_against_the_reader_itself_is_refused(case: str, tmp_path: Path
         archive.writestr("archive/data.pkl", data)
     with pytest.raises(YoloproofError, match=words):
         read_checkpoint(tmp_path / "evil.pt")
+    assert not vars(_Unpickler._tensor)
+    assert _Unpickler._tensor.__defaults__ is None
+
+
+def test_a_state_for_a_tensor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = torch.zeros(8)
+    rebuilt = (torch._utils._rebuild_tensor_v2, (tensor._typed_storage(), 0, (8,), (1,), False, {}), {"mark": 1})
+    monkeypatch.setattr(torch.Tensor, "__reduce_ex__", lambda self, protocol: rebuilt)
+    torch.save({"model": {"w": tensor}}, tmp_path / "w.pt")
+    with pytest.raises(YoloproofError, match="a state for a Tensor"):
+        read_checkpoint(tmp_path / "w.pt")
+
+
+def test_a_file_of_a_few_bytes_with_a_billion_classes(tmp_path: Path) -> None:
+    """Tensors without numbers take no bytes, and their shapes say what they like."""
+    names = list(load_network("yolov12n", random_weights=True).state_dict())
+    tensors = {name: torch.zeros(16, 3, 0, 3) if name == "model.0.conv.weight" else torch.zeros(0) for name in names}
+    tensors["model.21.cv3.0.2.weight"] = torch.zeros(10**9, 0, 1, 1)
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(YoloproofError, match="1,000,000,000 classes"):
+        load_network(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +339,9 @@ def test_a_storage_is_never_read_past_its_end(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "short.pt")
 
 
-def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_cached_and_held_to_their_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The release address replaced by a folder served over HTTP on this machine; the rest is the real path."""
     import functools
     import http.server
@@ -312,7 +360,10 @@ def test_downloads_are_cached_and_held_to_their_hash(tmp_path: Path, monkeypatch
         assert load_network("yolov12n").variant.name == "yolov12n"
     finally:
         server.shutdown()
+    (said,) = caplog.messages
+    assert "this first download is trusted" in said
     assert load_network("yolov12n").sha256 is not None  # from the cache, with the server gone
+    assert caplog.messages == [said]
     record = json.loads((download.cache_folder() / "sha256.json").read_text())
     assert len(record["yolov12n"]) == 64
     path = download.cache_folder() / "yolov12n.pt"

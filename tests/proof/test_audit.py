@@ -111,7 +111,7 @@ def foreign_in_a_branch(model: onnx.ModelProto) -> None:
 def bypassed(model: onnx.ModelProto) -> None:
     """Values alone leave the attention: q and k are computed and multiplied, and nobody reads the product."""
     softmax = node(model, f"{BLOCK}/Softmax")
-    put(model, "even", np.full((4, 2, 100, 100), 0.01, np.float32))
+    put(model, "even", np.full((4, 2, 25, 25), 0.01, np.float32))
     for n in model.graph.node:
         for i, name in enumerate(n.input):
             if name == softmax.output[0]:
@@ -130,7 +130,7 @@ HIDDEN: dict[str, tuple[str, Callable[[onnx.ModelProto], None], dict[str, str]]]
         "fused-fp16", through_bfloat16, {"precision": "coarser type", "weights": "coarser type"},
     ),
     "float32 through bfloat16": ("fused-fp32", through_bfloat16, {"precision": "coarser type"}),
-    "chosen by the image": ("explicit-fp32", choosing_by_the_image, {"operators": "choice chooses"}),
+    "chosen by the image": ("explicit-fp32", choosing_by_the_image, {"operators": "choice (If) chooses"}),
     "a function of its own": ("explicit-fp32", own_function, {"operators": "own::Softmax"}),
     "foreign in a branch": ("explicit-fp32", foreign_in_a_branch, {"operators": "com.elsewhere::Neg"}),
     "softmax bypassed": ("explicit-fp32", bypassed, {"attention": BLOCK, "constants": "even"}),

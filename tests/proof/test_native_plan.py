@@ -216,13 +216,16 @@ def test_a_launch_that_waits_for_nothing_is_caught():
         check_plan(rewritten(plan, index, lambda one: replace(one, reads=())))
 
 
-def test_a_grid_too_small_shows():
+@pytest.mark.parametrize(("name", "axis"), [("model.0", 0), ("model.0", 1), ("model.3", 2), ("model.4.cv1", 0)])
+def test_a_grid_too_small_shows(name: str, axis: int):
+    """A column or a row of pixels, a group of channels."""
     plan = recorded("yolov13n").plan
 
     def change(one: Launch) -> Launch:
-        return replace(one, grid=(one.grid[0] - 1, *one.grid[1:]))
+        return replace(one, grid=tuple(size - (i == axis) for i, size in enumerate(one.grid)))
 
-    assert not parity(rewritten(plan, 0, change)).passed
+    index = next(i for i, operation in enumerate(plan.operations) if operation.name == name)
+    assert not parity(rewritten(plan, index, change)).passed
 
 
 def test_size_of_the_test_images_tells_height_from_width():

@@ -121,7 +121,7 @@ def test_a_figure_without_an_interval_shows_another_sign() -> None:
 
 def test_the_reported_figure_is_marked_as_another_machines_with_its_source() -> None:
     text = " ".join(printed(made_result([made_entry()])).split())
-    assert "reported for yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE" in text
+    assert "reported for the architecture yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE" in text
     assert "iMoonLab/yolov13 README" in text
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -14,13 +16,19 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from made_results import lab_result, made_entry, made_result, made_run
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Weights
 from yoloproof.records import Entry, Result
+from yoloproof.report.page import html_from_results
+from yoloproof.report.rows import rows_from_results
+from yoloproof.report.text import markdown_from_rows
+from yoloproof.results.compare import ALLOWANCES, compare_results, compare_rows, print_comparisons
 from yoloproof.results.file import read_result
 from yoloproof.results.schema import HISTORY, SCHEMA, json_from_result, result_from_json
+from yoloproof.results.table import print_result
 
 FOLDER = Path(__file__).parent
 NUMBERS = st.floats(min_value=1e-9, max_value=1e9) | st.integers(1, 10**6).map(float)
@@ -129,12 +137,27 @@ def test_a_changed_document_is_read_or_refused_in_one_line(data: st.DataObject) 
     assert "\n" not in refusal(document)
 
 
+def shown(result: Result) -> None:
+    """Everything that a person may ask for of a result that was read."""
+    print_result(result, Console(file=io.StringIO(), width=80))
+    print_result(result, Console(file=io.StringIO(), force_terminal=True, width=80))
+    rows = rows_from_results([("it", result)])
+    markdown_from_rows(rows)
+    with suppress(YoloproofError):
+        print_comparisons(compare_rows(result, ALLOWANCES), Console(file=io.StringIO()))
+    with suppress(YoloproofError):
+        print_comparisons(compare_results(result, result, ALLOWANCES), Console(file=io.StringIO()))
+    with suppress(YoloproofError):
+        html_from_results([("it", result)])
+
+
 def refusal(document: Any) -> str:
     """Why a document is not read; nothing where it is. Any other error than YoloproofError comes through."""
     try:
-        result_from_json(document, "it")
+        result = result_from_json(document, "it")
     except YoloproofError as error:
         return str(error)
+    shown(result)
     return ""
 
 

@@ -104,3 +104,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(YoloproofError, match="give another folder with -o"), Store(tmp_path / "file").locked():
         pass
+
+
+@pytest.mark.parametrize("words", ["inf", "nan", "-1", "1e999", "x", ""])
+def test_a_damaged_time_is_none(sweep, words):
+    (cell, _), store, _ = sweep
+    (store.cells / f"{cell.key}.wall_s").write_text(words)
+    assert store.wall_s(cell) is None

@@ -27,12 +27,14 @@ from yoloproof.files.new import write_new
 from yoloproof.files.onnx import load_onnx
 
 FORMS = ("operator", "topk")
+LAYOUTS = ("ours", "ultralytics")
 METADATA_KEY = "yoloproof.nms"
 
 
 @dataclass(frozen=True)
 class NmsOptions:
-    """score -- boxes below it are dropped; iou -- overlap above which the worse box goes; both in 0…1."""
+    """score -- boxes below it are dropped; iou -- overlap above which the worse box goes; both in 0…1
+    layout -- of the outputs: "ours", or "ultralytics" for one tensor [B, n, 6]; see `add_nms`"""
 
     form: str = "topk"
     score: float = 0.25
@@ -40,6 +42,7 @@ class NmsOptions:
     max_detections: int = 300
     candidates: int = 512
     rounds: int = 16
+    layout: str = "ours"
 
 
 def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None:
@@ -47,7 +50,8 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
 
     Outputs, all of fixed shape: `count` int32 [B]; `boxes` float32 [B, n, 4], x1, y1, x2, y2 in input pixels; `scores`
     float32 [B, n]; `classes` int32 [B, n]; n = max_detections. Rows from `count` on are zero, their class −1. The form
-    `topk` adds `settled` int32 [B]: 1 where the answer is the greedy one.
+    `topk` adds `settled` int32 [B]: 1 where the answer is the greedy one. In the layout "ultralytics" the one output is
+    `detections` float32 [B, n, 6]: x1, y1, x2, y2, score, class; rows of zeros fill it up.
     Raises YoloproofError for another kind of output, a dynamic shape, options out of range or an existing `path`.
     """
     import onnx
@@ -62,6 +66,8 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     raw = draw.op("Cast", graph.output[0].name, to=onnx.TensorProto.FLOAT)
     ends = [_one_image(draw, raw, image, anchors, options) for image in range(batch)]
     names = ["count", "boxes", "scores", "classes", "settled"][: len(ends[0])]
+    if options.layout == "ultralytics":
+        ends, names = [(_one_tensor(draw, *end[1:4]),) for end in ends], ["detections"]
     for name, parts in zip(names, zip(*ends, strict=True), strict=True):
         draw.op("Concat", *parts, output=name, axis=0)
     _replace_outputs(graph, draw, names, batch, options.max_detections)
@@ -72,9 +78,18 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     write_new(model.SerializeToString(), path)
 
 
+def _one_tensor(draw: _Draw, boxes: str, scores: str, classes: str) -> Any:
+    """[1, n, 6] of one image's boxes [1, n, 4], scores [1, n] and classes [1, n], which are −1 where there is no box."""
+    last = draw.const([2], "int64")
+    filled = draw.op("Max", draw.cast(classes, "FLOAT"), draw.const(0.0, "float32"))
+    return draw.op("Concat", boxes, draw.op("Unsqueeze", scores, last), draw.op("Unsqueeze", filled, last), axis=2)
+
+
 def _check(options: NmsOptions) -> None:
     if options.form not in FORMS:
         raise YoloproofError(f"NMS form {options.form!r} is none of {', '.join(FORMS)}")
+    if options.layout not in LAYOUTS:
+        raise YoloproofError(f"NMS layout {options.layout!r} is none of {', '.join(LAYOUTS)}")
     for name in ("score", "iou"):
         if not 0 <= getattr(options, name) <= 1:
             raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it lies in 0…1")
@@ -109,9 +124,14 @@ def _replace_outputs(graph: Any, draw: _Draw, names: Sequence[str], batch: int, 
     graph.node.extend(draw.nodes)
     graph.initializer.extend(draw.constants)
     del graph.output[:]
-    shapes = {"boxes": [batch, kept, 4], "scores": [batch, kept], "classes": [batch, kept]}
+    shapes = {
+        "boxes": [batch, kept, 4],
+        "scores": [batch, kept],
+        "classes": [batch, kept],
+        "detections": [batch, kept, 6],
+    }
     for name in names:
-        kind = TensorProto.FLOAT if name in ("boxes", "scores") else TensorProto.INT32
+        kind = TensorProto.FLOAT if name in ("boxes", "scores", "detections") else TensorProto.INT32
         graph.output.append(helper.make_tensor_value_info(name, kind, shapes.get(name, [batch])))
 
 
@@ -260,6 +280,8 @@ def detections_from_nms(outputs: Sequence[NDArray[Any]]) -> list[NDArray[np.floa
 
     Raises YoloproofError where a `topk` artifact says that its answer had not settled.
     """
+    if len(outputs) == 1:
+        return [rows[rows[:, 4] > 0].astype(np.float32) for rows in outputs[0]]
     count, boxes, scores, classes = outputs[:4]
     if len(outputs) > 4 and not np.all(outputs[4] == 1):
         raise YoloproofError("the suppression inside the artifact did not settle; export with more rounds")

@@ -31,6 +31,11 @@ DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
 OPSET = 23  # the first with Attention
 SWISH_OPSET = 24  # the first with Swish
+TORCH_OPSET = 18  # the lowest that PyTorch writes
+# Attributes that came with opset 18; PyTorch writes them with their defaults.
+NEWER_ATTRIBUTES = {("Split", "num_outputs"), ("Resize", "antialias"), ("Resize", "keep_aspect_ratio_policy")} | {
+    (f"Reduce{kind}", "noop_with_empty_axes") for kind in ("Max", "Mean", "Min")
+}
 
 
 def export_onnx(
@@ -49,7 +54,7 @@ def export_onnx(
     imgsz -- height and width, multiples of 32; dynamic -- any batch and such size instead of just these
     precision -- "fp32", or "fp16": weights, activations and casts in the graph itself, as strongly typed runtimes need
     input_type -- "float32" or "float16" images in 0…1, or "uint8" pixels (for a network simplified with "pixels")
-    opset -- 24 and later spell SiLU as one Swish operator
+    opset -- from 17; below 23 there is no Attention operator; 24 and later spell SiLU as one Swish operator
     Node names begin with the module path of the block they compute. Raises YoloproofError for a bad argument or an
     existing file.
     """
@@ -64,7 +69,7 @@ def export_onnx(
         dynamic_shapes = ({0: torch.export.Dim("batch", min=1, max=256), 2: height, 3: width},)
     with _quiet():
         program = torch.onnx.export(
-            typed, (example,), dynamo=True, opset_version=opset, optimize=False, verbose=False,
+            typed, (example,), dynamo=True, opset_version=max(opset, TORCH_OPSET), optimize=False, verbose=False,
             input_names=["images"], output_names=["output0"], dynamic_shapes=dynamic_shapes,
         )  # fmt: skip
         assert program is not None
@@ -72,6 +77,8 @@ def export_onnx(
         onnxscript.optimizer.optimize(program.model, input_size_limit=1 << 20, output_size_limit=1 << 20)
         model = program.model_proto
     _name_nodes(model)
+    if opset < TORCH_OPSET:
+        _lower(model, opset)
     if opset >= SWISH_OPSET:
         _spell_swish(model)
     metadata = onnx_metadata(network, imgsz, batch, precision, input_type, dynamic, opset)
@@ -171,6 +178,24 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         del info.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]  # shapes follow from the operators
+
+
+def _lower(model: onnx.ModelProto, opset: int) -> None:
+    """From opset 18 to 17, where reductions have their axes as an attribute, and Split into equal parts no number of them."""
+    from onnx import helper, numpy_helper
+
+    constants = {t.name: t for t in model.graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant"}
+    for node in model.graph.node:
+        if node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and len(node.input) > 1:
+            axes = numpy_helper.to_array(constants[node.input.pop(1)])
+            node.attribute.append(helper.make_attribute("axes", axes.reshape(-1).tolist()))
+        for attribute in [a for a in node.attribute if (node.op_type, a.name) in NEWER_ATTRIBUTES]:
+            node.attribute.remove(attribute)
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", opset))
+    model.ir_version = 8
+    onnx.checker.check_model(model, full_check=True)
 
 
 def _spell_swish(model: onnx.ModelProto) -> None:

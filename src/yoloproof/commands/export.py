@@ -19,6 +19,7 @@ from yoloproof.commands.shared import (
     say,
     write_json,
 )
+from yoloproof.errors import YoloproofError
 from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime
 
 
@@ -29,6 +30,11 @@ class Written(str, Enum):
     ENGINE = "engine"
     NATIVE = "native"
     TRITON = "triton"
+
+
+class NmsFormat(str, Enum):
+    OURS = "ours"
+    ULTRALYTICS = "ultralytics"
 
 
 class InputType(str, Enum):
@@ -58,7 +64,10 @@ def export(
     simplified: Annotated[
         bool, typer.Option("--simplify/--no-simplify", help="exact simplification (default: on)")
     ] = True,
-    opset: Annotated[int, typer.Option(min=23, max=25, help="ONNX opset; 24 spells SiLU as one Swish operator")] = 23,
+    opset: Annotated[
+        int,
+        typer.Option(min=17, max=25, help="ONNX opset; below 23 not with fused attention; 24 has SiLU as one operator"),
+    ] = 23,
     runtime: Annotated[
         Runtime | None,
         typer.Option(
@@ -79,6 +88,13 @@ def export(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="native: print the launch plan as a table")] = False,
     nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
+    nms_confidence: Annotated[float, typer.Option(help="--nms: scores above this count")] = 0.25,
+    nms_iou: Annotated[float, typer.Option(help="--nms: overlap above which the worse box of a class goes")] = 0.7,
+    nms_max: Annotated[int, typer.Option(help="--nms: an image's best so many")] = 300,
+    nms_format: Annotated[
+        NmsFormat,
+        typer.Option(help="--nms: ours (count, boxes, scores, classes), or ultralytics' one tensor [B, n, 6]"),
+    ] = NmsFormat.OURS,
     random_weights: RandomWeights = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -89,6 +105,7 @@ def export(
     check_new(json_file)
     (model,) = models_from_arguments([model])
     from yoloproof.artifact.build import OnnxOptions
+    from yoloproof.artifact.nms import NmsOptions
     from yoloproof.exporting import Export
     from yoloproof.exporting import export as exported
     from yoloproof.records import Case
@@ -101,9 +118,14 @@ def export(
         model, runtime or Runtime.ONNXRUNTIME, chosen, attention, imgsz_from_text(imgsz), batch,
         random_weights=random_weights,
     )  # fmt: skip
+    inside = NmsOptions(
+        score=nms_confidence, iou=nms_iou, max_detections=nms_max, candidates=max(512, nms_max), layout=nms_format.value
+    )
+    if not nms and inside != NmsOptions():
+        raise YoloproofError("--nms-… options are thresholds of --nms; name it, too")
     wanted = Export(
         ArtifactFormat(written.value), output, runtime, simplified, OnnxOptions(input_type.value, dynamic, opset),
-        nms, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
+        inside if nms else None, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
     )  # fmt: skip
     with progress_bar() as progress:
         report = exported(case, wanted, progress)

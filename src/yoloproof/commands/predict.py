@@ -70,7 +70,7 @@ def predict(
     from yoloproof.detection.pipeline import Suppression
     from yoloproof.detection.prediction import predict as predicted
     from yoloproof.files.new import GrowingFile
-    from yoloproof.pipeline import opened
+    from yoloproof.opening import opened
     from yoloproof.results.schema import plain
     from yoloproof.runtime.choice import check_tactics
 

@@ -53,7 +53,12 @@ def profile(
     ] = False,
     forensics: Annotated[bool, typer.Option("--forensics", help="all four attentions side by side")] = False,
     data: Annotated[
-        Path | None, typer.Option(help="annotated set (COCO or YOLO folder): AP and latency of one artifact in one row")
+        Path | None,
+        typer.Option(help="annotated set (data.yaml, COCO or YOLO folder): AP and latency of one artifact in one row"),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="prove .onnx and .engine MODELs, too: their weights, or another export of them"),
     ] = None,
     stages: Annotated[bool, typer.Option("--stages", help="preprocessing, inference, suppression apart, too")] = False,
     random_weights: RandomWeights = False,
@@ -87,6 +92,8 @@ def profile(
     from yoloproof.results.schema import json_from_result
     from yoloproof.runtime.choice import default_precision
 
+    if against is not None:
+        (against,) = models_from_arguments([against])
     size, attentions = imgsz_from_text(imgsz), list(Attention) if forensics else attention
     cases = [
         Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
@@ -95,7 +102,7 @@ def profile(
         for p in precision or [default_precision(name, device)]
         for a in _attentions_of(model, name, attentions)
     ]
-    options = Options(image_files(images), artifacts, data, stages, tactics)
+    options = Options(image_files(images), artifacts, data, stages, tactics, against)
     file = GrowingFile(Path(json_file)) if json_file not in (None, STDOUT) else GrowingFile(new_place())
 
     def keep(so_far: Result) -> None:
@@ -122,7 +129,7 @@ def profile(
         console.print("next: yoloproof report last -o report.html, or compare last", style="dim", highlight=False)
     if result.interrupted:
         raise KeyboardInterrupt
-    if any(_failed(entry, forensics) for entry in result.entries):
+    if any(_failed(entry, forensics, against) for entry in result.entries):
         raise typer.Exit(1)
 
 
@@ -132,12 +139,12 @@ def _attentions_of(model: str, runtime: Runtime, asked: list[Attention]) -> list
     return [Attention.FUSED] if native and Attention.FUSED in asked else asked
 
 
-def _failed(entry: Entry, forensics: bool) -> bool:
-    """Not timed to its end, or not verified: but a foreign file has nothing to be verified by, and `--forensics` brings
-    `stripped` in as what is wrong."""
+def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:
+    """Not timed to its end, or not verified: but a foreign file may have nothing to be verified by, and `--forensics`
+    brings `stripped` in as what is wrong."""
     wrong_by_design = forensics and entry.artifact.attention is Attention.STRIPPED
-    exempt = entry.model.weights is Weights.FOREIGN or wrong_by_design
-    return entry.error is not None or (entry.proof.passed is not True and not exempt)
+    unheld = entry.model.weights is Weights.FOREIGN and against is None and entry.proof.passed is None
+    return entry.error is not None or (entry.proof.passed is not True and not (unheld or wrong_by_design))
 
 
 def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
@@ -170,7 +177,7 @@ def _stage_lines(result: Result) -> list[str]:
 def _print_forensics(result: Result, console: Console) -> None:
     """For each model as each runtime runs it, which of the four attentions its reported figure resembles."""
     from yoloproof.results.forensics import forensics_table, which_resembles
-    from yoloproof.results.published import published_for, variant_name
+    from yoloproof.results.published import figures_of
 
     rows: dict[tuple[str, ...], list[Entry]] = {}
     for entry in result.entries:
@@ -178,7 +185,7 @@ def _print_forensics(result: Result, console: Console) -> None:
         key = entry.model.name, entry.runtime.name, str(artifact.precision), f"batch {artifact.batch}"
         rows.setdefault(tuple(map(str, key)), []).append(entry)
     for names, entries in rows.items():
-        resemblance = which_resembles(published_for(variant_name(entries[0])), entries, result.run_of(entries[0]))
+        resemblance = which_resembles(figures_of(entries[0]), entries, result.run_of(entries[0]))
         if resemblance.rows:
             console.print(forensics_table(resemblance, " ".join(names)))
         console.print(resemblance.line, highlight=False, markup=False)

@@ -150,6 +150,7 @@ def models_from_arguments(models: Sequence[str]) -> list[str]:
 
 
 def _check_file(model: str) -> None:
+    from yoloproof.files.reading import MOST_MODEL_BYTES, check_regular
     from yoloproof.names import VARIANT_NAMES
 
     path = Path(model)
@@ -159,6 +160,7 @@ def _check_file(model: str) -> None:
         raise YoloproofError(f"'{model}' is neither a file nor one of {', '.join(VARIANT_NAMES)}")
     if not path.exists():
         raise YoloproofError(f"{model}: no such file")
+    check_regular(path, MOST_MODEL_BYTES)
 
 
 def check_paths(*paths: Path | None) -> None:

@@ -34,7 +34,7 @@ from yoloproof.names import Attention, Runtime
 
 if TYPE_CHECKING:
     from yoloproof.detection.coco import CocoSet
-    from yoloproof.records import Accuracy
+    from yoloproof.records import Accuracy, Artifact
 
 
 def val(
@@ -42,7 +42,7 @@ def val(
         str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="folder: images/ with instances.json, or with labels/ in YOLO format")
+        Path | None, typer.Option(help="data.yaml, or a folder: images/ with instances.json, or labels/ in YOLO format")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of the images that --annotations lists")] = None,
     annotations: Annotated[Path | None, typer.Option(help="COCO's instances_….json")] = None,
@@ -72,7 +72,7 @@ def val(
     check_paths(data, images, annotations)
     from yoloproof.detection.accuracy import accuracy_of
     from yoloproof.detection.pipeline import Suppression
-    from yoloproof.pipeline import opened
+    from yoloproof.opening import opened
     from yoloproof.results.schema import plain
     from yoloproof.runtime.choice import check_tactics
 
@@ -83,7 +83,7 @@ def val(
         chosen = _set(data, images, annotations, [found.names[i] for i in sorted(found.names)])
         started = time.perf_counter()
         accuracy = accuracy_of(
-            found.session, found.names, chosen, imgsz=found.imgsz, rule=rule, identity=str(found.artifact.sha256),
+            found.detector, found.names, chosen, imgsz=found.imgsz, rule=rule, identity=str(found.artifact.sha256),
             resume=resume, progress=lambda done, of: progress(f"{done} of {of} images", done / of),
         )  # fmt: skip
         taken_s = time.perf_counter() - started
@@ -93,28 +93,42 @@ def val(
         }  # fmt: skip
     if json_file is not None:
         write_json(document, json_file)
-    _print(accuracy, Path(model).name, per_class, taken_s)
+    _print(accuracy, Path(model).name, per_class, taken_s, _thresholds(found.artifact))
 
 
 def _check_set(data: Path | None, images: Path | None, annotations: Path | None) -> None:
     if (images is None) != (annotations is None):
-        raise YoloproofError("--images and --annotations go together; or name a folder with --data")
+        raise YoloproofError("--images and --annotations go together; or name a folder or data.yaml with --data")
     if data is not None and images is not None:
         raise YoloproofError("--data is a set of its own: leave it, or --images and --annotations, out")
+    if data is not None:
+        from yoloproof.detection.data_yaml import check_data
+
+        check_data(data)
 
 
 def _set(data: Path | None, images: Path | None, annotations: Path | None, names: list[str]) -> CocoSet:
     from yoloproof.demo import demo_annotations
-    from yoloproof.detection.coco import coco_set, set_of_folder
+    from yoloproof.detection.coco import coco_set
+    from yoloproof.detection.data_yaml import annotated_set
 
     if images is not None and annotations is not None:
         return coco_set(images, annotations)
     if data is not None:
-        return set_of_folder(data, names)
+        return annotated_set(data, names)
     return coco_set(demo_annotations().parent, demo_annotations())
 
 
-def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> None:
+def _thresholds(artifact: Artifact) -> str:
+    """What a suppression inside the file has cut already, as the file states it; "" where it states none."""
+    nms = artifact.metadata.get("nms")
+    if not isinstance(nms, dict):
+        return ""
+    cut = f"score > {nms.get('score')}, IoU {nms.get('iou')}, best {nms.get('max_detections')}"
+    return f"the suppression inside the file cut first: {cut}; for a comparable AP export with --nms-confidence 0.001"
+
+
+def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -142,6 +156,8 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float) -> No
         f" {protocol.iou:g}, at most {protocol.max_detections} detections; {taken_s:.1f} s",
         style="dim",
     )
+    if cut:
+        console.print(plain_text(cut))
 
 
 def _text(value: float | None) -> str:

@@ -21,7 +21,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Precision, Progress, Runtime
 
 if TYPE_CHECKING:
-    from yoloproof.records import Verdict
+    from yoloproof.records import Case, Verdict
     from yoloproof.runtime import SessionSpec
 
 
@@ -30,7 +30,8 @@ def verify(
     against: Annotated[
         str | None,
         typer.Option(
-            help="the weights it is said to be: .pt, .safetensors, or a name like yolov13n; a .native file can do without"
+            help="what it is said to be: weights (.pt, .safetensors, a name like yolov13n), or, of any detector, another"
+            " .onnx or .engine of it; a .native file can do without"
         ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
@@ -45,7 +46,7 @@ def verify(
     tactics: Tactics = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the verdict to a new file")] = None,
 ) -> None:
-    """Is ARTIFACT still the same detector as the weights? Exit status 0: proved; 1: not.
+    """Is ARTIFACT still the same detector as the weights, or as another export? Exit status 0: proved; 1: not.
 
     Example: `yoloproof verify yolov13n.onnx --against yolov13n.pt`
     """
@@ -59,9 +60,11 @@ def verify(
             f"{artifact}: verify proves .onnx, .engine and .native files; weights are what --against names"
         )
     if against is None and (artifact.suffix != ".native" or annotations is not None):
-        raise YoloproofError(f"{artifact}: name the weights it is said to be with --against")
+        raise YoloproofError(f"{artifact}: name the weights it is said to be with --against, or another export of it")
     if against is not None:
         (against,) = models_from_arguments([against])
+        if annotations is not None and Path(against).suffix in (".onnx", ".engine"):
+            raise YoloproofError("--annotations are for weights; `yoloproof val` measures AP of each file")
     from yoloproof.proof.native import verify_by_evidence
     from yoloproof.records import Case
     from yoloproof.runtime import NativeOptions, SessionOptions, SessionSpec, open_session
@@ -77,10 +80,25 @@ def verify(
             progress("verifying by its own evidence", None)
             with open_session(spec) as session:
                 verdict = verify_by_evidence(artifact, session)
+        elif Path(against).suffix in (".onnx", ".engine"):
+            verdict = _of_guest(case, Path(against), image_files(images), precision, progress)
         else:
             wanted = _Wanted(against, random_weights, images, annotations, precision)
             verdict = _against_weights(spec, case.imgsz, wanted, progress)
     _say(verdict, artifact, against, json_file)
+
+
+def _of_guest(
+    case: Case, against: Path, files: tuple[Path, ...], precision: Precision | None, progress: Progress
+) -> Verdict:
+    """The verdict on one export against another, each in its own runtime."""
+    from yoloproof.detection.letterbox import letterboxed
+    from yoloproof.opening import opened, opened_export
+    from yoloproof.proof.guests import verify_guest
+
+    with opened(case) as given, opened_export(against, case) as wanted:
+        pictures = letterboxed(files, given.imgsz)
+        return verify_guest(Path(case.model), given.session, against, wanted.session, pictures, precision, progress)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from yoloproof.detection.coco import CocoSet, categories_of, evaluate
 from yoloproof.detection.images import read_image
 from yoloproof.detection.pipeline import IN_GRAPH, Detector, Suppression, detect
 from yoloproof.errors import YoloproofError
+from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
 from yoloproof.records import Accuracy, AccuracyProtocol
 
 EVALUATION = Suppression(confidence=0.001, iou=0.7, max_detections=300)
@@ -91,6 +92,7 @@ def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.floa
     """What an earlier run left; a line cut off by its end is cut away and run again. run -- the first line's JSON"""
     if path.is_dir():
         raise YoloproofError(f"{path}: a folder; --resume names a file")
+    check_regular(path, MOST_JSON_BYTES)
     if not path.exists() or not path.stat().st_size:
         _append(path, run)
         return {}
@@ -108,7 +110,9 @@ def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.floa
         try:
             record = json.loads(row)
             image, detections = record["image"], np.array(record["detections"], np.float32).reshape(-1, 6)
-        except (KeyError, TypeError, ValueError):
+            if not isinstance(image, int) or not np.isfinite(detections).all():
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None
         if image not in known:
             raise YoloproofError(f"{path}: holds image {image}, which the set does not; name another file")

@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from yoloproof.detection.images import is_image
+from yoloproof.detection.images import DAMAGED, is_image, open_image
 from yoloproof.errors import YoloproofError
+from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
+
+LARGEST_ID = 2**53
+MOST_LABEL_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
         ids = tuple(int(record["id"]) for record in records)
         categories = {int(c["id"]): str(c.get("name", c["id"])) for c in document["categories"]}
         boxes = tuple(_box(given) for given in document["annotations"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise YoloproofError(
             f"{annotations}: an entry lacks or garbles {error}; is it COCO's instances format?"
         ) from None
@@ -95,8 +99,16 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
         raise YoloproofError(f"{annotations}: no images or no categories in it")
     if len(set(ids)) != len(ids):
         raise YoloproofError(f"{annotations}: an image id occurs twice")
+    if max(map(abs, (*ids, *categories))) > LARGEST_ID:
+        raise YoloproofError(f"{annotations}: an id above {LARGEST_ID}; number images and categories from 1")
     known = set(ids)
     for number, box in enumerate(boxes, 1):
+        if not np.isfinite((*box.bbox, box.area)).all() or min(*box.bbox[2:], box.area) < 0:
+            name = str(document["annotations"][number - 1].get("id", number))[:40]
+            sides = ", ".join(f"{side:g}" for side in (*box.bbox, box.area))
+            raise YoloproofError(
+                f"{annotations}: annotation {name} has the box and area {sides}: they must be finite, sizes not negative"
+            )
         if box.image not in known or box.category not in categories:
             raise YoloproofError(f"{annotations}: annotation {number} is of an image or category not in the file")
     order = tuple(sorted(categories))
@@ -104,6 +116,7 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
 
 
 def _document(path: Path) -> dict[str, Any]:
+    check_regular(path, MOST_JSON_BYTES)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -173,16 +186,20 @@ def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
     files = tuple(sorted(f for f in pictures.rglob("*") if is_image(f) and f.is_file()))
     if not files:
         raise YoloproofError(f"{folder}: no images; a YOLO-format folder holds images/ and labels/")
-    labels = [_label_file(file, folder, pictures) for file in files]
+    return yolo_set_of_files(files, [_label_file(file, folder, pictures) for file in files], names, folder)
+
+
+def yolo_set_of_files(files: Sequence[Path], labels: Sequence[Path], names: Sequence[str], source: Path) -> CocoSet:
+    """Images and their label files, one for one, as `yolo_set` reads them; `source` is what an error names."""
     if not any(label.is_file() for label in labels):
         raise YoloproofError(
-            f"{folder}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
+            f"{source}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
         )
     boxes = []
     for number, (file, label) in enumerate(zip(files, labels, strict=True), 1):
         for index, bbox in _label_boxes(label, *_upright_size(file), len(names)):
             boxes.append(CocoBox(number, index, bbox, area=bbox[2] * bbox[3]))
-    return CocoSet(files, tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), tuple(boxes))
+    return CocoSet(tuple(files), tuple(range(1, len(files) + 1)), tuple(range(len(names))), tuple(names), tuple(boxes))
 
 
 def _label_file(image: Path, folder: Path, pictures: Path) -> Path:
@@ -193,10 +210,10 @@ def _label_file(image: Path, folder: Path, pictures: Path) -> Path:
 
 def _upright_size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (*DAMAGED, UnidentifiedImageError) as error:
         raise YoloproofError(
             f"{path}: its size cannot be read ({error}); take it out of the set or fetch it again"
         ) from None
@@ -208,8 +225,13 @@ def _label_boxes(
 ) -> list[tuple[int, tuple[float, float, float, float]]]:
     if not path.is_file():
         return []
+    check_regular(path, MOST_LABEL_BYTES)
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise YoloproofError(f"{path}: cannot be read ({error.strerror})") from None
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -217,7 +239,9 @@ def _label_boxes(
         except ValueError:
             shares, index = [], -1.0
         fits = len(shares) == 4 or (len(shares) >= 6 and len(shares) % 2 == 0)
-        if not fits or not np.isfinite(shares).all() or index not in range(classes):
+        fits = fits and bool(np.isfinite(shares).all()) and max(map(abs, shares)) < 1e6
+        fits = fits and (len(shares) > 4 or min(shares[2:]) >= 0)
+        if not fits or index not in range(classes):
             raise YoloproofError(
                 f"{path}:{number}: not 'class cx cy w h' with a class below {classes}: {line.strip()[:60]}"
             )

@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.reading import check_regular
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif"}
 )
+# Pillow's names of the raster formats above, and no other: it would start Ghostscript for PostScript under any name.
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "AVIF")
 # 178 megapixels, Pillow's own line between a large photograph and a decompression bomb.
 MOST_PIXELS = 178_956_970
+MOST_BYTES = 1 << 31
 # What Pillow's decoders raise on damaged files, as the fuzz run found them.
 DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError, struct.error,
-    zlib.error,
+    zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders log is in the error raised here
@@ -43,7 +48,7 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         # A bomb is refused below by its size; Pillow's warning about it would be printed twice.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 _check_size(image, path)
                 return _rgb(ImageOps.exif_transpose(image), path)
     except FileNotFoundError:
@@ -58,6 +63,18 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         raise YoloproofError(f"{path}: too large for this machine's memory; make it smaller first") from None
     except DAMAGED as error:
         raise YoloproofError(f"{path}: damaged or truncated image ({error}); fetch it again") from None
+
+
+def open_image(path: Path) -> Image.Image:
+    """The image of one of FORMATS, its pixels not read yet. Raises what Pillow raises, YoloproofError for no file."""
+    check_regular(path, MOST_BYTES)
+    return Image.open(path, formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow before 11.3 has no AVIF
 
 
 def _check_size(image: Image.Image, path: Path) -> None:

@@ -38,11 +38,11 @@ Source = Path | Frame | Broken
 
 
 class Model(Protocol):
-    """What is needed of an opened model (yoloproof.pipeline.OpenModel is one): a session, the names of its classes by
+    """What is needed of an opened model (yoloproof.opening.OpenModel is one): a detector, the names of its classes by
     index, and the (height, width) it is fed with."""
 
     @property
-    def session(self) -> Detector: ...
+    def detector(self) -> Detector: ...
     @property
     def names(self) -> Mapping[int, str]: ...
     @property
@@ -110,7 +110,7 @@ def predict(
     with ExitStack() as stack, suppress(KeyboardInterrupt):
         result.interrupted = True
         writer = _Writer(outputs, model, stack)
-        for found in detect(model.session, _items(sources, most_frames), _pixels, model.imgsz, rule):
+        for found in detect(model.detector, _items(sources, most_frames), _pixels, model.imgsz, rule):
             name, frame = _named(found.item)
             record: dict[str, object] = {"source": name} | ({} if frame is None else {"frame": frame})
             if found.image is None:

@@ -51,6 +51,7 @@ class Citation:
 
 _READ = "2026-11-23"
 _READ_AGAIN = "2026-11-24"
+_READ_LAST = "2026-11-29"
 _NVIDIA = "https://docs.nvidia.com"
 
 SOURCES: dict[str, Citation] = {
@@ -76,9 +77,16 @@ SOURCES: dict[str, Citation] = {
     ),
     "torch-matrix": Citation(
         "PyTorch RELEASE.md, CUDA support matrix, the same from 2.11 to 2.14 (cu126 5.0–9.0; cu128, last in 2.11, "
-        "7.5–12.0; cu130 and cu132 7.5–12.0+PTX); 2.15 is to drop cu126 (pytorch #190385)",
+        "7.5–12.0; cu130 and cu132 7.5–12.0+PTX)",
         "https://github.com/pytorch/pytorch/blob/main/RELEASE.md",
         _READ,
+    ),
+    "torch-cuda12": Citation(
+        "PyTorch's notice of 2026-09-04: 2.14 is the last release with CUDA 12 wheels (pytorch #190385); Turing stays in "
+        "those for CUDA 13",
+        "https://dev-discuss.pytorch.org/t/notice-cuda-12-6-wheels-will-no-longer-be-published-from-pytorch-2-15-drops-"
+        "maxwell-pascal-volta/3432",
+        _READ_LAST,
     ),
     "sdpa": Citation(
         "PyTorch 2.13's own test: flash SDPA from SM80, memory-efficient on every CUDA GPU "
@@ -110,6 +118,12 @@ SOURCES: dict[str, Citation] = {
         "Migrating from TensorRT 10.x to 11.x: BuilderFlag.FP16 removed, networks are strongly typed",
         f"{_NVIDIA}/deeplearning/tensorrt/11.4.0/api/migration/tensorrt-10x-to-11x.html",
         _READ,
+    ),
+    "trt-wrong": Citation(
+        "NVIDIA/TensorRT #4813: 11.1 gives a detector's boxes wrong by up to 605 px, in float32 too, where 10.13 and ONNX "
+        "Runtime are right; confirmed on a second GPU",
+        "https://github.com/NVIDIA/TensorRT/issues/4813",
+        _READ_LAST,
     ),
     "trt-attention": Citation(
         "TensorRT: fused attention (FP16/BF16, head size 16…256, capability 7.5 and newer; IAttention from 10.14)",
@@ -159,6 +173,9 @@ SOURCES: dict[str, Citation] = {
         "triton-lang/triton #5066: capability below 8.0 left the supported list after 3.2, parts still run",
         "https://github.com/triton-lang/triton/pull/5066",
         _READ,
+    ),
+    "triton-turing": Citation(
+        "a kernel with `tl.dot` compiled for 7.5 by Triton 3.2, 3.3.1 and 3.4 to 3.9, measured by us", "", _READ_AGAIN
     ),
     "cuda-guide": Citation(
         "CUDA C++ programming guide: number formats per compute capability",
@@ -211,7 +228,15 @@ ROWS: tuple[SupportRow, ...] = (
     SupportRow("PyTorch SDPA, flash", _FROM_AMPERE, "yes", "sdpa", "2.0"),
     SupportRow("PyTorch SDPA, memory-efficient", (VOLTA, *_FROM_TURING), "yes", "sdpa", "2.0"),
     # runtimes
-    SupportRow("PyTorch, CUDA 12.6 wheel", (VOLTA, TURING, A100, AMPERE, ADA, HOPPER), "yes", "torch-matrix", "2.6"),
+    SupportRow(
+        "PyTorch, CUDA 12.6 wheel",
+        (VOLTA, TURING, A100, AMPERE, ADA, HOPPER),
+        "yes",
+        "torch-cuda12",
+        "2.6",
+        "2.14",
+        "2.15 has wheels for CUDA 13 alone",
+    ),
     SupportRow("PyTorch, CUDA 12.6 wheel", (B200, BLACKWELL, SPARK), "no", "torch-matrix"),
     SupportRow("PyTorch, CUDA 12.6 wheel", (ORIN,), "unknown", "torch-matrix", note="Jetson takes wheels of its own"),
     SupportRow(
@@ -240,6 +265,17 @@ ROWS: tuple[SupportRow, ...] = (
         "officially up to Triton 3.2",
     ),
     SupportRow("torch.compile (Triton)", _FROM_AMPERE, "yes", "triton"),
+    SupportRow("Triton on tensor cores", (VOLTA,), "unknown", "triton-turing"),
+    SupportRow(
+        "Triton on tensor cores",
+        (TURING,),
+        "yes",
+        "triton-turing",
+        "",
+        "3.2",
+        "3.3 fails; later ones compile `tl.dot` to scalar code; kernels without it work",
+    ),
+    SupportRow("Triton on tensor cores", _FROM_AMPERE, "yes", "triton"),
     SupportRow("TensorRT", (VOLTA,), "yes", "trt-volta", "", "10.4", "FP16 through the builder flag only"),
     SupportRow("TensorRT", _DESKTOP_FROM_TURING, "yes", "trt-prereq", "", "", "10.x and 11.x"),
     SupportRow("TensorRT", (ORIN,), "yes", "trt-jetson", "", "", "JetPack 6: its own 10.x; JetPack 7.2.2: 11.4.1"),

@@ -204,6 +204,14 @@ def check_tensorrt(facts: Facts) -> list[Finding]:
             *findings,
             Finding("tensorrt-volta", subject, "cannot work", "10.5 dropped Volta", fix, row.source, ways),
         ]
+    if Version("11.1") <= version_of(newest) < Version("11.3"):
+        pins = engine_pins(facts.gpu.capability, cuda_of_packages(facts), "11")
+        why = (
+            "gives wrong results for some detectors: 11.1 moves boxes by hundreds of pixels, 11.2 is reported to get a fusion"
+            " around maxima wrong, which the published attention has. `yoloproof verify` and `profile` find such an engine"
+        )
+        fix = f"pip install {pins}" if pins else ""
+        return [*findings, Finding("tensorrt-wrong", subject, "risky", why, fix, "trt-wrong", ways)]
     if version_of(newest).major >= 11:
         why = (
             "has no FP16 builder flag: `fp16=True` in other tools builds a float32 engine without a word. yoloproof "

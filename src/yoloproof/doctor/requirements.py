@@ -56,6 +56,7 @@ PINS: dict[str, str] = {
     "scipy": "1.17.1",
     "jinja2": "3.1.6",
     "resvg-py": "0.5.0",
+    "pyyaml": "6.0.3",
 }
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
@@ -78,6 +79,7 @@ BASE: tuple[str, ...] = (
     "scipy",
     "jinja2",
     "resvg-py",
+    "pyyaml",
 )
 """What every environment holds beside PyTorch and the runtimes."""
 NATIVE: tuple[str, ...] = tuple(name for name in BASE if name not in ("onnx", "onnxscript", "pooch"))

@@ -1,6 +1,6 @@
 """What a native engine would take on a GPU that is not here, from its plan: launches, arithmetic, bytes.
 
-Nothing here was fitted to a T4. What a launch costs and how much a multiprocessor computes in a cycle come from an H100 that
+Nothing here was fitted to a T4. What a launch costs and how much a multiprocessor computes in a cycle come from an H200 that
 ran code for 7.5 on all and on 40 of its multiprocessors; bandwidth from a T4 that others measured (arXiv 1903.07486).
 """
 
@@ -33,15 +33,14 @@ class Prior:
     rests_on: str
 
 
-# yolov13n's 7.5 code took 0.802 ms on 132 multiprocessors of an H100 at 1.98 GHz and 1.127 ms on 40, launches one after the
-# other (results/native-h100.json). Two figures give two numbers (research/native_cycles.py).
+# yolov13n's 7.5 code took 0.556 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.755 ms on 40, branches side by side
+# (results/native-h200.json). Two figures give two numbers (research/native_cycles.py).
 PRIORS = {
-    "launch": Prior(7300, 0.2, "7,300 cycles a launch, of which an empty one is a quarter: two figures of an H100"),
-    "work": Prior(170, 0.35, "170 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
+    "launch": Prior(5450, 0.25, "5,450 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
+    "work": Prior(275, 0.35, "275 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
     "memory": Prior(0.688, 0.08, "0.688 of the data sheet's bandwidth: a T4 that others measured"),
     "cache": Prior(3.0, 0.25, "level-2 cache 3 times as fast as memory: published T4 latencies"),
-    "overlap": Prior(0.91, 0.05, "branches side by side save 9 %: an H100 on 40 multiprocessors"),
-    "misfit": Prior(1.0, 0.15, "15 % for what this leaves out: assumed"),
+    "misfit": Prior(1.0, 0.2, "20 % for what this leaves out: assumed"),
 }  # fmt: skip
 Values = dict[str, NDArray[np.float64]]
 
@@ -92,10 +91,9 @@ def estimate_native(engine: NativeEngine, gpu: GpuRates, clock_hz: float | None 
     works = [work for operation in engine.plan.operations for work in model.quickest(operation)]
     rng = np.random.default_rng(0)
     drawn = {name: one.median * np.exp(rng.normal(0, one.spread, DRAWS)) for name, one in PRIORS.items()}
-    samples = model.parts(works, drawn).sum(0) * drawn["overlap"] * drawn["misfit"]
+    samples = model.parts(works, drawn).sum(0) * drawn["misfit"]
     launches, arithmetic, moved = (float(part) for part in model.parts(works, model.central)[:, 0])
-    overlap = (PRIORS["overlap"].median - 1) * (launches + arithmetic + moved)
-    parts = {"launches": launches, "arithmetic": arithmetic, "bytes": moved, "overlap of branches": overlap}
+    parts = {"launches": launches, "arithmetic": arithmetic, "bytes": moved}
     return NativeEstimate(
         engine.properties.get("yoloproof.variant", "").strip('"'), gpu, len(works),
         sum(one.moved + one.constant for one in works), sum(one.flops for one in works), sum(parts.values()),
@@ -112,7 +110,7 @@ class _Model:
         self.central: Values = {name: np.array([one.median]) for name, one in PRIORS.items()}
 
     def parts(self, works: Sequence[_Work], values: Values) -> NDArray[np.float64]:
-        """Seconds of the launches themselves, their arithmetic and their bytes, one after the other: [3, draws]."""
+        """Seconds of the launches themselves, their arithmetic and their bytes: [3, draws]."""
         gpu, found = self.gpu, np.zeros((3, len(values["launch"])))
         for work in works:
             busy = min(gpu.multiprocessors, work.programs)

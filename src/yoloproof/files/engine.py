@@ -11,12 +11,13 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.new import write_over
+from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
 from yoloproof.names import Runtime
 
 SCHEMA = 1
@@ -148,6 +149,9 @@ def _origin(engine: Path) -> str:
 
 
 def _identity_from_json(sidecar: Path) -> EngineIdentity:
+    from pydantic import TypeAdapter
+
+    check_regular(sidecar, MOST_JSON_BYTES)
     try:
         record = json.loads(sidecar.read_text(encoding="utf-8"))
         schema = record.pop("schema")
@@ -155,12 +159,17 @@ def _identity_from_json(sidecar: Path) -> EngineIdentity:
             raise YoloproofError(f"{sidecar} has schema {schema}, this version reads {SCHEMA}; {REBUILD}")
         if record.pop("seal") != _seal({"schema": schema, **record}):
             raise YoloproofError(f"{sidecar} was edited after the build; {REBUILD}")
-        for side in ("inputs", "outputs"):
-            record[side] = tuple((name, tuple(shape), dtype) for name, shape, dtype in record[side])
-        record["runtime"] = Runtime(record["runtime"])
-        return EngineIdentity(**record | {"compute_capabilities": tuple(record["compute_capabilities"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise YoloproofError(f"{sidecar} is no engine's sidecar ({type(error).__name__}: {error}); {REBUILD}") from None
+        if unknown := set(record) - {one.name for one in fields(EngineIdentity)}:
+            raise ValueError(f"unknown {min(unknown)}")
+        identity: EngineIdentity = TypeAdapter(EngineIdentity).validate_json(json.dumps(record), strict=True)
+        if identity.largest_batch is not None and type(identity.largest_batch) is not int:
+            raise ValueError("a batch that is no number")
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise YoloproofError(
+            f"{sidecar} is no engine's sidecar ({type(error).__name__}: {reason}); {REBUILD}"
+        ) from None
+    return identity
 
 
 def check_engine(

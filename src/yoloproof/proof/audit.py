@@ -14,33 +14,43 @@ import onnx
 from numpy.typing import NDArray
 
 from yoloproof.artifact.attention_pattern import GraphAttention, attentions
-from yoloproof.artifact.graph import Graph, every_node
+from yoloproof.artifact.graph import Graph
 from yoloproof.names import Precision
 from yoloproof.network.wiring import Network, attention_paths
+from yoloproof.proof.operators import operators_check, unexplained
+from yoloproof.proof.precision import computed_precision
+from yoloproof.proof.reference import Reference
 from yoloproof.proof.stated import Stated
 from yoloproof.proof.weights import kind_of, learned_tensors, matched_tensors
 from yoloproof.records import Check
 from yoloproof.simplify.network import SimplifiedNetwork
-from yoloproof.simplify.rewrites import simplify
 
 Array = NDArray[np.generic]
-CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
-def graph_audit(model: onnx.ModelProto, network: Network, stated: Stated) -> list[Check]:
+def graph_audit(
+    model: onnx.ModelProto, network: Network | Reference, stated: Stated, whole: onnx.ModelProto | None = None
+) -> list[Check]:
     """Five checks of an ONNX model against the network it is said to be: weights, constants, attention, operators,
-    precision. `stated` is what the artifact says of itself (nothing, where it was built elsewhere)."""
+    precision. `stated` is what the artifact says of itself (nothing, where it was built elsewhere); `whole` the model with
+    what was cut off behind it, which must not draw random numbers or choose either."""
     graph = Graph(model)
-    # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor
-    rewrites = stated.rewrites
-    variants = [simplify(network, rewrites)] if rewrites else [simplify(network, ("norms",)), simplify(network, ())]
-    found, coarse = matched_tensors(graph, variants, rounded=stated.precision is Precision.FP16)
-    strange = _unexplained(graph, set(found.values()))
+    rounded = computed_precision(graph) is Precision.FP16
+    # the network as exported: as the artifact says, or norms folded, or untouched, tensor by tensor, or as we export it
+    held = network if isinstance(network, Reference) else Reference(network)
+    variants = [held.simplified(names) for names in ((stated.rewrites,) if stated.rewrites else (("norms",), ()))]
+    found, coarse = matched_tensors(graph, variants, rounded)
+    if not stated.rewrites:
+        ours = [held.simplified()]
+        of_ours = matched_tensors(graph, ours, rounded)
+        if learned_tensors(ours[0]).keys() <= of_ours[0].keys():
+            variants, (found, coarse) = ours, of_ours
+    strange = unexplained(graph, set(found.values()))
     return [
         _weights(graph, variants, found, coarse),
         _constants(graph, strange),
         _attention(graph, variants[0], found, strange),
-        _operators(model),
+        operators_check(whole or model, graph),
         _precision(graph, found, coarse, stated),
     ]
 
@@ -48,7 +58,8 @@ def graph_audit(model: onnx.ModelProto, network: Network, stated: Stated) -> lis
 def _weights(graph: Graph, variants: list[SimplifiedNetwork], found: dict[str, str], coarse: set[str]) -> Check:
     """Every learned tensor is in the file and reaches the detector's output."""
     reaching = graph.behind([graph.output])
-    names = [set(learned_tensors(variant)) for variant in variants]
+    # a bias of zeros adds nothing, and exporters drop it
+    names = [{n for n, t in learned_tensors(one).items() if t.any() or not n.endswith(".bias")} for one in variants]
     # a tensor counts as there in any variant: a folded weight stands for the plain one of the same name
     required = (
         set.union(*names) if len(variants) == 1 else {n for n in names[-1] if n.endswith(".weight") or n in names[0]}
@@ -72,37 +83,13 @@ def _weights(graph: Graph, variants: list[SimplifiedNetwork], found: dict[str, s
     return Check("weights", True, figures, f"all {len(required)} learned tensors reach the output")
 
 
-def _unexplained(graph: Graph, known: set[str]) -> dict[str, tuple[int, ...]]:
-    """Constants of 256 elements or more behind the output that are neither learned nor the anchors' grid: name → shape."""
-    reaching = graph.behind([graph.output])
-    return {
-        name: array.shape
-        for name, array in graph.constants.items()
-        if array.size >= 256 and name in reaching and name not in known and not _is_grid(graph, array)
-    }
-
-
-def _is_grid(graph: Graph, array: Array) -> bool:
-    """Whether these are the anchors' centres, in cells or pixels, or strides.
-
-    Whole or half numbers, one, two or four of them an anchor.
-    """
-    shape = [d.dim_value for d in graph.model.graph.output[0].type.tensor_type.shape.dim]
-    if len(shape) != 3 or shape[2] <= 0 or array.size not in (shape[2], 2 * shape[2], 4 * shape[2]):
-        return False
-    twice = 2 * array.astype(np.float64)
-    return bool((twice == np.round(twice)).all() and (twice >= 0).all())
-
-
 def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
-    """No large constant in the data path that is neither a learned tensor nor the anchors' coordinates."""
+    """No constant in the data path that is neither a learned tensor nor the anchors' coordinates."""
     figures = {"unexplained": len(strange), "elements": int(sum(np.prod(s) for s in strange.values()))}
     for name, shape in strange.items():
         reader = graph.readers_through_casts(name)
         where = f", read by {reader[0].name or reader[0].op_type}" if reader else ""
-        detail = (
-            f"constant {name} {list(shape)} is no weight of the network{where}: a computation was recorded as its value"
-        )
+        detail = f"constant {name} {list(shape)} is no weight and no grid of the network{where}: a recorded result, or a mask"
         return Check("constants", False, figures, detail)
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
@@ -174,25 +161,6 @@ def _incomplete(graph: Graph, path: str, found: dict[str, str], complete: list[G
 def _outputs_of_readers(graph: Graph, constant: str) -> list[str]:
     """What is computed directly from a constant."""
     return [name for node in graph.readers_through_casts(constant) for name in node.output]
-
-
-def _operators(model: onnx.ModelProto) -> Check:
-    """Only standard ONNX operators, so that the file means the same everywhere, and no choice between graphs at run time."""
-    nodes = list(every_node([*model.graph.node, *(node for function in model.functions for node in function.node)]))
-    foreign = sorted(
-        {f"{n.domain}::{n.op_type}" for n in nodes if n.domain not in ("", "ai.onnx")}
-        | {f"{f.domain}::{f.name} (a function of the file's own)" for f in model.functions}
-    )
-    choosing = [n for n in nodes if n.op_type in CONTROL]
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    figures = {"opset": opset, "nodes": len(nodes), "foreign": foreign, "control": len(choosing)}
-    if foreign:
-        return Check("operators", False, figures, f"operators of a foreign domain: {', '.join(foreign)}")
-    if choosing:
-        what = choosing[0].name or choosing[0].op_type
-        detail = f"{what} chooses what runs while it runs: other images may take a graph that nobody looked at"
-        return Check("operators", False, figures, detail)
-    return Check("operators", True, figures, f"opset {opset}, standard operators only")
 
 
 def _precision(graph: Graph, found: dict[str, str], coarse: set[str], stated: Stated) -> Check:

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.network.wiring import Network
+from yoloproof.proof.probes import excited
 from yoloproof.proof.sensitivity import Stages
+from yoloproof.simplify.network import SimplifiedNetwork
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
 Array = NDArray[np.float32]
 
@@ -37,6 +40,8 @@ class Reference:
         self._lock = threading.RLock()
         self._outputs: dict[str, Array] = {}
         self._stages: tuple[str, Stages] | None = None  # of one image only: it keeps the output of every layer
+        self._excited: dict[tuple[int, int], Array] = {}
+        self._simplified: dict[tuple[str, ...], SimplifiedNetwork] = {}
 
     def output(self, images: Array) -> Array:
         """Raw outputs [B, 4 + nc, A] of images [B, 3, H, W]."""
@@ -55,6 +60,20 @@ class Reference:
             if self._stages is None or self._stages[0] != key:
                 self._stages = key, Stages(self.network, images)
             return self._stages[1]
+
+    def excited(self, shape: tuple[int, int]) -> Array:
+        """Images [n, 3, H, W] of `shape` (H, W) in which the network's classes fire, as far as its gradient finds them."""
+        with self._lock:
+            if shape not in self._excited:
+                self._excited[shape] = excited(self.network, shape)
+            return self._excited[shape]
+
+    def simplified(self, rewrites: tuple[str, ...] = DEFAULT_REWRITES) -> SimplifiedNetwork:
+        """The network simplified by these rewrites; only to be read."""
+        with self._lock:
+            if rewrites not in self._simplified:
+                self._simplified[rewrites] = simplify(self.network, rewrites)
+            return self._simplified[rewrites]
 
     def check_unchanged(self) -> None:
         """Raises YoloproofError where a tensor of the network was replaced or written to since this was constructed."""

@@ -1,7 +1,8 @@
-"""The checks that run an artifact: its outputs on real and on random images, its detections, its sensitivity."""
+"""The checks that run an artifact: its outputs on many images, its detections, its sensitivity, other sizes and batches."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,144 +12,167 @@ from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Runtime
 from yoloproof.network.wiring import Network
-from yoloproof.proof.parity import Tolerance, detection_parity, output_parity
+from yoloproof.proof.parity import Tolerance, anchor_parity, detection_parity, output_parity
+from yoloproof.proof.probes import FIRES, noise, transformed
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.sensitivity import response_check
+from yoloproof.proof.showing import Shown, answers, as_taken, batch_of, outputs_for, show
 from yoloproof.records import Check
 from yoloproof.runtime import Session
 
 CONFIDENCE = 0.25
+MOST_IMAGES = 32  # of the user's: their outputs are compared at once, 3 MB an image at 640 px
+EXAMINED = "examined"
+REAL, COPIES, NOISE, EXCITED = "real images", "transformed copies", "random input", "inputs that excite each class"
+LARGEST_SIDE, LARGEST_BATCH, LARGE = 4096, 64, 1280  # px, images, px: of a file for any size and batch
+LONGEST_S = 20.0  # that the network may take for one more size
 Array = NDArray[np.float32]
 
 
 def running_checks(
-    session: Session, wanted: Reference, images: Array, tolerance: Tolerance, say: Callable[[str], None], seed: int = 0
+    session: Session,
+    wanted: Reference,
+    images: Array,
+    tolerance: Tolerance,
+    say: Callable[[str], None],
+    seed: int = 0,
+    profile: Sequence[tuple[int, ...]] = (),
 ) -> list[Check]:
-    """Outputs on real and on random images, detections, sensitivity.
+    """What was shown; outputs on real images, transformed copies, noise and images that excite each class; other sizes and
+    batches where the artifact takes any; detections; sensitivity.
 
-    seed -- of the random images; taken from the artifact's hash, so that no artifact can be built to expect them
+    seed -- of the noise and of the order in a batch; taken from the artifact's hash, so that no artifact can be built to
+    expect them
+    profile -- an engine's other shapes [B, 3, H, W], from the smallest to the largest it takes
     """
-    batch = batch_of(session)
+    batch, images = batch_of(session), images[:MOST_IMAGES]
     _fits(session, images)
-    images = as_taken(images, session)
-    checks = []
-    say("outputs on real images")
+    say("inputs that excite each class")
+    size = (int(images.shape[2]), int(images.shape[3]))
+    kinds = {REAL: images, COPIES: transformed(images), NOISE: noise(size, seed), EXCITED: wanted.excited(size)}
+    pool = as_taken(np.concatenate(list(kinds.values())), session)
+    say("outputs")
     try:
-        given = np.concatenate([_run(session, images[i : i + batch], batch) for i in range(0, len(images), batch)])
+        shown = show(session, pool, batch, seed)
     except YoloproofError as error:  # what is not finite, or cannot run, says so itself
-        return [Check("outputs, real images", False, {}, str(error))]
-    reference = np.concatenate([wanted.output(image[None]) for image in images])
-    checks.append(output_parity(reference, given, tolerance, "real images"))
-    say("outputs on random input")
-    checks.append(_random_parity(session, wanted, images.shape, tolerance, seed))
+        return [Check(f"outputs, {REAL}", False, {}, str(error))]
+    references = [wanted.output(image[None])[0] for image in pool]
+    checks, first, beyond = [], 0, tolerance.beyond_photographs()
+    for kind, members in kinds.items():
+        if len(members):
+            inside = [one for one in shown if first <= one.image < first + len(members)]
+            given, held_to = np.stack([one.output for one in inside]), np.stack([references[o.image] for o in inside])
+            checks.append(output_parity(held_to, given, tolerance if kind == REAL else beyond, kind))
+        first += len(members)
+    say("other sizes and batches")
+    checks += _other_shapes(session, wanted, profile or _shapes(session, images.shape), beyond, seed)
     say("detections")
-    checks.append(_detections(wanted.network, reference, given, tolerance))
+    reals = [one for one in shown if one.image < len(images)]
+    pairs = [(references[one.image], one.output) for one in reals]
+    checks.append(_detections(wanted.network, pairs, tolerance))
     say("sensitivity")
-    checks.append(response_check(wanted.stages(images[:1]), given[:1], tolerance.floor))
-    return checks
+    checks.append(_sensitivity(wanted, pool[:1], [one for one in shown if one.image == 0], tolerance))
+    return [_examined(kinds, references, batch, wanted.network), *checks]
 
 
-def _random_parity(
-    session: Session, wanted: Reference, shape: tuple[int, ...], tolerance: Tolerance, seed: int
-) -> Check:
-    """Outputs on noise; of an artifact for any batch and size, on two images of another size than the real ones."""
-    side = session.inputs[0].shape
-    free = (
-        [isinstance(d, str) for d in side]
-        if session.facts.name in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
-        else [False] * 4
-    )
+def _examined(kinds: dict[str, Array], references: list[Array], batch: int, network: Network) -> Check:
+    """What the artifact was shown: the scope of everything that follows."""
+    scores = np.stack([one[4:].max(1) for one in references]).max(0)
+    fired = int((scores > FIRES).sum())
+    height, width = kinds[REAL].shape[2:]
+    counts = ", ".join(f"{len(images)} {kind}" for kind, images in kinds.items() if len(images))
+    figures = {**{kind: len(images) for kind, images in kinds.items()}, "height": height, "width": width, "batch": batch,
+               "classes": network.classes, "classes_fired": fired}  # fmt: skip
+    slots = f", different ones in {batch} batch slots" if batch > 1 else ""
+    return Check(EXAMINED, True, figures,
+                 f"{counts} of {height}x{width}{slots}; {fired} of {network.classes} classes fire")  # fmt: skip
+
+
+def _other_shapes(
+    session: Session, wanted: Reference, shapes: Sequence[tuple[int, ...]], tolerance: Tolerance, seed: int
+) -> list[Check]:
+    """An artifact for any size or batch, on noise of other sizes and batches up to the largest."""
+    run, skipped = [], []
+    for given in shapes:
+        images = as_taken(np.random.default_rng(seed).random(given, np.float32), session)
+        started = time.monotonic()
+        try:
+            output = answers(session, images)
+        except YoloproofError as error:
+            return [Check("outputs, other sizes", False, {"seed": seed, "shape": list(given)}, str(error))]
+        if (time.monotonic() - started) > LONGEST_S:
+            skipped.append(given)
+            continue
+        check = output_parity(outputs_for(wanted, images), output, tolerance, "other sizes")
+        if not check.passed:
+            detail = f"{list(given)}: {check.detail}"
+            return [Check(check.name, False, {**check.figures, "shape": list(given)}, detail)]
+        run.append(given)
+    if not run:
+        return []
+    sizes = ", ".join("x".join(map(str, (b, h, w))) for b, _, h, w in run)
+    late = f"; too slow here for {len(skipped)} more" if skipped else ""
+    return [Check("outputs, other sizes", True, {"shapes": [list(one) for one in run]}, f"agree on {sizes}{late}")]
+
+
+def _shapes(session: Session, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Shapes to try where the sides that are text are free: another size, many images, long ones, a large one."""
+    sides = session.inputs[0].shape
+    any_batch, _, any_height, any_width = (isinstance(side, str) for side in sides)
+    known = session.facts.name in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
+    if not known or not (any_batch or any_height or any_width):
+        return []
+    batch = 1 if any_batch else int(sides[0])
     height, width = (
-        (other if shape[axis] != other else other + 64) if free[axis] else shape[axis]
-        for axis, other in ((2, 256), (3, 384))
+        (other if shape[axis] != other else other + 64) if free else shape[axis]
+        for axis, other, free in ((2, 256, any_height), (3, 384, any_width))
     )
-    noise = np.random.default_rng(seed).random((2 if free[0] else 1, 3, height, width), np.float32)
-    noise = as_taken(noise, session)
-    batch = len(noise) if free[0] else batch_of(session)
-    try:
-        given = _run(session, noise, batch)
-    except YoloproofError as error:
-        return Check("outputs, random input", False, {"seed": seed, "shape": list(noise.shape)}, str(error))
-    return output_parity(wanted.output(noise), given, tolerance, "random input")
+    low, narrow = (64 if any_height else shape[2]), (64 if any_width else shape[3])
+    found: list[tuple[int, ...]] = [(2 if any_batch else batch, 3, height, width)]
+    if any_batch:
+        found += [(3, 3, low, narrow), (LARGEST_BATCH if any_height and any_width else 8, 3, low, narrow)]
+    if any_height:
+        found.append((batch, 3, LARGEST_SIDE, narrow))
+    if any_width:
+        found.append((batch, 3, low, LARGEST_SIDE))
+    if any_height and any_width:
+        found.append((batch, 3, LARGE, LARGE))
+    return found
 
 
-def as_taken(images: Array, session: Session) -> Array:
-    """Images as float32, rounded to what the artifact's input type can hold: its input's rounding is not its fault."""
-    kind = np.dtype(session.inputs[0].dtype)
-    if kind.kind in "ui":
-        return (np.rint(images * 255) / 255).astype(np.float32)
-    return images.astype(kind).astype(np.float32)
-
-
-def batch_of(session: Session) -> int:
-    """The artifact's fixed batch, or 1."""
-    batch = session.inputs[0].shape[0]
-    return batch if isinstance(batch, int) else 1
-
-
-def _detections(network: Network, reference: Array, given: Array, tolerance: Tolerance) -> Check:
-    if reference.shape != given.shape:
+def _detections(network: Network, pairs: list[tuple[Array, Array]], tolerance: Tolerance) -> Check:
+    if any(reference.shape != given.shape for reference, given in pairs):
         return Check("detections", False, {}, "outputs of different shapes cannot be compared")
     if network.sha256 is None:
         # Random weights score every anchor alike, and suppression among ties is chance: compare the anchors themselves.
-        return _anchor_parity(reference, given, tolerance)
+        return anchor_parity(pairs, tolerance, "random weights: no suppression")
     low = CONFIDENCE - tolerance.detection_score
-    pairs = [
-        (detections_from_output(a, confidence=low), detections_from_output(b, confidence=low))
-        for a, b in zip(reference, given, strict=True)
-    ]
-    return detection_parity(pairs, tolerance, CONFIDENCE)
+    found = [(detections_from_output(a, confidence=low), detections_from_output(b, confidence=low)) for a, b in pairs]
+    check = detection_parity(found, tolerance, CONFIDENCE)
+    if check.passed is None:
+        return anchor_parity(pairs, tolerance, f"the network detects nothing above {CONFIDENCE:g} on these images")
+    return check
 
 
-def _anchor_parity(reference: Array, given: Array, tolerance: Tolerance) -> Check:
-    """Anchor by anchor: the same best class (or a tie within the tolerance), its score, and the box's IoU."""
-    a, b = (
-        reference.transpose(0, 2, 1).reshape(-1, reference.shape[1]),
-        given.transpose(0, 2, 1).reshape(-1, given.shape[1]),
-    )
-    best = a[:, 4:].argmax(1)
-    rows = np.arange(len(a))
-    score = np.abs(a[rows, 4 + best] - b[rows, 4 + best])
-    tie = b[:, 4:].max(1) - b[rows, 4 + best]
-    low = np.maximum(a[:, :2] - a[:, 2:4] / 2, b[:, :2] - b[:, 2:4] / 2)
-    high = np.minimum(a[:, :2] + a[:, 2:4] / 2, b[:, :2] + b[:, 2:4] / 2)
-    shared = np.clip(high - low, 0, None).prod(1)
-    iou = shared / np.maximum(a[:, 2:4].prod(1) + b[:, 2:4].prod(1) - shared, 1e-9)
-    same = (score <= tolerance.detection_score) & (tie <= tolerance.detection_score) & (iou >= tolerance.iou)
-    figures = {
-        "anchors": len(a),
-        "matched": int(same.sum()),
-        "worst_iou": float(iou.min()),
-        "worst_score": float(score.max()),
-    }
-    passed = bool(same.mean() >= 1 - tolerance.unmatched)
-    return Check(
-        "detections", passed, figures, f"{int(same.sum())} of {len(a)} anchors match (random weights: no suppression)"
-    )
-
-
-def _run(session: Session, images: Array, batch: int) -> Array:
-    """The artifact's first output for up to `batch` images, the rest of a fixed batch filled by repetition."""
-    try:
-        outputs = session.infer(filled(images, batch))
-    except YoloproofError:
-        raise
-    except Exception as error:  # every runtime has its own, and an artifact that cannot run is a finding
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise YoloproofError(
-            f"the artifact does not run on images of {list(images.shape)}: {reason}; export it again for this runtime and size"
-        ) from None
-    return np.asarray(outputs[0], np.float32)[: len(images)]
-
-
-def filled(images: Array, batch: int) -> Array:
-    missing = batch - len(images)
-    return images if missing <= 0 else np.concatenate([images, np.repeat(images[:1], missing, 0)])
+def _sensitivity(wanted: Reference, image: Array, shown: list[Shown], tolerance: Tolerance) -> Check:
+    """The artifact follows its attention in every slot of its batch; slots that answer alike are judged once."""
+    stages, check = wanted.stages(image), None
+    judged: list[Array] = []
+    for one in shown:
+        if any(np.allclose(one.output, output, rtol=1e-5, atol=1e-6) for output in judged):
+            continue
+        judged.append(one.output)
+        check = response_check(stages, one.output[None], tolerance.floor)
+        if not check.passed:
+            slot = f" (batch slot {one.slot})" if len(shown) > 1 else ""
+            return Check(check.name, check.passed, check.figures, check.detail + slot)
+    assert check is not None
+    return check
 
 
 def _fits(session: Session, images: Array) -> None:
     shape = session.inputs[0].shape
-    sides: Sequence[int | str] = shape[2:] if len(shape) == 4 else ()
+    sides = shape[2:] if len(shape) == 4 else ()
     for have, want in zip(images.shape[2:], sides, strict=False):
         if isinstance(want, int) and have != want:
             raise YoloproofError(

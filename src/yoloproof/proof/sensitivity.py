@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,6 +30,19 @@ LOST = 0.5  # share of a loss from which on it is there: halfway between a right
 UNIFORM, ABSENT = "q and k zero", "absent"  # the two ways an attention is lost
 
 
+class Responses(Protocol):
+    """A detector run as it is and without one attention: `Stages` of a network, `proof.guests.Ablations` of a graph.
+
+    output -- the intact one's [1, 4 + nc, A]; blocks -- what its attentions are called
+    """
+
+    blocks: list[str]
+    output: Array
+
+    def without(self, path: str, loss: str) -> Array:
+        """The output with the attention at `path` lost as `loss` (UNIFORM or ABSENT) names it."""
+
+
 def sensitivity(
     network: Network, images: Array, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
 ) -> Check:
@@ -40,9 +54,9 @@ def sensitivity(
 
 
 def response_check(
-    stages: Stages, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
+    stages: Responses, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
 ) -> Check:
-    """Compare the artifact's `output` with the responses of the network that `stages` ran.
+    """Compare the artifact's `output` with the responses of what `stages` ran.
 
     floor -- a distance that rounding alone may cause: what no loss explains fails above it, and "could not be checked"
     below. Distances are root mean squares over scores plus boxes in units of 100 px.
@@ -134,6 +148,8 @@ class Losses:
         """
         keys = [key for key, size in self.size.items() if size > 0]
         while True:
+            if not keys:
+                return {}, float(np.linalg.norm(self.difference))
             matrix = np.stack([self.vectors[key] / self.size[key] for key in keys], 1).astype(np.float64)
             shares, *_ = np.linalg.lstsq(matrix, self.difference, rcond=1e-6)
             noise = float(np.linalg.norm(self.difference - matrix @ shares))

@@ -18,12 +18,14 @@ from yoloproof.detection.pipeline import IN_GRAPH
 from yoloproof.names import Precision
 from yoloproof.network.wiring import Network
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity
+from yoloproof.proof.running import EXAMINED, REAL
 from yoloproof.proof.stated import Stated
 from yoloproof.records import Check
 from yoloproof.runtime import Session, SessionSpec, open_session
 
 Array = NDArray[np.float32]
 NAME = "suppression"
+CROWDS = 4  # synthetic outputs
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Cut:
 
 def is_suppressed(session: Session) -> bool:
     """Whether a session answers with detections instead of anchors."""
-    return all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
+    shape = session.outputs[0].shape
+    one_tensor = len(session.outputs) == 1 and len(shape) == 3 and shape[2] == 6
+    return one_tensor or all(name in {spec.name for spec in session.outputs} for name in IN_GRAPH)
 
 
 def options_of(stated: Stated) -> NmsOptions:
@@ -88,24 +92,29 @@ def without_suppression(
 
 
 def suppression_check(cut: Cut, whole: Session, stated: Stated, images: Array) -> Check:
-    """Synthetic boxes through the suppression alone, then the artifact's answers on the images: as outside the artifact."""
+    """Synthetic boxes all over the image through the suppression alone, then the artifact's answers on the images: as
+    outside the artifact, by the thresholds that it states and the verdict prints."""
     options = options_of(stated)
     rule = (options.score, options.iou, options.max_detections)
-    raw = crowded(cut.shape, stated.seed).astype(cut.dtype)
+    size = (int(whole.inputs[0].shape[2]), int(whole.inputs[0].shape[3]))
+    pairs: list[tuple[Array, Array]] = []
     try:
-        inside = detections_from_nms(_part_outputs(cut.part, raw))
-        pairs = list(zip(_outside(raw.astype(np.float32), rule), inside, strict=True))
+        for draw in range(CROWDS):
+            raw = crowded(cut.shape, size, stated.seed + draw, options.score).astype(cut.dtype)
+            inside = detections_from_nms(_part_outputs(cut.part, raw))
+            pairs += zip(_outside(raw.astype(np.float32), rule), inside, strict=True)
         synthetic = len(pairs)
-        for image in images[:: cut.shape[0]]:
-            batch = np.repeat(image[None], cut.shape[0], 0)
+        for start in range(0, len(images), cut.shape[0]):
+            batch = np.resize(images[start : start + cut.shape[0]], (cut.shape[0], *images.shape[1:]))
             pairs += zip(_outside(np.asarray(cut.session.infer(batch)[0], np.float32), rule),
                          detections_from_nms(whole.infer(batch)), strict=True)  # fmt: skip
     except Exception as error:  # the runtimes' own errors have no class in common
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return Check(NAME, False, {}, f"the suppression does not run: {reason}; export it again with --nms")
-    check = detection_parity(pairs, TOLERANCES[Precision.FP32], options.score)
-    figures = {**check.figures, "synthetic": synthetic, "score": rule[0], "iou": rule[1]}
-    return Check(NAME, check.passed, figures, f"{check.detail}, inside the artifact and outside")
+    check = detection_parity(pairs, TOLERANCES[Precision.FP32], options.score, options.iou)
+    figures = {**check.figures, "synthetic": synthetic, "score": rule[0], "iou": rule[1], "max_detections": rule[2]}
+    detail = f"{check.detail}, inside the artifact and outside; score above {rule[0]:g}, overlap {rule[1]:g}, at most {rule[2]}"
+    return Check(NAME, check.passed, figures, detail)
 
 
 def engine_checks(
@@ -122,26 +131,32 @@ def engine_checks(
         pairs.append((detections_from_output(reference[0], options.score, options.iou, options.max_detections), given))
     unseen = "suppression is inside the engine; verify one exported without --nms"
     return [
+        Check(EXAMINED, True, {REAL: len(images)}, f"{len(images)} {REAL}, detections alone"),
         Check("outputs", None, {}, f"raw outputs cannot be seen: {unseen}"),
-        detection_parity(pairs, tolerance, options.score),
+        detection_parity(pairs, tolerance, options.score, options.iou),
         Check("sensitivity", None, {}, f"attention cannot be judged by detections alone: {unseen}"),
     ]
 
 
-def crowded(shape: tuple[int, int, int], seed: int) -> Array:
-    """A synthetic raw output [B, 4 + classes, A]: sixty objects of a few boxes each that overlap, elsewhere scores near 0."""
+def crowded(shape: tuple[int, int, int], size: tuple[int, int], seed: int, score: float = 0.25) -> Array:
+    """A synthetic raw output [B, 4 + classes, A] for images of `size` (H, W): sixty-four objects, one in each field of an
+    8 x 8 board, of a few boxes each that overlap, most above the threshold `score`; elsewhere scores below it."""
     rng = np.random.default_rng(seed)
     batch, rows, anchors = shape
     raw = np.zeros(shape, np.float32)
     raw[:, 2:4] = 10
-    raw[:, 4:] = rng.random((batch, rows - 4, anchors)) * 0.1
+    raw[:, 4:] = rng.random((batch, rows - 4, anchors)) * score / 2
+    low = 0.8 * score
     for image in raw:
-        for first in range(0, 240, 4):  # 60 objects, 4 anchors each
-            centre, size = rng.random(2) * 300 + 100, rng.random(2) * 60 + 20
-            for anchor in (np.arange(first, first + 4) * (anchors // 240)) % anchors:
-                image[:2, anchor] = centre + rng.normal(0, 3, 2)
-                image[2:4, anchor] = size * (1 + rng.normal(0, 0.1, 2))
-                image[4 + rng.integers(rows - 4), anchor] = 0.3 + 0.7 * rng.random()
+        classes = rng.permutation(np.resize(np.arange(rows - 4), max(64, rows - 4)))
+        for place in range(64):  # 4 anchors each
+            field = np.array(divmod(place, 8), float)[::-1]
+            centre = (field + rng.random(2)) / 8 * size[::-1]
+            extent = np.exp(rng.uniform(np.log(8), np.log(min(size) / 3), 2))
+            for anchor in (np.arange(4 * place, 4 * place + 4) * (anchors // 256)) % anchors:
+                image[:2, anchor] = centre + rng.normal(0, 0.05, 2) * extent
+                image[2:4, anchor] = extent * (1 + rng.normal(0, 0.1, 2))
+                image[4 + classes[place], anchor] = low + (1 - low) * rng.random()
     return raw
 
 

@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import EngineIdentity, read_identity
 from yoloproof.files.native import SUFFIX
-from yoloproof.files.onnx import load_onnx
-from yoloproof.names import Attention, Precision, Progress, Runtime, no_progress
+from yoloproof.files.onnx import is_onnx_model, load_onnx
+from yoloproof.names import Attention, Progress, Runtime, no_progress
 from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.blocks import block_parity
+from yoloproof.proof.float16 import float16_check
 from yoloproof.proof.native import native_checks
-from yoloproof.proof.parity import TOLERANCES, Tolerance
+from yoloproof.proof.parity import Tolerance
+from yoloproof.proof.precision import Allowed, allowed_for
+from yoloproof.proof.probes import BRIGHTEST, transformed
 from yoloproof.proof.reference import Reference
-from yoloproof.proof.running import as_taken, batch_of, filled, running_checks
+from yoloproof.proof.running import EXAMINED, running_checks
+from yoloproof.proof.showing import as_taken, batch_of
 from yoloproof.proof.stated import Stated, stated_of
 from yoloproof.proof.suppression import engine_checks, is_suppressed, suppression_check, without_suppression
 from yoloproof.records import Check, Verdict
@@ -48,8 +52,9 @@ def verify(
         for all of them
     images -- letterboxed real images [n, 3, H, W] of the artifact's size, 0…1
     session -- the artifact opened in the runtime it is meant for; without one, an ONNX file opens in ONNX Runtime
-    precision -- what rounding is allowed for, a `Precision` or its text; by default what the artifact claims, or its
-        session says
+    precision -- what rounding is allowed for, a `Precision` or its text: the caller's claim. By default what the graph
+        computes in, or the session; the artifact's own words never make it laxer
+    The first check, "examined", says what was shown to the artifact, what computed it and which tolerance was used.
     Thread-safe: several threads may verify at once against one network or Reference, each with its own session.
     Raises YoloproofError when the artifact cannot be read or opened, the images do not fit it, or the network was
     written to meanwhile.
@@ -66,9 +71,11 @@ def verify(
                     f"{artifact}: only an ONNX file can be verified without a session; name a --runtime"
                 )
             session = stack.enter_context(open_session(SessionSpec(Runtime.ONNXRUNTIME, path)))
-        tolerance = TOLERANCES[precision_allowed(precision, stated, session)]
-        if is_onnx and path is not None:
-            checks = _of_onnx(path, session, reference, images, stated, tolerance, say, stack)
+        refuse_coat(path, session)
+        model = load_onnx(path) if is_onnx and path is not None else None
+        allowed = allowed_for(precision, model, stated, session)
+        if model is not None:
+            checks = _of_onnx(model, session, reference, images, stated, allowed.tolerance, say, stack)
         else:
             built = path is not None and path.suffix == ".engine"
             checks = [engine_check(read_identity(path), reference.network)] if built and path is not None else []
@@ -76,21 +83,45 @@ def verify(
                 checks = [*native_checks(path, len(attention_paths(reference.network.named_modules()))),
                           class_names_check(reference.network, stated)]  # fmt: skip
             if is_suppressed(session):
-                checks += engine_checks(session, reference.network, images, tolerance, stated)
+                checks += engine_checks(session, reference.network, images, allowed.tolerance, stated)
             else:
-                checks += running_checks(session, reference, images, tolerance, say, stated.seed)
+                checks += running_checks(
+                    session, reference, images, allowed.tolerance, say, stated.seed, profile_of(stated.engine)
+                )
     reference.check_unchanged()
-    return Verdict(tuple(checks))
+    return Verdict(tuple(examined_first(checks, session, allowed)))
 
 
-def precision_allowed(asked: str | None, stated: Stated, session: Session) -> Precision:
-    """Whose rounding is allowed for: the caller's word, else the artifact's claim, else what its session says."""
-    if asked is None:
-        return stated.precision or Precision.of_dtype(session.facts.precision) or Precision.FP32
-    try:
-        return Precision(asked)
-    except ValueError:
-        raise YoloproofError(f"precision '{asked}' is none of {', '.join(Precision)}") from None
+def examined_first(checks: list[Check], session: Session, allowed: Allowed) -> list[Check]:
+    """The checks with what was examined in front: images, sizes, slots, classes, what computed, and the tolerance."""
+    found = next((check for check in checks if check.name == EXAMINED), None)
+    facts, detail = session.facts, found.detail if found else "nothing that was run to its end"
+    computed = " ".join(str(word) for word in (facts.name, facts.version, facts.provider) if word)
+    figures = {**(found.figures if found else {}), "computed_by": computed, "tolerance": allowed.precision.value,
+               "tolerance_from": allowed.source}  # fmt: skip
+    line = f"{detail}; computed by {computed}; tolerance of {allowed.precision}, {allowed.source}"
+    return [Check(EXAMINED, True, figures, line), *(check for check in checks if check is not found)]
+
+
+def profile_of(engine: EngineIdentity | None) -> tuple[tuple[int, ...], ...]:
+    """The smallest and the largest shape of its images that a dynamic engine says it takes."""
+    shapes = engine.options.get("shapes") if engine else None
+    if not isinstance(shapes, Mapping) or not shapes:
+        return ()
+    smallest, _, largest = next(iter(shapes.values()))
+    return tuple(smallest), tuple(largest)
+
+
+def refuse_coat(path: Path | None, session: Session) -> None:
+    """Raises YoloproofError for an `.engine` that no engine runtime runs, whatever its sidecar says it is."""
+    if path is None or path.suffix != ".engine":
+        return
+    if not session.facts.name.builds_engines:
+        raise YoloproofError(
+            f"{path}: {session.facts.name} runs no engines, so this is none; give an ONNX file as .onnx, which is audited"
+        )
+    if is_onnx_model(path):
+        raise YoloproofError(f"{path} is an ONNX file under an engine's name; rename it to .onnx, which is audited")
 
 
 def engine_check(engine: EngineIdentity, network: Network) -> Check:
@@ -102,7 +133,7 @@ def engine_check(engine: EngineIdentity, network: Network) -> Check:
     if engine.checkpoint_sha256 != network.sha256:
         return Check("engine", False, figures, "its sidecar names other weights than these")
     passed = len(attentions) > 0 and (not faults or engine.attention != Attention.FUSED)
-    detail = f"built from these weights; {len(fused)} of {len(attentions)} attentions in fused kernels"
+    detail = f"stated by its sidecar: built from these weights; {len(fused)} of {len(attentions)} attentions in fused kernels"
     return Check("engine", passed, figures, detail + (f"; {faults[0]}" if faults else ""))
 
 
@@ -112,12 +143,11 @@ def _listed(audit: Mapping[str, object], key: str) -> list[object]:
 
 
 def _of_onnx(
-    path: Path, session: Session, reference: Reference, images: Array, stated: Stated, tolerance: Tolerance, say: Say,
-    stack: ExitStack,
+    model: onnx.ModelProto, session: Session, reference: Reference, images: Array, stated: Stated, tolerance: Tolerance,
+    say: Say, stack: ExitStack,
 ) -> list[Check]:  # fmt: skip
-    model: onnx.ModelProto = load_onnx(path)
     network = reference.network
-    extra = []
+    whole, extra = model, []
     if is_suppressed(session):
         say("suppression")
         cut = without_suppression(model, network, session, stated, stack)
@@ -126,11 +156,18 @@ def _of_onnx(
         extra.append(suppression_check(cut, session, stated, images))
         model, session = cut.raw, cut.session
     say("graph audit")
-    checks = [*graph_audit(model, network, stated), class_names_check(network, stated)]
+    checks = [*graph_audit(model, reference, stated, whole), class_names_check(network, stated)]
     checks += running_checks(session, reference, images, tolerance, say, stated.seed)
+    say("float16")
+    size = (images.shape[2], images.shape[3])
+    probes = np.concatenate([images[:4], transformed(images)[BRIGHTEST], reference.excited(size)])
+    float16 = float16_check(model, reference, as_taken(probes, session), tolerance.beyond_photographs())
+    checks += [] if float16 is None else [float16]
     say("blocks")
     batch = batch_of(session)
-    checks.append(block_parity(model, network, filled(as_taken(images[:batch], session), batch), tolerance))
+    checks.append(
+        block_parity(model, network, as_taken(np.resize(images, (batch, *images.shape[1:])), session), tolerance)
+    )
     return [*checks, *extra]
 
 

@@ -13,9 +13,11 @@ from yoloproof.simplify.network import SimplifiedNetwork
 
 Array = NDArray[np.generic]
 Array32 = NDArray[np.float32]
-# Half a unit in the last place is 2⁻¹¹ of a float16's value and 2⁻⁸ of a bfloat16's; a file that was folded elsewhere
-# may be off by one whole unit, which still tells the two types apart.
-STEP = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+# Half a unit in the last place is 2⁻¹¹ of a float16's value and 2⁻⁸ of a bfloat16's. Batch norms folded in float16, as
+# the official exporter does after `.half()`, are off by 1.44 × 2⁻¹⁰ of a weight and, since a bias is a difference, by 6.2
+# of a bias. A tensor that went through bfloat16 is off by up to 4, and its low bits are zero.
+STEP = {"float16": 2.0**-9, "bfloat16": 2.0**-7}
+BIAS_STEP = 2.0**-7
 LEAST = 2.0**-24  # what float16 knows of the smallest numbers
 STATISTICS = ("running_mean", "running_var", "bn.weight", "bn.bias")
 
@@ -55,9 +57,11 @@ def matched_tensors(
             candidates = [n for n in by_size.get(wanted.size, ()) if n != name and n not in taken]
             if name in graph.constants and graph.constants[name].size == wanted.size:
                 candidates.insert(0, name)
-            held = next((n for n in candidates if _holds(graph.constants[n], wanted, rounded)), None)
+            bias = name.endswith(".bias")
+            held = next((n for n in candidates if _holds(graph.constants[n], wanted, rounded, bias)), None)
             if held is None and wanted.size > 64:
-                held = next((n for n in candidates if _near(graph.constants[n], wanted, STEP["bfloat16"])), None)
+                near = (n for n in candidates if _near(graph.constants[n], wanted, STEP["bfloat16"]))
+                held = next((n for n in near if _is_coarse(graph.constants[n])), None)
                 if held is not None:
                     coarse.add(name)
             else:
@@ -69,16 +73,28 @@ def matched_tensors(
     return found, coarse
 
 
-def _holds(constant: Array, wanted: Array32, rounded: bool) -> bool:
+def _holds(constant: Array, wanted: Array32, rounded: bool, bias: bool) -> bool:
     kind = str(constant.dtype)
-    return _near(constant, wanted, STEP.get(kind, STEP["float16"] if rounded else 0.0))
+    step = STEP.get(kind, STEP["float16"] if rounded else 0.0)
+    return _near(constant, wanted, BIAS_STEP if bias and step == STEP["float16"] else step, step if bias else 0.0)
 
 
-def _near(constant: Array, wanted: Array32, step: float) -> bool:
-    """Every value within `step` of itself and 2e-6 of the largest: what folding in another order may do."""
+def _near(constant: Array, wanted: Array32, step: float, of_largest: float = 0.0) -> bool:
+    """Every value within `step` of itself, and 2e-6 of the largest, which folding in another order may do, or `of_largest`."""
     given = constant.astype(np.float32)
-    allowed = step * np.abs(wanted) + 2e-6 * (float(np.abs(wanted).max(initial=0.0)) or 1.0) + (LEAST if step else 0.0)
+    largest = float(np.abs(wanted).max(initial=0.0)) or 1.0
+    allowed = step * np.abs(wanted) + max(2e-6, of_largest) * largest + (LEAST if step else 0.0)
     for array in (given, given.T) if given.ndim == 2 else (given,):
         if (np.abs(array.ravel() - wanted.ravel()) <= allowed.ravel()).all():
             return True
     return False
+
+
+def _is_coarse(constant: Array) -> bool:
+    """Whether nearly all values are those of a coarser type than the constant's: their low bits are zero."""
+    given = constant.astype(np.float32).ravel()
+    through_bfloat16 = (given.view(np.uint32) & 0xFFFF) == 0
+    if kind_of(constant) == "fp32":
+        with np.errstate(over="ignore"):
+            through_bfloat16 |= given.astype(np.float16).astype(np.float32) == given
+    return bool(through_bfloat16.mean() > 0.99)

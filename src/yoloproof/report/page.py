@@ -33,7 +33,7 @@ from yoloproof.report.text import (
 )
 from yoloproof.results.forensics import which_resembles
 from yoloproof.results.labels import NOT_SAID, plain_text
-from yoloproof.results.published import published_for, variant_name, verdict
+from yoloproof.results.published import figures_of, verdict
 from yoloproof.results.schema import plain
 
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
@@ -322,7 +322,7 @@ def _forensics(rows: Sequence[Row], colours: dict[str, int]) -> list[tuple[plots
         chart, line = plots.forensic(group, colours), ""
         stripped = Attention.STRIPPED
         if all((row.proved or row.entry.artifact.attention is stripped) and not row.quick for row in group):
-            figures = published_for(variant_name(group[0].entry))
+            figures = figures_of(group[0].entry)
             line = which_resembles(figures, [row.entry for row in group], group[0].origin.run).line
         made.append((chart, line))
     return made

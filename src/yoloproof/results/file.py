@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.new import GrowingFile, write_new
+from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
 from yoloproof.records import Result
 from yoloproof.results.kept import place_of
 from yoloproof.results.schema import json_from_result, result_from_json
@@ -47,6 +48,7 @@ def read_result(path: str | Path) -> Result:
     """The result in `path`, or the newest kept one for `last`. YoloproofError where it is missing, not JSON, of another
     schema, or not of its shape."""
     path = place_of(path)
+    check_regular(path, MOST_JSON_BYTES)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

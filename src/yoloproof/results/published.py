@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from yoloproof.records import Entry, PublishedFigure, Run
+from yoloproof.names import Weights
+from yoloproof.records import Entry, ModelFacts, PublishedFigure, Run
 from yoloproof.results.labels import gpu_name, plain_text, precision_of, size_label
 
 # By what share of a reported figure all of our interval may be off it and is still said to have reproduced it.
 MARGIN = 0.05
+
+
+COCO_CLASSES = 80
+EXPORTED = re.compile(r"Ultralytics (YOLO\w+) model")  # how the ultralytics package describes a file
 
 
 @cache
@@ -47,6 +53,26 @@ def variant_name(entry: Entry) -> str:
     """The variant an entry is of, whatever its file is called: "yolov13n"."""
     model = entry.model
     return f"{model.family}{model.scale}" if model.family and model.scale else model.name
+
+
+def architecture_of(model: ModelFacts, properties: Mapping[str, str], classes: int) -> str | None:
+    """The published architecture a row is of, as figures are reported for it: with COCO's 80 classes; None for another.
+
+    A file's name says nothing: the weights it is held to do, else what its exporter states.
+    """
+    if model.family is not None:
+        return f"{model.family}{model.scale}" if model.classes == COCO_CLASSES else None
+    ours, theirs = properties.get("yoloproof.variant"), EXPORTED.match(properties.get("description", ""))
+    named = json.loads(ours) if ours else theirs[1].lower() if theirs else None
+    return str(named) if named is not None and classes == COCO_CLASSES else None
+
+
+def figures_of(entry: Entry) -> tuple[PublishedFigure, ...]:
+    """What was reported for an entry's architecture; () where it is another, has other classes, or is not known."""
+    if entry.published is not None:
+        return published_for(entry.published.model)
+    ours = entry.model.weights is not Weights.FOREIGN and entry.model.classes in (None, 80)
+    return published_for(variant_name(entry)) if ours else ()
 
 
 def same_gpu(reported: str, measured: str | None) -> bool:
@@ -124,7 +150,7 @@ def model_ratios(entries: Sequence[Entry]) -> list[ModelRatio]:
     figure, its measured and its reported latency over those of the first such entry with the same source."""
     ratios = []
     for index, entry in enumerate(entries):
-        for figure in published_for(variant_name(entry)):
+        for figure in figures_of(entry):
             base = _base(entries[:index], entry, figure.source)
             if base is None or entry.summary is None:
                 continue
@@ -141,7 +167,7 @@ def _base(earlier: Sequence[Entry], entry: Entry, source: str) -> tuple[Entry, f
     for other in earlier:
         if _setting(other) != _setting(entry) or variant_name(other) == variant_name(entry) or other.summary is None:
             continue
-        for figure in published_for(variant_name(other)):
+        for figure in figures_of(other):
             if figure.source == source:
                 return other, other.summary.median_s, figure.latency_s
     return None

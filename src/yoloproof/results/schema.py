@@ -174,19 +174,24 @@ def _numbers(value: Any) -> tuple[float, ...]:
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
+def _text(words: str) -> str:
+    """Text that a JSON file may hold: a path's bytes that are no UTF-8 become "?"."""
+    return words.encode(errors="replace").decode()
+
+
 def plain(value: Any) -> Any:
     """A record, or anything that holds records, in JSON's types, with the values that follow from others."""
     if is_dataclass(value) and not isinstance(value, type):
         record = {one.name: plain(getattr(value, one.name)) for one in fields(value)}
         return record | {key: plain(getattr(value, key)) for key in DERIVED.get(type(value), ())}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {_text(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path | str):
+        return _text(str(value))
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

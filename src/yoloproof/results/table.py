@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from yoloproof.intervals import Ratio, process_medians, side_by_side
+from yoloproof.names import Weights
 from yoloproof.records import Accuracy, Entry, Result, RunWarning, Summary
 from yoloproof.results.labels import (
     NOT_SAID,
@@ -219,7 +220,11 @@ def _signs(result: Result) -> Iterator[Text]:
     if any(ratio is not None for ratio in first_row_ratios(result)):
         said = "of first: time over that of the model's first row, process by process; ≈ not told apart from 1"
         yield Text(said, "dim")
-    if any(entry.proof.passed is not True for entry in result.entries):
+    unproved = [entry for entry in result.entries if entry.proof.passed is not True]
+    unheld = [entry for entry in unproved if entry.model.weights is Weights.FOREIGN and entry.proof.passed is None]
+    if unheld:
+        yield Text("( ) a file's latency; whether it is the right detector was not checked", "dim")
+    if len(unheld) < len(unproved):
         yield Text("( ) not proved to be the published detector: the figure is no result", "dim")
 
 
@@ -256,7 +261,7 @@ def _reported(result: Result) -> Iterator[Text]:
         said = verdict(figure, entry, result.run_of(entry))
         where = "ANOTHER MACHINE" if said.startswith("another") else f"this GPU: {said}"
         yield _line(
-            f"reported for {entry.model.name}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
+            f"reported for the architecture {figure.model}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
             f"(source: {figure.source})"
         )
     if len(result.runs) == 1:

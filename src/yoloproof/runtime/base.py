@@ -22,6 +22,8 @@ from yoloproof.names import Name, Precision, Runtime
 from yoloproof.records import SessionFacts
 
 Outputs = tuple[NDArray[Any], ...]
+# What one inference may take, far above any detector's time: 30 s, and 10 s for each image of 640 x 640.
+FIRST_S, PIXELS_S = 30.0, 10.0 / (3 * 640 * 640)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ def check_finite(specs: Sequence[TensorSpec], outputs: Outputs) -> None:
     }
     if counts:
         raise NonFiniteOutput(counts)
+
+
+def took_too_long(artifact: object, limit_s: float) -> YoloproofError:
+    """What to say of a graph that does not come to an end."""
+    return YoloproofError(
+        f"{artifact}: one inference was stopped after {limit_s:.0f} s; is there a loop without end in it?"
+    )
 
 
 @dataclass(frozen=True)
@@ -154,10 +163,14 @@ class Session(ABC):
     def close(self) -> None:  # noqa: B027 - most runtimes free themselves
         """Free the device's memory."""
 
+    def execute_within(self, limit_s: float) -> None:
+        """`execute`, stopped with a YoloproofError after `limit_s` where the runtime runs other people's graphs."""
+        self.execute()
+
     def infer(self, images: NDArray[np.float32]) -> Outputs:
         """load, execute, fetch; raises NonFiniteOutput where an output holds NaN or infinity."""
         self.load(images)
-        self.execute()
+        self.execute_within(FIRST_S + PIXELS_S * images.size)
         outputs = self.fetch()
         check_finite(self.outputs, outputs)
         return outputs

@@ -9,7 +9,7 @@ from pathlib import Path
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import read_identity
 from yoloproof.files.native import SUFFIX, read_native
-from yoloproof.files.onnx import read_onnx_file
+from yoloproof.files.onnx import MOST_VALUES, read_onnx_file
 from yoloproof.names import Precision, Runtime
 from yoloproof.records import Case
 from yoloproof.runtime import AUTO_ORDER, RUNTIMES, missing_part
@@ -98,4 +98,9 @@ def _as_the_file_says(case: Case) -> Case:
         return case
     batch, _, height, width = shape
     size = (height if height > 0 else case.imgsz[0], width if width > 0 else case.imgsz[1])
-    return replace(case, imgsz=size, batch=batch if batch > 0 else case.batch)
+    case = replace(case, imgsz=size, batch=batch if batch > 0 else case.batch)
+    if 3 * case.batch * size[0] * size[1] > MOST_VALUES:
+        raise YoloproofError(
+            f"{path}: {case.batch} images of {size[0]}x{size[1]} are more than any detector takes at once"
+        )
+    return case

@@ -57,6 +57,11 @@ class DeviceArray:
         return _capsule(self)
 
 
+def on_cpu(array: Any) -> bool:
+    """Whether another library's array lies in the host's memory."""
+    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == CPU
+
+
 @contextmanager
 def borrowed(array: Any, stream: int) -> Iterator[DeviceArray]:
     """The array of an object with `__dlpack__` or `__cuda_array_interface__`, given back at the end.

@@ -34,7 +34,7 @@ from yoloproof.names import Attention, Precision, Runtime
 from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda_driver import Gpu, Node
-from yoloproof.runtime.device_arrays import CUDA, DeviceArray, borrowed
+from yoloproof.runtime.device_arrays import CUDA, DeviceArray, borrowed, on_cpu
 from yoloproof.runtime.tactics import (
     Tactics,
     check_choice,
@@ -162,10 +162,12 @@ class NativeSession(Session):
             self._kernels.function(launch.kernel), launch.grid, facts.threads, facts.shared_bytes, tuple(values), after
         )
 
-    def load(self, images: NDArray[np.float32] | object) -> None:
-        """Take images [B, 3, H, W], RGB in 0…1: a NumPy array, or an array on this GPU in float16 and channels-last
-        memory, with `__dlpack__` or `__cuda_array_interface__`, or a `DeviceArray`."""
+    def load(self, images: Any) -> None:
+        """Take images [B, 3, H, W], RGB in 0…1: a NumPy array, or another's on the CPU with `__dlpack__`; or an array on this GPU
+        in float16 and channels-last memory, with `__dlpack__` or `__cuda_array_interface__`, or a `DeviceArray`."""
         self._gpu.take_thread()
+        if on_cpu(images):
+            images = np.from_dlpack(images)
         if not isinstance(images, np.ndarray):
             self._copy_in(images, self._gpu.stream)
             self._gpu.synchronize()

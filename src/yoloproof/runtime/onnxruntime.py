@@ -8,6 +8,7 @@ in the same process, or a clock, is not disturbed.
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from importlib import import_module
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from yoloproof.errors import YoloproofError
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.records import SessionFacts
-from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
+from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec, took_too_long
 from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first, with_filled_inputs
 from yoloproof.runtime.threads import physical_cores
 
@@ -52,6 +53,7 @@ class OnnxRuntimeSession(Session):
                 f"{path} holds {file.precision} weights, not {spec.precision.dtype}; ONNX Runtime computes what it says, "
                 f"so export it with --precision {spec.precision}"
             )
+        self._path = path
         self._provider = _provider(spec, onnxruntime.get_available_providers())
         threads = spec.threads or physical_cores()
         self._session = _open(path, self._provider, spec, threads)
@@ -124,7 +126,36 @@ class OnnxRuntimeSession(Session):
         self._binding.bind_ortvalue_output(spec.name, value)
 
     def execute(self) -> None:
-        self._session.run_with_iobinding(self._binding)
+        self._run(None)
+
+    def execute_within(self, limit_s: float) -> None:
+        import onnxruntime
+
+        over = threading.Event()
+        options = onnxruntime.RunOptions()  # not in `execute`: a run with options takes longer
+
+        def stop() -> None:
+            over.set()
+            options.terminate = True  # looked at before each node, inside of loops, too
+
+        timer = threading.Timer(limit_s, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            self._run(options)
+        except YoloproofError:
+            if over.is_set():
+                raise took_too_long(self._path, limit_s) from None
+            raise
+        finally:
+            timer.cancel()
+
+    def _run(self, options: Any) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding, options)
+        except Exception as error:  # its own kinds, by version
+            reason = " ".join(str(error).split())[:300]
+            raise YoloproofError(f"{self._path}: ONNX Runtime failed while it ran the file: {reason}") from None
 
     def fetch(self) -> Outputs:
         return tuple(np.array(value.numpy(), copy=True) for value in self._binding.get_outputs())

@@ -6,6 +6,7 @@ always set here, and what stands on record is what the compiled model answers, n
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.onnx import OnnxFile, load_onnx, read_onnx_file
 from yoloproof.names import Precision, Runtime
 from yoloproof.records import SessionFacts
-from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
+from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec, took_too_long
 from yoloproof.runtime.tensors import cast_images, check_images, companion_inputs, image_first, with_filled_inputs
 from yoloproof.runtime.threads import physical_cores
 
@@ -37,7 +38,7 @@ class OpenVinoSession(Session):
             raise YoloproofError("openvino opens a file: give a path to an .onnx")
         if spec.device != "cpu":
             raise YoloproofError(f"openvino runs on the CPU here, not on {spec.device}; use --device cpu")
-        path = Path(spec.path)
+        path = self._path = Path(spec.path)
         file = read_onnx_file(path)
         self._compiled, precision = _compile(path, spec)
         self._request = self._compiled.create_infer_request()
@@ -68,6 +69,15 @@ class OpenVinoSession(Session):
     def execute(self) -> None:
         self._request.start_async()
         self._request.wait()
+
+    def execute_within(self, limit_s: float) -> None:
+        self._request.start_async()
+        if not self._request.wait_for(int(limit_s * 1000)):
+            # OpenVINO cannot leave a loop: a thread keeps what runs alive until the process ends, which would hang else.
+            held = self._request, self._compiled
+            threading.Thread(target=lambda: held[0].wait(), daemon=True).start()
+            raise took_too_long(self._path, limit_s)
+        self._request.wait()  # raises what went wrong
 
     def fetch(self) -> Outputs:
         return tuple(np.array(self._request.get_output_tensor(i).data, copy=True) for i in range(len(self.outputs)))

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import fcntl
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,9 +94,10 @@ class Store:
     def wall_s(self, cell: Cell) -> float | None:
         """The seconds a finished cell took in all, or None where that cannot be read."""
         try:
-            return float((self.cells / f"{cell.key}.wall_s").read_text())
+            seconds = float((self.cells / f"{cell.key}.wall_s").read_text())
         except (OSError, ValueError):
             return None
+        return seconds if 0 <= seconds < math.inf else None
 
     def failure(self, cell: Cell) -> str | None:
         """Why the cell failed, or None."""

@@ -18,7 +18,8 @@ from torch import Tensor
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.new import write_new
-from yoloproof.names import Attention
+from yoloproof.files.reading import MOST_MODEL_BYTES, check_regular
+from yoloproof.names import MOST_CLASSES, Attention
 from yoloproof.network.blocks import NORM_EPS
 from yoloproof.network.variants import FAMILIES, VARIANTS, Variant
 from yoloproof.network.weights.neighbours import architecture_from_tensors, refusal
@@ -52,6 +53,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise YoloproofError(f"{path}: no such file")
     if path.is_dir():
         raise YoloproofError(f"{path}: a folder, not a checkpoint; name the .pt or .safetensors file in it")
+    check_regular(path, MOST_MODEL_BYTES)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -127,7 +129,10 @@ def _names(names: Any) -> dict[int, str]:
     return {
         int(index): "".join(c if c.isprintable() else "?" for c in str(name))
         for index, name in pairs
-        if isinstance(index, int | str) and isinstance(name, int | str) and re.fullmatch("[0-9]{1,6}", str(index))
+        if isinstance(index, int | str)
+        and isinstance(name, int | str)
+        and re.fullmatch("[0-9]{1,6}", str(index))
+        and int(index) < MOST_CLASSES
     }
 
 
@@ -176,6 +181,8 @@ def variant_from_tensors(tensors: Mapping[str, Tensor], source: str) -> tuple[Va
     head = max(outputs)
     if stem.ndim != 4 or outputs[head].ndim != 4:
         raise YoloproofError(f"{source}: first convolution or class output has the wrong rank for a YOLO")
+    if outputs[head].shape[0] > MOST_CLASSES:
+        raise YoloproofError(f"{source}: {outputs[head].shape[0]:,} classes; a network has at most {MOST_CLASSES:,}")
     stages = len({m[1] for name in tensors if (m := STAGE.fullmatch(name))})
     for variant in VARIANTS.values():
         told = variant.family, FAMILIES[variant.family].head, variant.channels(64), variant.repeats(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pooch
@@ -54,6 +55,11 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
             f"{file_name}: the download's SHA-256 is not the known {str(known)[:12]}…; not used"
         ) from None
     if variant.name not in recorded:
+        if not known:
+            logging.getLogger("yoloproof").warning(  # on stderr, unless a program that imports us says otherwise
+                "yoloproof: %s: no SHA-256 of it is known from two sources; this first download is trusted, and later loads"
+                " are held to it (%s)", file_name, record,
+            )  # fmt: skip
         write_over(json.dumps({**recorded, variant.name: sha256_of(path)}, indent=1) + "\n", record)
     return path
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import collections
 import io
 import pickle
-import pickletools
 import zipfile
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,16 +53,31 @@ INERT_NAMES = {
     ("numpy", "ndarray"),
     ("_codecs", "encode"),  # how older pickles spell the bytes of a NumPy number
 }
+MOST_MODULES, MOST_TENSORS, LONGEST_NAME = 20_000, 100_000, 1_000
+LARGEST_KEY = 2**60  # larger numbers can be chosen so that all have one hash, and a dictionary of them takes hours
+
+
+def _key(key: Any) -> Any:
+    """A key of a dictionary or set, if hashing it takes no time: nested tuples, each holding the last twice, take 2ⁿ."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(part, tuple) or (isinstance(part, int) and abs(part) >= LARGEST_KEY) for part in parts):
+        raise pickle.UnpicklingError("a key that is a nested tuple or an enormous number")
+    return key
+
+
+def _items_of(values: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(values, list | tuple):  # the elements of a tensor would each be a tensor
+        raise pickle.UnpicklingError(f"a container made of a {type(values).__name__}")
+    return values
+
+
+# What the few real containers are made by; none is a class that a pickle could change.
 PLAIN = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "complex"): complex,
-    ("torch", "Size"): tuple,
+    ("collections", "OrderedDict"): lambda items=(): collections.OrderedDict((_key(k), v) for k, v in _items_of(items)),
+    ("builtins", "set"): lambda items=(): set(map(_key, _items_of(items))),
+    ("builtins", "frozenset"): lambda items=(): frozenset(map(_key, _items_of(items))),
+    ("torch", "Size"): lambda items=(): tuple(_items_of(items)),
 }
-# A pickle for a network has some ten thousand tuples; one built to overflow the interpreter's stack has far more.
-MOST_TUPLES = 100_000
-MOST_MODULES = 20_000
 
 
 class Inert:
@@ -135,26 +150,15 @@ def _check_kind(path: Path, names: list[str]) -> None:
         )
 
 
-def _check_opcodes(data: bytes) -> None:
-    """Refuse a pickle that would break the interpreter itself. Raises UnpicklingError.
+class _Unpickler(pickle._Unpickler):  # type: ignore[misc]
+    """Python's own unpickler, in Python: its memo is a dictionary, so that a slot of a huge number takes no memory, and
+    each of its steps can be held to what weights need."""
 
-    A memo slot of a huge number takes memory up to that number; tuples nested a hundred thousand deep overflow the C
-    stack as soon as one is hashed.
-    """
-    tuples = 0
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        tuples += opcode.name.startswith("TUPLE")
-        if opcode.name.endswith("PUT") and int(argument or 0) > count:
-            raise pickle.UnpicklingError(f"memo slot {argument} after {count} steps")
-    if tuples > MOST_TUPLES:
-        raise pickle.UnpicklingError(f"{tuples} tuples, a network has fewer than {MOST_TUPLES}")
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
-
-class _Unpickler(pickle.Unpickler):
     def __init__(self, path: Path, archive: zipfile.ZipFile, pickle_name: str) -> None:
-        data = archive.read(pickle_name)
-        _check_opcodes(data)
-        super().__init__(io.BytesIO(data))
+        super().__init__(io.BytesIO(archive.read(pickle_name)))
         self.path, self.archive, self.folder = path, archive, pickle_name.rsplit("/", 1)[0]
         self.classes: dict[tuple[str, str], type[Inert]] = {}
         self.storages: dict[str, Tensor] = {}
@@ -186,11 +190,41 @@ class _Unpickler(pickle.Unpickler):
             f"{self.path}: refused, nothing was run: its pickle calls {module}.{name}, which weights never need"
         )
 
+    def load_build(self) -> None:
+        """Give an object its state: stand-ins and dictionaries alone, since a tensor's state is no weights, and that of a
+        function or a type would stay for the next load."""
+        held, state = self.stack[-2:]
+        if not isinstance(held, Inert) and not (isinstance(held, collections.OrderedDict) and isinstance(state, dict)):
+            raise pickle.UnpicklingError(f"a state for a {type(held).__name__}")
+        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
+
+    def load_setitem(self) -> None:
+        _key(self.stack[-2])
+        pickle._Unpickler.load_setitem(self)  # type: ignore[attr-defined]
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:  # all since the last mark
+            _key(key)
+        pickle._Unpickler.load_setitems(self)  # type: ignore[attr-defined]
+
+    def load_additems(self) -> None:
+        for key in self.stack:
+            _key(key)
+        pickle._Unpickler.load_additems(self)  # type: ignore[attr-defined]
+
+    dispatch |= {
+        pickle.BUILD[0]: load_build, pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems,
+        pickle.ADDITEMS[0]: load_additems,
+    }  # fmt: skip
+    for unneeded in (pickle.DICT, pickle.FROZENSET, pickle.BYTEARRAY8, pickle.NEXT_BUFFER):
+        del dispatch[unneeded[0]]
+
     def persistent_load(self, identifier: Any) -> Tensor:
         kind, dtype, key, _location, count = identifier
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError(f"unknown persistent object {kind!r}")
-        key = str(key)
+        if not (
+            kind == "storage" and isinstance(dtype, torch.dtype) and isinstance(key, str) and isinstance(count, int)
+        ):
+            raise pickle.UnpicklingError("a persistent object that is no storage")
         if key not in self.storages:
             data = self.archive.read(f"{self.folder}/data/{key}")  # zip's CRC is checked by this read
             if len(data) < count * dtype.itemsize:
@@ -201,8 +235,10 @@ class _Unpickler(pickle.Unpickler):
         return self.storages[key]
 
     def _bound_method(self, module: object, name: object) -> Inert:
-        """Where fusing put a method in the place of another (`forward = forward_fuse`): a stand-in for it."""
-        if not isinstance(module, Inert) or not isinstance(name, str):
+        """Where fusing put a method in the place of another (`forward = forward_fuse`), or a head keeps another's
+        (`detect = Detect.forward`): a stand-in for it."""
+        known = isinstance(module, Inert) or (isinstance(module, type) and issubclass(module, Inert))
+        if not known or not isinstance(name, str):
             raise YoloproofError(
                 f"{self.path}: refused, nothing was run: its pickle calls builtins.getattr on what is no module"
             )
@@ -210,6 +246,8 @@ class _Unpickler(pickle.Unpickler):
 
     @staticmethod
     def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+        if not all(type(number) is int for number in (offset, *size, *stride)):
+            raise pickle.UnpicklingError("a tensor whose sizes are no integers")
         reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         elements = prod(size)
         # Not left to as_strided: a stride of 0 makes a terabyte of one number.
@@ -229,6 +267,8 @@ def named_tensors(module: Inert) -> dict[str, Tensor]:
         if not waiting:
             return tensors
         prefix, module = waiting.pop()
+        if len(prefix) > LONGEST_NAME or max(len(waiting), len(tensors)) > MOST_TENSORS:
+            break
         for kind in ("_parameters", "_buffers"):
             tensors.update((f"{prefix}{n}", t) for n, t in _items(module, kind) if isinstance(t, Tensor))
         waiting += [(f"{prefix}{n}.", child) for n, child in _items(module, "_modules") if isinstance(child, Inert)]
