@@ -62,7 +62,7 @@ def _held_out_panel(canvas: Canvas, rows: Sequence[HeldOut]) -> None:
     canvas.line(left, TOP, left, BOTTOM)
     for row in rows:
         at, (_, series) = x(1e3 * row.observation.seconds), FAMILIES[family_from_model(row.observation.model)]
-        under, over = (y(1e3 * end) for end in row.intervals_s[0.9])
+        under, over = (y(1e3 * end) for end in row.interval_s(0.9))
         canvas.line(at, under, at, over, f"s{series} bar")
     for row in rows:
         seen, (_, series) = row.observation, FAMILIES[family_from_model(row.observation.model)]

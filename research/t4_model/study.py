@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from t4_model.fitting import (
     BELIEFS,
+    FORMULAS,
     Beliefs,
     Prior,
     draw_fits,
@@ -22,9 +24,11 @@ from t4_model.fitting import (
     fit,
     misfits,
     predict,
+    predict_by_all,
     without,
 )
 from yoloproof.estimate.cost import Formula
+from yoloproof.estimate.domain import CALIBRATED_PIXELS, Distance
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import (
     Fit,
@@ -32,6 +36,7 @@ from yoloproof.estimate.posterior import (
     Observation,
     Posterior,
     committed_posterior,
+    honest_interval,
     interval,
     observations,
     point_latency_s,
@@ -45,16 +50,24 @@ PROJECT_TABLES = ("thu", "yolo11-docs")  # of the project's own list of fifteen 
 LEVELS = (0.5, 0.9)
 DRAWS = 400
 DRAWS_BY_MODEL = 100
+WORKERS = 2
+PIXELS = {"cls": 224 * 224, "obb": 1024 * 1024}
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the model, fitted without a family, said of one of its figures; `intervals_s` by level of confidence."""
+    """What the model, fitted without a family, said of one of its figures; `intervals_s` as drawn, by level."""
 
     observation: Observation
     formula: Formula
     predicted_s: float
     intervals_s: dict[float, tuple[float, float]]
+
+    def interval_s(self, level: float) -> tuple[float, float]:
+        """The interval as an estimate would state it."""
+        pixels = PIXELS.get(self.observation.model.partition("-")[2], CALIBRATED_PIXELS)
+        away = Distance(abs(float(np.log(pixels / CALIBRATED_PIXELS))), 0.0, 0.0)
+        return honest_interval(self.intervals_s[level], level, self.predicted_s, away.doubt, away.inside)
 
     @property
     def error(self) -> float:
@@ -83,21 +96,26 @@ class Study:
 
 
 def held_out(
-    data: Sequence[Observation], draws: int, group_of: Callable[[str], str] = family_from_model
+    data: Sequence[Observation],
+    draws: int,
+    group_of: Callable[[str], str] = family_from_model,
+    beside: Sequence[Observation] = (),
+    formulas: Sequence[Formula] = FORMULAS,
 ) -> list[HeldOut]:
     """Each group of models (a family; each model alone with `group_of=str`) predicted by a model that saw none of its
     figures, in any table.
 
-    The formula is chosen inside each fold, by its misfit on what is left (nested selection). A table that the held-out
-    group alone stands in is predicted as a typical one.
+    Inside each fold the formulas are weighed by their misfits on what is left, and their predictions averaged. A table that the held-out
+    group alone stands in is predicted as a typical one. `beside`: figures to fit, too, unless they are of the group.
     """
     rng = np.random.default_rng(0)
     found = []
     for group in sorted({group_of(row.model) for row in data}):
         rest, held = without(data, group, group_of)
-        ranking = misfits(rest)
+        rest += without(beside, group, group_of)[0]
+        ranking = misfits([row for row in rest if row.role != "size"], formulas)  # at 640 px
         best = next(iter(ranking))
-        predicted = predict(fit(rest, best), held)
+        predicted = predict_by_all(ranking, rest, held)
         samples = np.stack(
             [with_noise(_predict_like(one, held, rng), rng) for one in draw_fits(rest, ranking, draws, rng)]
         )
@@ -117,6 +135,7 @@ def held_out_errors(data: Sequence[Observation], formula: Formula, beliefs: Beli
     errors = np.zeros(len(data))
     for family in families(data):
         rest, held = without(data, family)
+        rest += without(observations("size"), family)[0]
         at = [index for index, row in enumerate(data) if family_from_model(row.model) == family]
         predicted = predict(fit(rest, formula, beliefs=beliefs), held)
         errors[at] = predicted / np.array([row.seconds for row in held]) - 1
@@ -127,7 +146,7 @@ def summary(rows: Sequence[HeldOut]) -> HeldOutErrors:
     """Errors and coverage of these predictions."""
     errors = np.array([abs(row.error) for row in rows])
     half, most = (
-        float(np.mean([row.intervals_s[at][0] <= row.observation.seconds <= row.intervals_s[at][1] for row in rows]))
+        float(np.mean([row.interval_s(at)[0] <= row.observation.seconds <= row.interval_s(at)[1] for row in rows]))
         for at in LEVELS
     )
     return HeldOutErrors(float(len(rows)), float(errors.mean()), float(errors.max()), half, most)
@@ -140,15 +159,21 @@ def fifteen(rows: Sequence[HeldOut]) -> list[HeldOut]:
 
 def study_from_data(draws: int) -> Study:
     """Fit everything anew (minutes)."""
-    data = observations("calibrate")
-    folds = {
-        "family": held_out(data, draws),
-        "model": held_out(data, min(draws, DRAWS_BY_MODEL), group_of=str),
-        "alone": held_out([row for row in data if row.table in PROJECT_TABLES], draws),
-    }
+    data, sizes = observations("calibrate"), observations("size")
+    few = min(draws, DRAWS_BY_MODEL)
+    project = [row for row in data if row.table in PROJECT_TABLES]
+    with ProcessPoolExecutor(WORKERS) as workers:
+        running = {
+            "model": workers.submit(held_out, data, few, str, sizes),
+            "family": workers.submit(held_out, data, draws, family_from_model, sizes),
+            "size": workers.submit(held_out, sizes, few, str, data),
+            "alone": workers.submit(held_out, project, draws),
+        }
+        folds = {name: running[name].result() for name in ("family", "model", "size", "alone")}
     ranking = misfits(data)
-    drawn = tuple(draw_fits(data, ranking, draws, np.random.default_rng(0)))
-    posterior = Posterior(fit(data, Formula()), drawn, summary(fifteen(folds["family"])))
+    both = [*data, *sizes]
+    drawn = tuple(draw_fits(both, ranking, draws, np.random.default_rng(0)))
+    posterior = Posterior(fit(both, Formula()), drawn, summary(fifteen(folds["family"])))
     formulas = {formula_text(formula): misfit for formula, misfit in ranking.items()}
     study = Study(posterior, folds, dict(_sensitivities()), formulas)
     # through the files, so that pages show what is committed
@@ -162,7 +187,7 @@ def _sensitivities() -> Iterator[tuple[str, Sensitivity]]:
     network = table_from_kernels([kernels_from_shapes("yolov13n", "fused")])
     for what, beliefs in other_beliefs():
         errors = np.abs(held_out_errors(data, Formula(), beliefs)[project])
-        seconds = point_latency_s(fit(data, Formula(), beliefs=beliefs), network)
+        seconds = point_latency_s(fit([*data, *observations("size")], Formula(), beliefs=beliefs), network)
         yield what, Sensitivity(float(errors.mean()), float(errors.max()), float(seconds[0]))
 
 
@@ -229,7 +254,7 @@ def study_to_json(study: Study) -> str:
 def study_from_json(text: str, posterior: Posterior) -> Study:
     """What `study_to_json` wrote."""
     document = json.loads(text)
-    known = {(row.model, row.table): row for row in observations("calibrate")}
+    known = {(row.model, row.table): row for row in observations()}
 
     def row(one: Mapping[str, Any]) -> HeldOut:
         intervals = {float(level): (float(low), float(high)) for level, (low, high) in one["intervals_s"].items()}

@@ -14,6 +14,7 @@ from t4_model.transfer import mean_errors, transfer_rows
 from t4_model.verdicts import verdicts, verdicts_under_moved_priors
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import Formula
+from yoloproof.estimate.domain import OUTSIDE_CHECK
 from yoloproof.estimate.forensics import ModelForensics, forensics
 from yoloproof.estimate.posterior import Posterior
 from yoloproof.estimate.shapes import ATTENTIONS
@@ -29,6 +30,7 @@ SCHEMES = {
     "family": "by family, calibrated on all three tables",
     "model": "by model, calibrated on all three tables",
     "alone": "by family, calibrated on the fifteen alone",
+    "size": "each network at another size",
 }
 BLOCK = re.compile(r"(<!-- estimate: (\w+) -->\n).*?(<!-- /estimate -->)", re.DOTALL)
 
@@ -46,7 +48,9 @@ def accuracy_table(study: Study) -> str:
     rows = []
     for name, title in SCHEMES.items():
         sets = [("the fifteen", fifteen(study.folds[name]))]
-        if name != "alone":
+        if name == "size":
+            sets = [("YOLO11-cls at 224 px, YOLO11-obb at 1024 px", study.folds[name])]
+        elif name != "alone":
             sets.append(("all thirty", study.folds[name]))
         for which, held in sets:
             found = summary(held)
@@ -57,15 +61,26 @@ def accuracy_table(study: Study) -> str:
     return table(["held out", "figures", "mean error", "worst", "in the 50 % interval", "in the 90 % interval"], rows)
 
 
+def outside_table() -> str:
+    rows = [
+        [
+            row.what, str(row.figures), percent(row.mean_error), percent(row.worst_error), f"{100 * row.bias:+.0f} %",
+            f"{percent(row.coverage_50, 0)} / {percent(row.coverage_90, 0)}",
+        ]
+        for row in OUTSIDE_CHECK
+    ]  # fmt: skip
+    return table(["what", "figures", "mean error", "worst", "bias", "in the 50 % / 90 % interval"], rows)
+
+
 def held_out_table(rows: Sequence[HeldOut]) -> str:
     cells = []
     for row in rows:
-        seen, (low, high) = row.observation, row.intervals_s[0.9]
+        seen, (low, high) = row.observation, row.interval_s(0.9)
         cells.append([
             seen.model, seen.table, f"{1e3 * seen.seconds:.2f}", f"{1e3 * row.predicted_s:.2f}",
             f"{100 * row.error:+.1f} %", f"{1e3 * low:.2f}–{1e3 * high:.2f}", formula_text(row.formula),
         ])  # fmt: skip
-    heads = ["model", "table", "published", "predicted", "error", "90 % interval", "formula chosen without it"]
+    heads = ["model", "table", "published", "predicted", "error", "90 % interval", "most plausible formula without it"]
     return table(heads, cells)
 
 
@@ -157,12 +172,13 @@ def pages(study: Study) -> dict[Path, str]:
     errors, timings = transfer_tables(posterior)
     blocks = {
         "accuracy": accuracy_table(study), "nine": nine_table(models), "verdicts": verdict_table(posterior),
-        "transfer": errors,
+        "transfer": errors, "outside": outside_table(),
     }  # fmt: skip
     sections = {
         "Held out by family": held_out_table(study.folds["family"]),
         "Held out by family, the fifteen alone": held_out_table(study.folds["alone"]),
         "Held out by model": held_out_table(study.folds["model"]),
+        "Other sizes, each network left out": held_out_table(study.folds["size"]),
         "What hangs on the priors": "One belief changed at a time, the fifteen held out by family, formula fixed.\n\n"
         + sensitivity_table(study),
         "The calibration": constants_tables(study),

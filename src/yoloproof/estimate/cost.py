@@ -18,6 +18,7 @@ TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (128, 64), (64, 64), (12
 REFERENCE_TILE = 64.0  # harmonic size of 128 × 128: `tensor` is the share reached with it
 CACHE_USABLE = 0.75
 MATRIX_SHARE = 0.8  # of the peak, that a large matrix product reaches: 759 to 798 of 989 TFLOP/s seen on H100s
+FEW_TILES = 1.5  # few tiles keep few loads in flight, and each waits longer for them; more than proportionally
 SELECTION_S = 20e-6  # one top-k over 8,400 anchors; assumed, three of them in YOLOv10's graph
 
 
@@ -30,6 +31,7 @@ class Constants:
     cache -- bandwidth of the level-2 cache over the memory's
     floor_s -- seconds that a kernel takes whatever it does: launch, ramp up, drain
     depthwise -- share of the FP16 peak outside the tensor cores that depthwise kernels reach
+    tiles_in_flight -- tiles a multiprocessor must work on before the weights stream at the memory's full speed
     tile -- tile size (harmonic) at which a product's tile loses half to feeding the tensor cores
     attention -- speed of a fused attention kernel over that of a large convolution
     score -- cost of passes over the score matrix over what float16 bytes say (float32: 2)
@@ -41,6 +43,7 @@ class Constants:
     cache: float
     floor_s: float
     depthwise: float
+    tiles_in_flight: float
     tile: float
     attention: float
     score: float
@@ -62,7 +65,7 @@ class Formula:
 
     grid: str = "smooth"
     cache: bool = True
-    combine: str = "sum"
+    combine: str = "norm"
     floor: str = "add"
     activation: str = "separate"
     concat: str = "free"
@@ -72,47 +75,70 @@ def arithmetic_seconds(
     table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates
 ) -> NDArray[np.float64]:
     """Seconds of each kernel's arithmetic alone."""
-    seconds = np.zeros(len(table.kind))
+    return _arithmetic(table, constants, formula, gpu)[0]
+
+
+def _arithmetic(
+    table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds of each kernel's arithmetic, and the share of the memory's speed at which its tiles take in weights."""
+    seconds, taken_in = np.zeros(len(table.kind)), np.ones(len(table.kind))
     peak = gpu.tensor_flops_s * constants.tensor / (MATRIX_SHARE if gpu.measured_tensor else 1.0)
     gemm = table.kind == KINDS.index("gemm")
     m, n, groups = table.m[gemm], table.n[gemm], table.groups[gemm]
     depth = np.ceil(table.k[gemm] / 32) * 32
-    best = np.full(int(gemm.sum()), np.inf)
+    weights_s = table.weights[gemm] / _memory_rate(constants, gpu)
+    best, arithmetic, share_taken = np.full(len(m), np.inf), np.zeros(len(m)), np.ones(len(m))
     for rows, columns in TILES:
         tiles = np.ceil(m / rows) * np.ceil(n / columns) * groups
         size = rows * columns / (rows + columns)
         share = size / (size + constants.tile) * (REFERENCE_TILE + constants.tile) / REFERENCE_TILE
         one_tile = 2 * rows * columns * depth / (peak / gpu.multiprocessors * share)
         waves = tiles / gpu.multiprocessors
+        in_flight = np.minimum(waves / constants.tiles_in_flight, 1) ** FEW_TILES
         if formula.grid == "smooth":
             waves = np.maximum(1, waves)
         elif formula.grid == "half":
             waves = np.maximum(1, waves + 0.5)
         elif formula.grid == "waves":
             waves = np.ceil(waves)
-        best = np.minimum(best, waves * one_tile)
-    seconds[gemm] = best
+        whole = waves * one_tile + weights_s / in_flight
+        better = whole < best
+        arithmetic = np.where(better, waves * one_tile, arithmetic)
+        share_taken = np.where(better, in_flight, share_taken)
+        best = np.minimum(best, whole)
+    seconds[gemm], taken_in[gemm] = arithmetic, share_taken
     flops = 2 * table.m * table.n * table.k * table.groups
     depthwise = table.kind == KINDS.index("depthwise")
     seconds[depthwise] = flops[depthwise] / (gpu.half_flops_s * constants.depthwise)
     attention = table.kind == KINDS.index("attention")
     seconds[attention] = flops[attention] / (peak * constants.attention)
-    return seconds
+    return seconds, taken_in
+
+
+def _memory_rate(constants: Constants, gpu: GpuRates) -> float:
+    return gpu.memory_bytes_s * (1.0 if gpu.measured_memory else constants.memory)
 
 
 def memory_seconds(table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates) -> NDArray[np.float64]:
-    """Seconds to move each kernel's bytes."""
-    rate = gpu.memory_bytes_s * (1.0 if gpu.measured_memory else constants.memory)
+    """Seconds to move each kernel's bytes: few tiles cannot keep the memory busy with their weights (small maps)."""
+    return _memory(table, constants, formula, gpu, _arithmetic(table, constants, formula, gpu)[1])
+
+
+def _memory(
+    table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates, taken_in: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    rate = _memory_rate(constants, gpu)
     if not formula.cache:
-        return (table.activations + table.weights) / rate
+        return (table.activations + table.weights / taken_in) / rate
     held = np.clip(CACHE_USABLE * gpu.cache_bytes / np.maximum(table.activations, 1), 0, 1)
-    return (table.weights + table.activations * (1 - held + held / constants.cache)) / rate
+    return (table.weights / taken_in + table.activations * (1 - held + held / constants.cache)) / rate
 
 
 def kernel_seconds(table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates) -> NDArray[np.float64]:
     """Seconds of each kernel of `table` on `gpu`; zero for one that the formula fuses away."""
-    arithmetic = arithmetic_seconds(table, constants, formula, gpu)
-    memory = memory_seconds(table, constants, formula, gpu)
+    arithmetic, taken_in = _arithmetic(table, constants, formula, gpu)
+    memory = _memory(table, constants, formula, gpu, taken_in)
     if formula.combine == "max":
         seconds = np.maximum(arithmetic, memory)
     elif formula.combine == "sum":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,17 @@ import numpy as np
 
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import arithmetic_seconds, kernel_seconds, memory_seconds
+from yoloproof.estimate.domain import Check, distance
 from yoloproof.estimate.gpus import GpuRates, gpu_from_name
 from yoloproof.estimate.kernels import Kernel, table_from_kernels
-from yoloproof.estimate.posterior import Fit, committed_posterior, interval, latency_samples, point_latency_s
+from yoloproof.estimate.posterior import (
+    Fit,
+    committed_posterior,
+    honest_interval,
+    interval,
+    latency_samples,
+    point_latency_s,
+)
 from yoloproof.estimate.shapes import attentions_of, kernels_from_shapes, layer_shapes
 
 if TYPE_CHECKING:
@@ -23,9 +32,12 @@ NO_ATTENTION = "no attention"
 CALIBRATED_AT = (1, (640, 640))  # batch and sides of the published figures
 MOST_IMAGES = 1024  # a run's batch; beyond any engine's, and the sums stay finite
 UNCALIBRATED_SPREAD = 0.25
-"""Standard deviation of the log of a factor that no figure pins down on another GPU, batch or size; the one check is
+"""Standard deviation of the log of a factor that no figure pins down on another GPU or batch; the one check is
 this project's H100 timings (docs/t4.md)."""
 LEVEL = 0.9
+SUSTAINED_S = (2.5e-3, 4.7e-3, 6.2e-3, 11.8e-3)
+PACED_OVER_SUSTAINED = (1.0, 0.94, 0.92, 0.81)
+"""YOLO26 on a T4: with 200 ms rest between inferences (roboflow) over one after the other (ultralytics)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Estimate:
     imgsz -- height and width; what an ONNX file's first input has beyond its batch where that is no image
     interval_s -- holds 90 % of what the model thinks possible, another author's protocol included
     calibrated -- published latencies of this GPU at batch 1 and 640 px stand behind it; otherwise it is extrapolated
+    check -- what an outsider found of such networks and sizes on a T4; None for another GPU or batch
     parts_s -- outside the kernels, floors, arithmetic, bytes; they add up to `seconds`
     blocks_s -- by block of the network, in its order; adds up to `seconds` with what lies outside the kernels
     levers_s -- what each change would save, largest first
@@ -54,6 +67,7 @@ class Estimate:
     blocks_s: dict[str, float]
     levers_s: dict[str, float]
     unmodelled: tuple[str, ...] = ()
+    check: Check | None = None
 
 
 def model_name(model: str | Path | Network) -> str:
@@ -69,18 +83,21 @@ def model_name(model: str | Path | Network) -> str:
 
 def estimate(
     model: str | Path | Network, gpu: str | GpuRates = "t4", attention: str | None = None, batch: int = 1,
-    imgsz: int = 640,
+    imgsz: int = 640, paced: bool = False,
 ) -> Estimate:  # fmt: skip
     """The latency of one run of `model` (name, .onnx path or network) on `gpu` with TensorRT in float16.
 
     attention -- "fused" (default), "explicit", "published" or "stripped"; an ONNX file's own spelling is taken as it is
     batch, imgsz -- images a run (at most MOST_IMAGES) and side of the square image; an ONNX file with fixed sizes keeps
     its own, and others than the default are refused
+    paced -- with 200 ms rest between inferences, so that a large network does not throttle a T4's clock
     Raises YoloproofError for an unknown model, GPU or attention, an attention for a network or file that leaves no
-    choice, and an ONNX file that cannot be read.
+    choice, an ONNX file that cannot be read, and a paced run on another GPU than a T4.
     """
     rates = gpu_from_name(gpu) if isinstance(gpu, str) else gpu
     name = model_name(model)
+    if paced and not rates.calibrated:
+        raise YoloproofError(f"paced on {rates.title}: the factor is known for a T4 alone; leave it out")
     if not 1 <= batch <= MOST_IMAGES:
         raise YoloproofError(f"batch {batch}: give 1 to {MOST_IMAGES} images")
     read = _from_graph if _is_graph(name) else _from_name
@@ -89,19 +106,36 @@ def estimate(
     posterior = committed_posterior()
     fit = posterior.point
     calibrated = rates.calibrated and (asked.batch, asked.imgsz) == CALIBRATED_AT
-    samples = latency_samples(posterior, table, rates)[:, 0]
-    if not calibrated:
-        samples = samples * np.exp(np.random.default_rng(1).normal(0, UNCALIBRATED_SPREAD, samples.shape))
+    away = distance(table, fit.constants, fit.formula, asked.imgsz)
+    checked = rates.calibrated and asked.batch == 1
+    doubt = hypot(away.doubt, 0.0 if checked else UNCALIBRATED_SPREAD)
+    raw = interval(latency_samples(posterior, table, rates)[:, 0], LEVEL)
     seconds = float(point_latency_s(fit, table, rates)[0])
     levers = _levers(asked.kernels, seconds, fit, rates)
     if not _is_graph(name):
         levers |= _levers_by_name(name, asked, seconds, fit, rates)
-    return Estimate(
-        name, rates, asked.attention, asked.batch, asked.imgsz, seconds, interval(samples, LEVEL), calibrated,
+    found = Estimate(
+        name, rates, asked.attention, asked.batch, asked.imgsz, seconds,
+        honest_interval(raw, LEVEL, seconds, doubt, checked and away.inside), calibrated,
         int(np.count_nonzero(kernel_seconds(table, fit.constants, fit.formula, rates))),
         _parts(asked.kernels, fit, rates), _blocks(asked.kernels, fit, rates),
         {what: saved for what, saved in sorted(levers.items(), key=lambda item: -item[1]) if saved > 0},
         asked.unmodelled,
+        away.check if checked else None,
+    )  # fmt: skip
+    return _paced(found) if paced else found
+
+
+def _paced(found: Estimate) -> Estimate:
+    """The estimate for a GPU that rests between inferences: every time in it by one factor."""
+    factor = float(np.interp(np.log(found.seconds), np.log(SUSTAINED_S), PACED_OVER_SUSTAINED))
+    low, high = found.interval_s
+    parts, blocks, levers = (
+        {what: factor * s for what, s in times.items()} for times in (found.parts_s, found.blocks_s, found.levers_s)
+    )
+    return replace(
+        found, seconds=factor * found.seconds, interval_s=(factor * low, factor * high), parts_s=parts, blocks_s=blocks,
+        levers_s=levers,
     )  # fmt: skip
 
 
@@ -149,7 +183,9 @@ def estimate_line(model: str | Path | Network, gpu: str = "t4") -> str:
     low, high = found.interval_s
     given = found.attention in (AS_IN_GRAPH, NO_ATTENTION)
     attention = found.attention if given else f"{found.attention} attention"
-    doubt = "" if found.calibrated else ", model not calibrated on this GPU"
+    doubt = ", model not calibrated on this GPU"
+    if found.check is not None:
+        doubt = f"; mean error of such networks in an outside check: {100 * found.check.mean_error:.0f} %"
     return (
         f"estimate, not a measurement: {Path(found.model).name} on {found.gpu.title}, TensorRT FP16, {attention}: "
         f"{1e3 * found.seconds:.1f} ms (90 %: {1e3 * low:.1f}–{1e3 * high:.1f}{doubt})"

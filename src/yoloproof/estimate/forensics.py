@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloproof.estimate.domain import distance
 from yoloproof.estimate.gpus import GPUS
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import (
@@ -20,6 +21,7 @@ from yoloproof.estimate.posterior import (
     Observation,
     Posterior,
     committed_posterior,
+    honest_interval,
     interval,
     latency_samples,
     observations,
@@ -77,8 +79,10 @@ def forensics(model: str, posterior: Posterior | None = None) -> ModelForensics:
     estimates = {}
     for attention in ATTENTIONS:
         table = table_from_kernels([kernels_from_shapes(model, attention)])
-        low, high = interval(latency_samples(known, table, GPUS["t4"])[:, 0], 0.9)
-        estimates[attention] = (float(point_latency_s(known.point, table)[0]), low, high)
+        raw = interval(latency_samples(known, table, GPUS["t4"])[:, 0], 0.9)
+        away = distance(table, known.point.constants, known.point.formula, (640, 640))
+        seconds = float(point_latency_s(known.point, table)[0])
+        estimates[attention] = (seconds, *honest_interval(raw, 0.9, seconds, away.doubt, away.inside))
     figures = tuple(row for row in observations() if row.model == model)
     samples = {attention: samples_of_table(known, figures[:1], attention) for attention in ATTENTIONS if figures}
     alone = {}

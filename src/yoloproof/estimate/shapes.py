@@ -32,8 +32,8 @@ def layer_shapes() -> dict[str, list[list[Any]]]:
 
 
 def family_from_model(model: str) -> str:
-    """ "yolov13n" → "yolov13"."""
-    return model[:-1]
+    """ "yolov13n" → "yolov13"; "yolo11n-cls" → "yolo11"."""
+    return model.partition("-")[0][:-1]
 
 
 def block_from_path(path: str) -> str:
