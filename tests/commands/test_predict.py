@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from terminal import on_a_terminal
 from yoloproof.cli import app
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection import prediction
@@ -56,28 +54,12 @@ def test_every_output_says_the_same(tmp_path: Path) -> None:
 
 def test_on_a_terminal_the_bar_breaks_no_line(tmp_path: Path) -> None:
     """80 columns, in a process of its own: every image's line stands whole in a line of the screen's."""
-    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(CAT.read_bytes())
-    parent, child = pty.openpty()
-    command = [sys.executable, "-m", "yoloproof", "predict", MODEL, str(tmp_path), "--threads", "1", "--imgsz", "320"]
-    running = subprocess.Popen(
-        command, stdout=child, stderr=child, env={**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"}
-    )
-    os.close(child)
-    shown = b""
-    while True:
-        try:
-            part = os.read(parent, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    assert running.wait() == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    lines = {line.rstrip("\r").rsplit("\r", 1)[-1].strip() for line in text.split("\n")}
-    assert sum(line.startswith(str(tmp_path)) and line.endswith("nothing") for line in lines) == 3, sorted(lines)
+    words = (sys.executable, "-m", "yoloproof", "predict", MODEL, str(tmp_path), "--threads", "1", "--imgsz", "320")
+    status, lines = on_a_terminal(words, tmp_path)
+    assert status == 0, lines
+    assert sum(line.startswith(str(tmp_path)) and line.endswith("nothing") for line in lines) == 3, lines
 
 
 def test_a_broken_image_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:

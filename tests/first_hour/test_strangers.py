@@ -12,8 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+from terminal import on_a_terminal
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.network import load_network, network_from_variant, save_safetensors, variant_from_name
 
@@ -33,28 +32,6 @@ def piped(folder: Path, *words: str | Path, status: int = 0) -> str:
     assert "Traceback" not in said
     assert "\x1b" not in said, "no colours and no bar in a pipe"
     return said
-
-
-def on_a_terminal(folder: Path, *words: str | Path, columns: int = 80) -> tuple[int, str]:
-    """Exit status, and the lines that stay on a terminal so wide."""
-    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
-    parent, child = pty.openpty()
-    running = subprocess.Popen(
-        command(*words), stdout=child, stderr=child, cwd=folder,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color"},
-    )  # fmt: skip
-    os.close(child)
-    shown = b""
-    while True:
-        try:
-            part = os.read(parent, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    return running.wait(), "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n"))
 
 
 def test_an_engineer_with_a_t4(tmp_path: Path) -> None:
@@ -96,12 +73,13 @@ def test_an_owner_of_custom_weights(tmp_path: Path) -> None:
 
 def test_a_reviewer(tmp_path: Path) -> None:
     """Two runtimes side by side on a terminal, the ratio with what it can tell, the page, AP, and the wrong file."""
-    status, screen = on_a_terminal(
-        tmp_path, "profile", DEMO, "--runtime", "onnxruntime", "--runtime", "openvino", "--quick", *SMALL,
+    words = (
+        "profile", DEMO, "--runtime", "onnxruntime", "--runtime", "openvino", "--quick", *SMALL,
         "--json", "a.json",
     )  # fmt: skip
+    status, screen = on_a_terminal(command(*words), tmp_path)
     assert status == 0, screen
-    table = [line for line in screen.split("\n") if re.search(r"(onnxruntime|openvino) .*✓", line)]
+    table = [line for line in screen if re.search(r"(onnxruntime|openvino) .*✓", line)]
     assert len(table) == 2, screen
     assert all(len(line) <= 80 for line in table), "one line a row"
     assert "%" not in "".join(table)
