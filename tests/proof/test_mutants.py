@@ -15,7 +15,7 @@ from proof_graphs import BLOCK, SIZE, copied, put
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
-from yoloproof.network import VARIANTS, Network, load_network
+from yoloproof.network import Network, load_network
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.sensitivity import sensitivity
@@ -223,8 +223,8 @@ def test_sensitivity_alone_finds_one_lost_attention(network: Network, images: Im
     assert sensitivity(network, images[:1], honest).passed is True
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_no_right_artifact_of_any_variant_is_flagged(name: str, images: Images, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n", "yolo12n", "yolo12l"])
+def test_no_right_artifact_of_any_family_is_flagged(name: str, images: Images, tmp_path: Path) -> None:
     network = load_network(name, random_weights=True, classes=4)
     path = tmp_path / "right.onnx"
     export_onnx(simplify(network), path, imgsz=SIZE)
