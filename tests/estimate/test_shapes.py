@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,27 @@ def reference_folder() -> Path:
 
 def test_the_committed_shapes_are_the_reference():
     reference = json.loads((reference_folder() / "layer_shapes.json").read_text(encoding="utf-8"))
-    assert layer_shapes() == reference["models"]
+    ours = {f"yolo12{scale}" for scale in "nsmlx"}
+    assert {name: rows for name, rows in layer_shapes().items() if name not in ours} == reference["models"]
+    assert ours < layer_shapes().keys()
+
+
+@pytest.mark.slow
+def test_yolo12s_shapes_are_those_of_our_network():
+    """By a procedure that gives the reference's rows for yolov12."""
+    script = Path(__file__).parents[2] / "research" / "layer_shapes.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stripped_yolo12_keeps_its_values():
+    """One convolution makes q, k and v: a third of it stays."""
+    fused, stripped = (
+        {k.name: k.flops for k in kernels_from_shapes("yolo12n", how)} for how in ("explicit", "stripped")
+    )
+    (name, *_) = [name for name in fused if name.endswith("attn.qkv.conv")]
+    assert stripped[name] == pytest.approx(fused[name] / 3)
+    assert kernels_from_shapes("yolo12n", "published") == kernels_from_shapes("yolo12n", "explicit")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Layer shapes of YOLOv8, v10, 11, v12 and v13 (committed, compact) and the kernels they become."""
+"""Layer shapes of YOLOv8, v10, 11, 12, v12 and v13 (committed, compact) and the kernels they become."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ def kernels_from_shapes(model: str, attention: str = "explicit", batch: int = 1,
         raise YoloproofError(f"no attention is called '{attention}': choose one of {', '.join(ATTENTIONS)}")
     if batch < 1 or imgsz < 32 or imgsz % 32:
         raise YoloproofError(f"batch {batch}, {imgsz} px: the batch must be positive and the size a multiple of 32")
+    if family_from_model(model) == "yolo12" and attention == "published":
+        attention = "explicit"  # the package leaves the softmax to the runtime
     kernels: list[Kernel] = []
     for layer in layers:
         kernels += _layer_kernels(layer, attention, batch, (imgsz / SHAPES_SIZE) ** 2)
@@ -88,6 +90,8 @@ def _layer_kernels(layer: list[Any], attention: str, batch: int, area: float) ->
         kernel, _, groups, c_in, c_out, h_in, w_in, h_out, w_out, activation = rest
         if attention == "stripped" and path.endswith("attn.qk.conv"):
             return []
+        if attention == "stripped" and path.endswith("attn.qkv.conv"):
+            c_out //= 3  # v stays
         pixels_in, pixels_out = round(batch * h_in * w_in * area), round(batch * h_out * w_out * area)
         return convolution_kernels(
             path, block, kernel, groups, c_in, c_out, pixels_in, pixels_out, activation != "none"
