@@ -7,6 +7,7 @@ what the packages themselves declare.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -338,6 +339,22 @@ def row_for(subject: str, capability: Capability) -> SupportRow:
     )
 
 
+def _spans(capabilities: Sequence[Capability]) -> str:
+    """ "7.5, 8.6–9.0": three or more that follow each other in the table as a span."""
+    order = list(CAPABILITIES)
+    runs: list[list[Capability]] = []
+    for capability in sorted(capabilities, key=order.index):
+        if runs and order.index(capability) == order.index(runs[-1][-1]) + 1:
+            runs[-1].append(capability)
+        else:
+            runs.append([capability])
+    texts = []
+    for run in runs:
+        names = [f"{major}.{minor}" for major, minor in run]
+        texts += names if len(names) < 3 else [f"{names[0]}–{names[-1]}"]
+    return ", ".join(texts)
+
+
 def knowledge_markdown() -> str:
     """The table and its sources as Markdown: the page `docs/compatibility.md`."""
     names = list(CAPABILITIES.values())
@@ -363,7 +380,7 @@ def knowledge_markdown() -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in ROWS:
-        where = ", ".join(f"{major}.{minor}" for major, minor in row.capabilities)
+        where = _spans(row.capabilities)
         versions = f"{row.minimum or '…'} – {row.maximum or '…'}" if row.minimum or row.maximum else ""
         lines.append(
             f"| {row.subject} | {where} | {row.support} | {versions} | {row.note} | [{row.source}](#{row.source}) |"
