@@ -319,10 +319,10 @@ def test_an_accelerator_nobody_has_is_said_at_the_start(cluster, tmp_path, monke
     assert merged["partial"]
 
 
-def test_60_cells_take_bounded_time_and_memory(cluster, tmp_path):
-    models = [f"large{index}" for index in range(30)]
+def test_30_cells_take_bounded_time_and_memory(cluster, tmp_path):
+    models = [f"large{index}" for index in range(15)]
     tried = Tried(tmp_path, models, 'runtimes = ["pytorch"]\nbatches = [1, 2]\naccelerators = ["T4"]')
-    assert len(tried.plan.cells) == 60
+    assert len(tried.plan.cells) == 30
     driver, at_once, sizes = psutil.Process(), [], []
 
     def watch(progress):
@@ -331,11 +331,11 @@ def test_60_cells_take_bounded_time_and_memory(cluster, tmp_path):
 
     began = sum(driver.cpu_times()[:2])
     progress = tried.run(changed=watch)
-    assert (progress.done, progress.failed) == (60, 0)
-    assert sum(driver.cpu_times()[:2]) - began < 15, "seconds of the driver's own, whatever else the machine does"
+    assert (progress.done, progress.failed) == (30, 0)
+    assert sum(driver.cpu_times()[:2]) - began < 10, "seconds of the driver's own, whatever else the machine does"
     assert max(at_once) <= len(alive_nodes())
-    # 60 results of 1 MB were made: none of them is held.
-    assert max(sizes) - sizes[0] < 40e6
+    # 30 results of 1 MB were made: none of them is held.
+    assert max(sizes) - sizes[0] < 25e6
 
 
 def test_the_dry_run_prints_cells_states_and_an_estimate_and_starts_nothing(tmp_path):
