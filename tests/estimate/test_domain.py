@@ -25,7 +25,7 @@ def test_the_outside_checks_families_never_enter_the_fit():
 
 @pytest.mark.parametrize("model", [name for name in layer_shapes() if name[-1] in "nx"])
 def test_the_calibrated_networks_are_inside_and_attention_networks_are_not(model):
-    assert estimate(model).check == (TOKENS if model.startswith(("yolov12", "yolov13")) else DETECTION)
+    assert estimate(model).check == (TOKENS if model.startswith(("yolo12", "yolov12", "yolov13")) else DETECTION)
 
 
 def test_other_sizes_are_outside_and_other_gpus_are_unchecked():
