@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := src/yoloproof/demo/yolov13n-coco128.safetensors
 
-.PHONY: profile test test-fast lint bench docs clean
+.PHONY: profile test test-fast lint bench locks docs clean
 
 profile: $(VENV)/.runtime ## the main job on the bundled checkpoint and images: export, prove, time, print the table
 	$(BIN)/yoloproof profile $(DEMO) --runtime onnxruntime --runtime openvino
@@ -26,6 +26,11 @@ lint: $(VENV)/.dev ## style, types, the documents' tables in step with the resul
 
 bench: $(VENV)/.dev ## the export benchmark (minutes): ratios against the published and the stripped graph
 	$(BIN)/python benchmarks/export.py --json export.json
+
+locks: $(VENV)/.dev ## environments/locked: every package with its hashes, of the environments that the package index has whole
+	for name in cu13-rtx cu13-tensorrt11 native; do \
+	    { head -2 environments/locked/$$name.txt; $(BIN)/uv pip compile -q environments/t4-$$name.txt --generate-hashes --no-annotate --no-header \
+	        --python-version 3.12 --python-platform x86_64-manylinux_2_39; } > $$name.new && mv $$name.new environments/locked/$$name.txt; done
 
 docs: $(VENV)/.dev ## the guide as static pages in site/
 	$(BIN)/zensical build --strict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from yoloproof.artifact.attention_report import AttentionBlock, attention_blocks
 from yoloproof.artifact.graph import Graph
-from yoloproof.artifact.stated import class_names, stated_names
+from yoloproof.artifact.stated import class_names, metadata_from, stated_names
 from yoloproof.detection.guests import MEANING, layout_of
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
@@ -65,7 +64,11 @@ def _spec(value: Any) -> TensorSpec:
 
     kind = value.type.tensor_type
     shape = tuple(side.dim_value if side.HasField("dim_value") else side.dim_param or "?" for side in kind.shape.dim)
-    return TensorSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+    try:
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except KeyError:  # no tensor, or of a type that this onnx does not know
+        dtype = "unknown"
+    return TensorSpec(value.name, shape, dtype)
 
 
 def _engine(path: Path) -> Inspection:
@@ -111,7 +114,9 @@ def _described(
     names = stated_names(metadata)
     layout = layout_of(outputs, metadata, len(names) or None) if outputs else None
     ours = {key.removeprefix("yoloproof."): value for key, value in metadata.items() if key.startswith("yoloproof.")}
-    suppression = json.loads(ours.pop("nms", "{}"))
+    stated = metadata_from(metadata, path).get("nms")
+    suppression = stated if isinstance(stated, dict) else {}
+    ours.pop("nms", None)
     ours.pop("names", None)
     theirs = {key: value for key, value in metadata.items() if not key.startswith("yoloproof.") and key != "names"}
     author = " ".join(theirs[key] for key in ("author", "version") if key in theirs)

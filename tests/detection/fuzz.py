@@ -22,9 +22,10 @@ import torch
 from PIL import Image
 
 from yoloproof.artifact.onnx import read_artifact
-from yoloproof.artifact.stated import class_names, properties_of, stated_size
+from yoloproof.artifact.stated import properties_of, stated_names, stated_size
 from yoloproof.detection.images import read_image
 from yoloproof.errors import YoloproofError
+from yoloproof.inspection import inspect
 from yoloproof.network import network_from_checkpoint, read_checkpoint
 from yoloproof.results.file import read_result
 
@@ -88,7 +89,8 @@ def onnx_seeds() -> list[bytes]:
 
 def read_onnx(path: Path) -> None:
     """What is asked of an ONNX file before a runtime opens it."""
-    class_names(properties_of(read_artifact(path)), (1, 84, 16))
+    stated_names(properties_of(read_artifact(path)))
+    inspect(path)
     stated_size(str(path))
 
 

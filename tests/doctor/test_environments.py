@@ -92,6 +92,18 @@ def test_only_one_onnxruntime_and_no_flash_attn(environment: Environment) -> Non
     assert "flash-attn" not in names
 
 
+@pytest.mark.parametrize("name", ["cu13-rtx", "cu13-tensorrt11", "native"])
+def test_locked_files_hold_the_same_pins_each_with_its_hashes(name: str, repository: Path) -> None:
+    text = (repository / "environments" / "locked" / f"{name}.txt").read_text(encoding="utf-8")
+    rows = re.findall(r"^(\S+==\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE)
+    assert "".join(f"{pin} \\\n{hashes}" for pin, hashes in rows) == "".join(text.splitlines(keepends=True)[2:])
+    pins = {pin for pin, _ in rows}
+    environments = [row for row in ENVIRONMENTS if row.name.endswith(f"-{name}")]
+    assert environments
+    for environment in environments:
+        assert {str(row) for row in _requirements(environment)} <= pins
+
+
 @pytest.fixture(scope="module")
 def resolved() -> dict[str, set[str]]:
     """What the package index makes of all pins, by metadata alone: three questions instead of one for each file.

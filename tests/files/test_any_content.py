@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from made_results import made_entry, made_result
 from tiny_onnx import tiny_detector
 from yoloproof.artifact.onnx import read_artifact
-from yoloproof.artifact.stated import class_names, stated_size
+from yoloproof.artifact.stated import stated_size
 from yoloproof.demo import demo_images
 from yoloproof.detection.accuracy import _resumed
 from yoloproof.detection.coco import coco_set, yolo_set
 from yoloproof.errors import YoloproofError
+from yoloproof.inspection import inspect
 from yoloproof.results.schema import json_from_result, result_from_json
 
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -69,7 +70,7 @@ def test_metadata_of_an_onnx_file(detector: Path, properties: dict[str, str]) ->
         )
         onnx.save(model, str(path))
         one_line(partial(kept, path))
-        one_line(partial(class_names, {p.key: p.value for p in model.metadata_props}, (1, 84, 16)))
+        one_line(partial(inspect, path))
         one_line(partial(stated_size, str(path)))
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from yoloproof.artifact.stated import stated_names, stated_size
 from yoloproof.detection.coco import coco_set
+from yoloproof.detection.data_yaml import set_of_yaml
 from yoloproof.detection.images import read_image
 from yoloproof.errors import YoloproofError
 from yoloproof.files.onnx import load_onnx
@@ -95,6 +96,17 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, read: Callable[[Path], object]
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(YoloproofError, match="only regular files"):
         read(tmp_path / "pipe")
+
+
+def test_a_data_yaml_of_aliases_is_not_written_out(tmp_path: Path) -> None:
+    """Each line holds the one before twice, and as text the last is 2⁴⁰ words."""
+    lines = ["val: .", "a0: &a0 [x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)), "names: [*a39]"]
+    (tmp_path / "data.yaml").write_text("\n".join(lines))
+    with pytest.raises(YoloproofError, match="aliases"):
+        set_of_yaml(tmp_path / "data.yaml")
+    (tmp_path / "data.yaml").write_text("val: .\nnames: [[x]]\n")
+    with pytest.raises(YoloproofError, match="neither a list nor numbered"):
+        set_of_yaml(tmp_path / "data.yaml")
 
 
 def test_a_sparse_file_is_not_read(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 from yoloproof.detection.coco import CocoSet, set_of_folder, yolo_set_of_files
 from yoloproof.detection.images import is_image
 from yoloproof.errors import YoloproofError
+from yoloproof.files.reading import check_regular
+
+MOST_BYTES = 1 << 26  # of data.yaml, and of a list of images
 
 
 def annotated_set(data: Path, names: Sequence[str]) -> CocoSet:
@@ -24,7 +27,9 @@ def check_data(data: Path) -> None:
     if data.suffix in (".yaml", ".yml"):
         set_of_yaml(data)
     elif not data.is_dir():
-        raise YoloproofError(f"{data}: no such folder; --data names a data.yaml, or a folder of images and annotations")
+        raise YoloproofError(
+            f"{data}: no such file or folder; --data names a data.yaml, or a folder of images and annotations"
+        )
 
 
 def set_of_yaml(path: Path) -> CocoSet:
@@ -51,11 +56,15 @@ def set_of_yaml(path: Path) -> CocoSet:
 def _document(path: Path) -> dict[str, Any]:
     import yaml
 
+    check_regular(path, MOST_BYTES)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise yaml.YAMLError("aliases, which a few of come to gigabytes")
+        document = yaml.safe_load(text)
     except FileNotFoundError:
         raise YoloproofError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise YoloproofError(f"{path}: cannot be read as YAML ({reason[:150]})") from None
     if not isinstance(document, dict):
@@ -69,7 +78,7 @@ def _names(names: Any, count: Any, path: Path) -> tuple[str, ...]:
     if isinstance(names, dict) and sorted(map(str, names)) == sorted(map(str, range(len(names)))):
         found = {int(index): str(name) for index, name in names.items()}
         names = [found[i] for i in range(len(found))]
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(name, str | int | float) for name in names):
         raise YoloproofError(f"{path}: its `names` are neither a list nor numbered from 0")
     return tuple(map(str, names))
 
@@ -86,6 +95,7 @@ def _images(place: Path) -> list[Path]:
         return sorted(file for file in place.rglob("*") if is_image(file) and file.is_file())
     if place.suffix != ".txt":
         return [place]
+    check_regular(place, MOST_BYTES)
     listed = [line.strip() for line in place.read_text(encoding="utf-8", errors="replace").splitlines()]
     return [place.parent / line for line in listed if line]
 

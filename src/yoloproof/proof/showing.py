@@ -60,8 +60,9 @@ def answers(session: Session, images: Array) -> Array:
         raise YoloproofError(
             f"the artifact does not run on images of {list(images.shape)}: {reason}; export it again for this runtime and size"
         ) from None
-    if len(outputs[0]) != len(images):
-        raise YoloproofError(f"the artifact gives {len(outputs[0])} answers for {len(images)} images; export it again")
+    if np.shape(outputs[0])[:1] != (len(images),):
+        shape = list(np.shape(outputs[0]))
+        raise YoloproofError(f"the artifact gives an output {shape} for {len(images)} images; export it again")
     return np.asarray(outputs[0], np.float32)
 
 
