@@ -71,12 +71,15 @@ def val(
     _check_set(data, images, annotations)
     check_paths(data, images, annotations)
     from yoloproof.detection.accuracy import accuracy_of
+    from yoloproof.detection.data_yaml import check_data
     from yoloproof.detection.pipeline import Suppression
     from yoloproof.opening import opened
     from yoloproof.results.schema import plain
     from yoloproof.runtime.choice import check_tactics
 
     rule = Suppression(confidence, iou, max_detections)
+    if data is not None:
+        check_data(data)
     case = case_from_options(model, runtime, device, threads, imgsz, precision, attention, random_weights)
     check_tactics(tactics, [case])
     with progress_bar() as progress, opened(case, progress=progress, tactics=tactics) as found:
@@ -101,10 +104,6 @@ def _check_set(data: Path | None, images: Path | None, annotations: Path | None)
         raise YoloproofError("--images and --annotations go together; or name a folder or data.yaml with --data")
     if data is not None and images is not None:
         raise YoloproofError("--data is a set of its own: leave it, or --images and --annotations, out")
-    if data is not None:
-        from yoloproof.detection.data_yaml import check_data
-
-        check_data(data)
 
 
 def _set(data: Path | None, images: Path | None, annotations: Path | None, names: list[str]) -> CocoSet:
