@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from yoloproof.records import Case, Protocol, Result
 from yoloproof.references import References, accuracy_held, verdict_of
 from yoloproof.results.published import architecture_of
 from yoloproof.runtime.choice import candidates, check_tactics
-from yoloproof.runtime.threads import physical_cores
+from yoloproof.runtime.threads import physical_cores, sleeping_threads
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def profile(
     rows: list[Row] = []
     subjects: list[Subject] = []
     for few in attempts:
-        row = _verified(few, options, references, progress)
+        with nullcontext() if options.stages else sleeping_threads():  # stages are timed in this process
+            row = _verified(few, options, references, progress)
         subjects.append(Subject(f"{len(rows)} {row.case.label}", row.spec, row.case.imgsz, row.case.batch))
         rows.append(row)
         keep(result_of(rows, not_begun(subjects, protocol)))
