@@ -144,15 +144,18 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
             "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
         )
     threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
+    sessions = 1 if protocol.server is None else protocol.server.sessions
     if protocol.server is not None and case.device == "cpu":
-        threads = threads or max(1, physical_cores() // protocol.server.sessions)
-        if case.flush_to_zero and protocol.server.sessions > 1:
+        threads = threads or max(1, physical_cores() // sessions)
+        if case.flush_to_zero and sessions > 1:
             raise YoloproofError(
                 "--flush-to-zero is a setting of the thread that opens a process's first session, and here several threads "
                 "open sessions; leave it out, or serve with --sessions 1"
             )
-    throughput = bool(protocol.batches) and case.runtime is Runtime.OPENVINO
-    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph, throughput=throughput)
+    return replace(
+        case, batch=batch, threads=threads, cuda_graph=cuda_graph, sessions=sessions,
+        throughput=bool(protocol.batches) and case.runtime is Runtime.OPENVINO,
+    )  # fmt: skip
 
 
 def _checked(options: Options) -> Options:
