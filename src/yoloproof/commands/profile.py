@@ -46,8 +46,17 @@ def profile(
     device: Device = "cpu",
     threads: Threads = None,
     protocol: Annotated[
-        str, typer.Option(help="latency, sustained, paced, published, loadgen, throughput")
+        str, typer.Option(help="latency, sustained, paced, published, loadgen, server, throughput")
     ] = "latency",
+    sessions: Annotated[
+        int | None, typer.Option(min=1, max=64, help="--protocol server: sessions behind one queue (default: 2)")
+    ] = None,
+    p99_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--p99-ms", min=0.001, help="--protocol server: bound of the 99th percentile (default: 5 × a query alone)"
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="seconds, for a first look; marked as such in the result")
     ] = False,
@@ -83,7 +92,7 @@ def profile(
     device = device_from_text(device)
     check_paths(images, data)
     from yoloproof.files.new import GrowingFile
-    from yoloproof.measurement.protocol import protocol_from_name
+    from yoloproof.measurement.protocol import protocol_from_name, with_server
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
     from yoloproof.records import Case
@@ -94,6 +103,7 @@ def profile(
 
     if against is not None:
         (against,) = models_from_arguments([against])
+    timed_by = with_server(protocol_from_name(protocol, quick=quick), sessions, p99_ms and p99_ms / 1e3)
     size, attentions = imgsz_from_text(imgsz), list(Attention) if forensics else attention
     cases = [
         Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
@@ -110,7 +120,7 @@ def profile(
 
     try:
         with progress_bar() as progress:
-            result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress, keep)
+            result = result_of(cases, timed_by, options, progress, keep)
     except YoloproofError as error:
         if not file.path.exists():
             raise
