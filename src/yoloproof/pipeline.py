@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from yoloproof.artifact.stated import properties_of
 from yoloproof.demo import demo_images
 from yoloproof.detection.data_yaml import check_data
+from yoloproof.detection.images import read_image
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.entries import Row, model_facts, result_of
@@ -141,7 +142,7 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
     cuda_graph = case.cuda_graph and protocol.cuda_graph
     if case.runtime is Runtime.NATIVE and not cuda_graph:
         raise YoloproofError(
-            "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
+            "a native engine always runs as one CUDA graph; leave out --no-cuda-graph and --protocol published"
         )
     threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
     sessions = 1 if protocol.server is None else protocol.server.sessions
@@ -159,10 +160,14 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
 
 
 def _checked(options: Options) -> Options:
+    for image in options.images:
+        read_image(image)
     if options.data is not None:
         check_data(options.data)
     if options.against is not None and Path(options.against).suffix == SUFFIX:
-        raise YoloproofError(f"{options.against}: a native engine; name weights, or an .onnx or .engine file")
+        raise YoloproofError(
+            f"{options.against}: --against takes weights, an .onnx or an .engine file, not a native engine"
+        )
     return options
 
 

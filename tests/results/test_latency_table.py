@@ -122,7 +122,7 @@ def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
     assert first_row_ratios(made_result(entries)) == ["1", "1.30", "≈1.00"]
     assert first_row_ratios(made_result([timed("fused", 0.1, 3), timed("published", 0.13, 3)])) == ["1", "~1.30"]
     text = printed(made_result(entries))
-    assert "of first: time over that of the model's first row" in " ".join(text.split())
+    assert "of first: time divided by that of the model's first row" in " ".join(text.split())
     assert "1.30" in line_of(text, "yolov13n published")
 
 
@@ -154,7 +154,7 @@ def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None,
     row = line_of(text, "yolov13n")
     assert "(70.40) (69.0–72.5)" in " ".join(row.split())
     assert sign in row
-    assert "the figure is no result" in text
+    assert "the figure is not a result" in text
     assert f"{sign} yolov13n fused fp32 onnxruntime: graph: all reach the output" in " ".join(text.split())
 
 

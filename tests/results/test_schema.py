@@ -225,8 +225,8 @@ def test_a_server_is_written_and_read_again() -> None:
         (("entries", 0, "run"), 7, r"entries\[0\].run is 7 of 1 runs"),
         (("entries", 0, "runtime", "name"), "dml", r"entries\[0\].runtime.name"),
         (("quick",), True, r"quick is True"),
-        (("schema",), 3, r"is of schema 3, this version reads 1, 2"),
-        (("schema",), True, r"is of schema True"),
+        (("schema",), 3, r"has schema 3, but this version reads 1, 2"),
+        (("schema",), True, r"has schema True"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(path: tuple[Any, ...], value: Any, says: str) -> None:

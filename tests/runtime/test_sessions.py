@@ -276,7 +276,7 @@ def test_openvino_computes_in_bfloat16_only_when_asked(tmp_path: Path) -> None:
         assert session.facts.precision == "float32"
         exact = session.infer(images())[0]
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(YoloproofError, match="cannot compute in bfloat16 on this CPU; it can in float32"):
+        with pytest.raises(YoloproofError, match="cannot compute in bf16 on this CPU; use --precision fp32"):
             open_session(spec_for(Runtime.OPENVINO, path, precision=Precision.BF16))
         return
     with open_session(spec_for(Runtime.OPENVINO, path, precision=Precision.BF16)) as session:

@@ -49,7 +49,7 @@ def gauge_size(cores: float) -> int:
 
 def _products_s(matrix: NDArray[np.float32], times: int) -> list[float]:
     """Seconds of so many products, of fewer where they take longer than ENOUGH_S together."""
-    product, taken = np.empty_like(matrix), []
+    product, taken = np.empty_like(matrix), list[float]()
     while len(taken) < times and sum(taken) < ENOUGH_S:
         start = time.perf_counter()
         np.matmul(matrix, matrix, out=product)

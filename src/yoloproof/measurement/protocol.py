@@ -92,7 +92,7 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _ROWS}
 def protocol_from_name(name: str, quick: bool = False) -> Protocol:
     """The row of that name, or the same in seconds. Raises YoloproofError that lists the names there are."""
     if name not in PROTOCOLS:
-        raise YoloproofError(f"protocol '{name}' is none of {', '.join(PROTOCOLS)}")
+        raise YoloproofError(f"protocol '{name}' is not one of {', '.join(PROTOCOLS)}")
     return in_seconds(PROTOCOLS[name]) if quick else PROTOCOLS[name]
 
 

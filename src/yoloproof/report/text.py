@@ -193,7 +193,7 @@ def columns_from_keys(keys: Sequence[str]) -> list[Column]:
     known = {column.key: column for column in COLUMNS}
     unknown = [key for key in keys if key not in known]
     if unknown:
-        raise YoloproofError(f"no column is called {', '.join(unknown)}; there are {', '.join(known)}")
+        raise YoloproofError(f"no column is called {', '.join(unknown)}; choose from {', '.join(known)}")
     return [known[key] for key in keys]
 
 

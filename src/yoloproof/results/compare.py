@@ -75,7 +75,7 @@ def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Com
     pairs, alone = _pairs(a.entries, b.entries)
     if not pairs:
         raise YoloproofError(NO_ROW_IN_COMMON)
-    left_out = [f"in one file alone, not compared: {row_label(entry)}" for entry in alone]
+    left_out = [f"only in one file, not compared: {row_label(entry)}" for entry in alone]
     sides = [(Side(a.run_of(left), left), Side(b.run_of(right), right)) for left, right in pairs]
     kept, unproved = _with_proof(sides, allow)
     return [_compared(left, right, allow, left_out + unproved) for left, right in kept]
@@ -135,7 +135,7 @@ def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str])
     ratio, deviation = repeated_ratio(after, before)
     notes.append(
         f"{len(a)} runs against {len(b)}: one run's level moves by {deviation:.1%} from run to run (standard deviation), which "
-        "the interval holds"
+        "the interval includes"
     )
     return _comparison(a[0], b[0], (median(before), median(after)), ratio, notes, deviation)
 
@@ -153,9 +153,9 @@ def fastest_lines(result: Result) -> list[str]:
             continue
         best, second = sorted(entries, key=lambda entry: median(_medians(entry).values()))[:2]
         (found,) = compare_rows(replace(result, entries=(second, best)), ALLOWANCES)
-        sure = "fastest verified" if found.verdict == "faster" else "fastest verified, as far as one can tell"
+        sure = "fastest verified" if found.verdict == "faster" else "fastest verified, though not clearly"
         interval = f" ({found.interval[0]:.3f}–{found.interval[1]:.3f})" if found.interval else ""
-        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of {found.a}")
+        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of the time of {found.a}")
     return lines
 
 
@@ -224,7 +224,7 @@ def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
         "machine": [*machine_differences(a.run.machine, b.run.machine), *_gauge_difference(a.run, b.run)],
         "protocol": protocol_differences(a.run.protocol, b.run.protocol),
         "unproved": [f"{row_label(side.entry)} is not proved" for side in sides if not side.entry.proof.passed],
-        "quick": ["a --quick run is no result" for side in sides if side.run.quick],
+        "quick": ["a --quick run is not a result" for side in sides if side.run.quick],
         "partial": [f"{row_label(side.entry)} is partial" for side in sides if side.entry.partial],
     }
     for kind, found in obstacles.items():
@@ -249,12 +249,12 @@ def _doubted(ratio: Ratio, a: Side, b: Side) -> tuple[Ratio, str]:
     if not doubts:
         return (
             ratio,
-            f"the interval holds within these two runs: how far another run's level lies is not known; {advice}",
+            f"the interval covers these two runs only; how far other runs would differ is unknown; {advice}",
         )
     factor = max(doubts.values())
-    size = f"{factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
+    size = f"up to {factor:.2f} times" if math.isfinite(factor) else "an unknown factor"
     return ratio.widened(factor), (
-        f"{' and '.join(doubts)}: by that alone the level may differ, {size}, which the interval allows for; {advice}"
+        f"{' and '.join(doubts)}: for this alone the level may differ by {size}, which the interval allows for; {advice}"
     )
 
 
@@ -377,4 +377,4 @@ def _verdict(row: Comparison) -> str:
     """With how large a difference would have been seen, where none was."""
     if row.verdict != "cannot tell" or row.detectable is None:
         return row.verdict
-    return f"{row.verdict} (would tell {row.detectable:.1%})"
+    return f"{row.verdict} ({row.detectable:.1%} would show)"

@@ -80,7 +80,7 @@ def result_from_json(document: object, where: str) -> Result:
     schema = document["schema"]
     if type(schema) is not int or schema not in HISTORY:
         raise YoloproofError(
-            f"{where} is of schema {schema!r}, this version reads {', '.join(map(str, HISTORY))};"
+            f"{where} has schema {schema!r}, but this version reads {', '.join(map(str, HISTORY))};"
             " use the yoloproof that wrote it"
         )
     rest = {key: value for key, value in document.items() if key != "schema"}

@@ -198,18 +198,16 @@ def _signs(result: Result) -> Iterator[Text]:
     if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
     if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
-        yield Text(
-            "of first: time over that of the model's first row, process by process; ≈ not told apart from 1", "dim"
-        )
+        yield Text("of first: time divided by that of the model's first row; ≈ cannot be told from 1", "dim")
     for name, requests in dict.fromkeys((str(e.runtime.name), e.runtime.requests) for e in result.entries):
         if requests is not None and requests > 1:
             yield Text(f"{name}: the median is of {requests} batches at once, one for each of its streams", "dim")
     unproved = [entry for entry in result.entries if entry.proof.passed is not True]
     unheld = [entry for entry in unproved if entry.model.weights is Weights.FOREIGN and entry.proof.passed is None]
     if unheld:
-        yield Text("( ) a file's latency; whether it is the right detector was not checked", "dim")
+        yield Text("( ) latency of a file that was not checked to be the right detector", "dim")
     if len(unheld) < len(unproved):
-        yield Text("( ) not proved to be the published detector: the figure is no result", "dim")
+        yield Text("( ) not proved to be the published detector: the figure is not a result", "dim")
 
 
 def _failures(result: Result) -> Iterator[Text]:

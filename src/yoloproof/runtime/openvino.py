@@ -102,6 +102,17 @@ def _hold(requests: list[Any], compiled: Any) -> None:
     del compiled
 
 
+def lacks_precision(precision: Precision) -> str | None:
+    """Why OpenVINO cannot compute in a precision on this CPU, and what to do; None where it can."""
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = [name for name, (needs, _) in ELEMENTS.items() if needs in capabilities]
+    if precision in able:
+        return None
+    return f"openvino cannot compute in {precision} on this CPU; use --precision {' or '.join(able)}"
+
+
 def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
     """The compiled model and the precision that was set."""
     import openvino
@@ -110,13 +121,11 @@ def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
 
     core = openvino.Core()
     precision = spec.precision or Precision.FP32
-    capability, element = ELEMENTS[precision]
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if capability not in capabilities:
-        can = ", ".join(name.dtype for name, (needs, _) in ELEMENTS.items() if needs in capabilities)
-        raise YoloproofError(f"openvino cannot compute in {precision.dtype} on this CPU; it can in {can}")
+    incapable = lacks_precision(precision)
+    if incapable is not None:
+        raise YoloproofError(incapable)
     config = {
-        hint.inference_precision: getattr(openvino.Type, element),
+        hint.inference_precision: getattr(openvino.Type, ELEMENTS[precision][1]),
         hint.performance_mode: getattr(hint.PerformanceMode, "THROUGHPUT" if spec.options.throughput else "LATENCY"),
         properties.inference_num_threads: spec.threads or physical_cores(),
         intel_cpu.denormals_optimization: spec.flush_to_zero,
