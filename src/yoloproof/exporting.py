@@ -11,13 +11,14 @@ from pathlib import Path
 
 from yoloproof.artifact.build import OnnxOptions, native_engine, onnx_from_network, published_network
 from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
-from yoloproof.artifact.nms import NmsOptions, add_nms
+from yoloproof.artifact.nms import NmsOptions, add_nms, check_thresholds
 from yoloproof.artifact.onnx import OPSET, TORCH_OPSET
 from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import write_native
 from yoloproof.files.onnx import load_onnx
+from yoloproof.files.plan import Plan
 from yoloproof.inspection import inspect
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import Network
@@ -36,6 +37,7 @@ class Export:
     nms -- a suppression inside; runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
     targets -- GPUs of an engine: names such as "t4" or "sm86"; () for the one here
     explain -- a native engine's launch plan as a table
+    end_to_end -- a native engine with letterbox before and suppression (`nms`) behind the network
     """
 
     format: ArtifactFormat = ArtifactFormat.ONNX
@@ -49,6 +51,7 @@ class Export:
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
     explain: bool = False
+    end_to_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
     from yoloproof.artifact.native.targets import capabilities_from_targets
 
     started = time.perf_counter()
-    engine = native_engine(case, network, capabilities_from_targets(wanted.targets), progress)
+    suppression = wanted.nms if wanted.end_to_end else None
+    engine = native_engine(case, network, capabilities_from_targets(wanted.targets), progress, suppression)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_native(engine, output)
     built_s, size = time.perf_counter() - started, output.stat().st_size
@@ -147,11 +151,22 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
         *(plan_lines(engine.plan, engine.weights) if wanted.explain else ()),
         f"{output}: {network.variant.name}, fp16, for compute capability {capabilities}, {size} bytes, built in {built_s:.1f} s",
         f"{len(engine.plan.operations)} operations, {len(kernels)} kernels, {spilling} of which spill registers",
+        *_ends_lines(engine.plan, suppression),
         f"next, on the GPU: {shlex.join(['yoloproof', 'verify', str(output)])}",
     )
     identity = {"path": str(output), "format": "native", "sha256": sha256_of(output), "bytes": size, "built_s": built_s,
                 "capabilities": capabilities, "built": dict(engine.built), "metadata": dict(engine.properties)}  # fmt: skip
     return Exported(output, identity, lines)
+
+
+def _ends_lines(plan: Plan, suppression: NmsOptions | None) -> tuple[str, ...]:
+    if plan.frames is None or suppression is None:
+        return ()
+    most = plan.buffers[plan.frames.frame].bytes
+    return (
+        f"takes one RGB frame, uint8 [H, W, 3], of up to {most} bytes; gives boxes in its pixels, scores, classes",
+        f"suppression: score > {suppression.score:g}, IoU {suppression.iou:g}, at most {suppression.max_detections}",
+    )
 
 
 def _engine_options(case: Case, wanted: Export) -> EngineOptions:
@@ -222,11 +237,21 @@ def _repository(artifact: Path, output: Path, case: Case, progress: Progress) ->
 
 
 def _check_native(case: Case, wanted: Export) -> None:
-    others = wanted.nms or wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
+    others = wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
+    if wanted.nms and not wanted.end_to_end:
+        raise YoloproofError(
+            "--nms: a native engine has its suppression together with the letterbox; name --end-to-end"
+        )
     if others or wanted.version_compatible or wanted.hardware_compatible:
         raise YoloproofError(
-            "--format native takes --imgsz, --batch, --target and --explain; it has none of the other options"
+            "--format native takes --imgsz, --batch, --target, --end-to-end and --explain; it has none of the other options"
         )
+    if wanted.end_to_end and case.batch != 1:
+        raise YoloproofError("--end-to-end takes one frame at a time; leave --batch out")
+    if wanted.nms and wanted.nms.layout != "ours":
+        raise YoloproofError("--end-to-end gives count, boxes, scores and classes; leave --nms-format out")
+    if wanted.nms:
+        check_thresholds(wanted.nms)
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
@@ -247,6 +272,10 @@ def _check(case: Case, wanted: Export) -> None:
     if wanted.format is ArtifactFormat.NATIVE:
         _check_native(case, wanted)
         return
+    if wanted.end_to_end:
+        raise YoloproofError(
+            "--end-to-end is for native engines; name --runtime native, or --nms for suppression alone"
+        )
     if wanted.explain:
         raise YoloproofError("--explain prints the launch plan of a native engine; name --format native")
     engine, triton = wanted.format is ArtifactFormat.ENGINE, wanted.format is ArtifactFormat.TRITON

@@ -18,6 +18,7 @@ from torch import nn
 
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
+from yoloproof.artifact.nms import NmsOptions
 from yoloproof.artifact.onnx import OPSET, export_onnx, read_artifact
 from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
@@ -173,16 +174,21 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
 
 
 def native_engine(
-    case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress
-) -> NativeEngine:
-    """The native engine of a published network for some compute capabilities; its evidence is the bundled images."""
+    case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress,
+    suppression: NmsOptions | None = None,
+) -> NativeEngine:  # fmt: skip
+    """The native engine of a published network for some compute capabilities; its evidence is the bundled images.
+
+    suppression -- of an end-to-end engine
+    """
     from yoloproof.artifact.native.build import native_from_network
 
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
         )
-    return native_from_network(network, capabilities, letterboxed(demo_images(), case.imgsz), case.batch, progress)
+    images = letterboxed(demo_images(), case.imgsz)
+    return native_from_network(network, capabilities, images, case.batch, progress, suppression)
 
 
 BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {

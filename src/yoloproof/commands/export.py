@@ -87,10 +87,15 @@ def export(
         Path | None, typer.Option(help="TensorRT: file of kernel times, used where it exists and kept up")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="native: print the launch plan as a table")] = False,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="native: a uint8 frame of any size in, its boxes, scores, classes out")
+    ] = False,
     nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
-    nms_confidence: Annotated[float, typer.Option(help="--nms: scores above this count")] = 0.25,
-    nms_iou: Annotated[float, typer.Option(help="--nms: overlap above which the worse box of a class goes")] = 0.7,
-    nms_max: Annotated[int, typer.Option(help="--nms: an image's best so many")] = 300,
+    nms_confidence: Annotated[float, typer.Option(help="--nms, --end-to-end: scores above this count")] = 0.25,
+    nms_iou: Annotated[
+        float, typer.Option(help="--nms, --end-to-end: overlap above which the worse box of a class goes")
+    ] = 0.7,
+    nms_max: Annotated[int, typer.Option(help="--nms, --end-to-end: an image's best so many")] = 300,
     nms_format: Annotated[
         NmsFormat,
         typer.Option(help="--nms: ours (count, boxes, scores, classes), or ultralytics' one tensor [B, n, 6]"),
@@ -121,11 +126,12 @@ def export(
     inside = NmsOptions(
         score=nms_confidence, iou=nms_iou, max_detections=nms_max, candidates=max(512, nms_max), layout=nms_format.value
     )
-    if not nms and inside != NmsOptions():
-        raise YoloproofError("--nms-… options are thresholds of --nms; name it, too")
+    if not (nms or end_to_end) and inside != NmsOptions():
+        raise YoloproofError("--nms-… options are thresholds of --nms and --end-to-end; name one of them, too")
     wanted = Export(
         ArtifactFormat(written.value), output, runtime, simplified, OnnxOptions(input_type.value, dynamic, opset),
-        inside if nms else None, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
+        inside if nms or end_to_end else None, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
+        end_to_end,
     )  # fmt: skip
     with progress_bar() as progress:
         report = exported(case, wanted, progress)

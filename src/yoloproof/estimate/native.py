@@ -88,7 +88,7 @@ def estimate_native(engine: NativeEngine, gpu: GpuRates, clock_hz: float | None 
     if clock_hz is None:
         raise YoloproofError(f"a native engine is estimated for {', '.join(CLOCKS_HZ)}, not for {gpu.title}")
     model = _Model(engine, gpu, clock_hz)
-    works = [work for operation in engine.plan.operations for work in model.quickest(operation)]
+    works = [work for operation in engine.plan.network for work in model.quickest(operation)]
     rng = np.random.default_rng(0)
     drawn = {name: one.median * np.exp(rng.normal(0, one.spread, DRAWS)) for name, one in PRIORS.items()}
     samples = model.parts(works, drawn).sum(0) * drawn["misfit"]

@@ -97,7 +97,7 @@ RUNTIMES = {
     Runtime.NATIVE: RuntimeRow(
         ArtifactFormat.NATIVE,
         "native",
-        "NativeSession",
+        "native_session",
         "cuda.bindings",
         "pip install 'yoloproof[native]'",
         needs_gpu=True,

@@ -1,0 +1,79 @@
+"""What stands around the network of an end-to-end engine, on the GPU at hand: letterbox and suppression, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.artifact.nms import NmsOptions
+from yoloproof.detection.letterbox import Letterbox, boxes_to_image, letterbox
+from yoloproof.detection.nms import detections_from_output
+from yoloproof.errors import YoloproofError
+from yoloproof.names import Precision
+from yoloproof.proof.crowds import CROWDS, crowded
+from yoloproof.proof.parity import TOLERANCES, detection_parity
+from yoloproof.proof.stated import Stated
+from yoloproof.records import Check
+from yoloproof.runtime.native_frames import FrameSession
+
+Array = NDArray[np.float32]
+# Sizes of frames (h, w): wide, high, larger and far smaller than the network's input, odd, as large as cameras give.
+SIZES = ((480, 640), (500, 375), (720, 1280), (1080, 1920), (97, 211), (33, 20), (640, 640))
+STEPS = 1.0  # of 255 that OpenCV's builds for other processors may round otherwise
+
+
+def end_checks(session: FrameSession, images: NDArray[np.uint8], stated: Stated) -> list[Check]:
+    """Frames of several sizes made of images [n, H, W, 3]: the network's input is what the host's letterbox gives, and the
+    detections are what the host's suppression makes of the raw output; so are those of synthetic crowds.
+
+    The thresholds are those that the file states.
+    """
+    rule = stated.nms or NmsOptions()
+    wanted = (rule.score, rule.iou, rule.max_detections)
+    pairs: list[tuple[Array, Array]] = []
+    worst, other, sizes = 0.0, 0, []
+    plan = session.network.plan
+    imgsz = (plan.images[2], plan.images[3])
+    try:
+        for frame in frames_of(images):
+            session.load(frame)
+            session.execute()
+            expected, box = letterbox(frame, imgsz)
+            steps = np.abs(session.network_input()[0] - expected.astype(np.float16).astype(np.float32)) * 255
+            worst, other = max(worst, float(steps.max())), other + int((steps > 0.5).sum())
+            sizes.append(f"{frame.shape[1]}x{frame.shape[0]}")
+            pairs.append((_outside(session.network.fetch()[0], wanted, box), _rows(session)))
+        for draw in range(CROWDS):
+            raw = crowded(plan.outputs, imgsz, stated.seed + draw, rule.score)
+            found = session.suppressed(raw)
+            pairs.append((_outside(raw, wanted, Letterbox(1.0, 0, 0, *imgsz)), found.rows[: found.count]))
+    except YoloproofError as error:
+        return [Check("letterbox and suppression", False, {}, str(error))]
+    figures = {"sizes": sizes, "worst_steps": worst, "other_values": other}
+    detail = f"frames of {', '.join(sizes)}: within {worst:.2g} of 255 steps of the host's, {other} values another step"
+    parity = detection_parity(pairs, TOLERANCES[Precision.FP32], rule.score, rule.iou)
+    told = f"{parity.detail}, inside the engine and outside"
+    told += f"; score above {rule.score:g}, overlap {rule.iou:g}, at most {rule.max_detections}"
+    return [
+        Check("letterbox", worst <= STEPS + 0.25, figures, detail),  # float16 holds a step of 255 to an eighth
+        Check("suppression", parity.passed, {**parity.figures, "synthetic": CROWDS}, told),
+    ]
+
+
+def frames_of(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """The images in turn, in each of SIZES."""
+    for index, (height, width) in enumerate(SIZES):
+        frame = cv2.resize(images[index % len(images)], (width, height), interpolation=cv2.INTER_AREA)
+        yield np.asarray(frame, np.uint8)
+
+
+def _outside(raw: Array, rule: tuple[float, float, int], box: Letterbox) -> Array:
+    return boxes_to_image(detections_from_output(raw[0], *rule), box)
+
+
+def _rows(session: FrameSession) -> Array:
+    found = session.detections()
+    return found.rows[: found.count]
