@@ -55,14 +55,14 @@ def order_kernel(
     is_first = tl.program_id(0) == 0
     if is_first | (tl.max(mine, 0) > least):
         kind = tl.load(index + m, mask=m < anchors, other=0)
+        rank = kind * anchors + m  # of equal scores the lowest comes first
         better, there = tl.zeros((BM, BN), tl.int32), tl.zeros((BN,), tl.int32)
         for n0 in range(0, anchors, BN):
             n = n0 + tl.arange(0, BN)
             other = tl.load(score + n, mask=n < anchors, other=-1.0)
-            its = tl.load(index + n, mask=n < anchors, other=0)
-            before = (its[None, :] < kind[:, None]) | ((its[None, :] == kind[:, None]) & (n[None, :] < m[:, None]))
-            wins = (other[None, :] > mine[:, None]) | ((other[None, :] == mine[:, None]) & before)
-            better += (wins & (other > least)[None, :]).to(tl.int32)
+            its = tl.load(index + n, mask=n < anchors, other=0) * anchors + n
+            equal = (other[None, :] == mine[:, None]) & (its[None, :] < rank[:, None])
+            better += ((other[None, :] > mine[:, None]) | equal).to(tl.int32)
             there += (other > least).to(tl.int32)
         place = tl.sum(better, 1)
         known = (m < anchors) & (mine > least)
@@ -82,7 +82,10 @@ def order_kernel(
 
 @triton.jit(do_not_specialize=["limit"])
 def cover_kernel(ordered, total, covers, limit, LIST: tl.constexpr, EARLY: tl.constexpr):
-    """Bit j of covers [LIST, LIST / 32] in row i: j is better, of i's class, and overlaps it by more than limit (bits)."""
+    """Bit j of covers [LIST, LIST / 32] in row i: j is better, of i's class, and overlaps it by more than limit (bits).
+
+    Compiled without fused multiplications, whose rounding could decide otherwise than NumPy's at the limit.
+    """
     begin(EARLY)
     block, lane = tl.program_id(0), tl.arange(0, 32)
     count = tl.minimum(tl.load(total), LIST)
@@ -190,11 +193,11 @@ def suppressed(raw: Tensor, head: Tensor, detections: Tensor, rule: Rule, option
         best_kernel, (tiles(anchors, 64),), raw, score, index, anchors, rows - 4, BM=64, BC=16, num_warps=4, options=options
     )  # fmt: skip
     launch(
-        order_kernel, (tiles(anchors, 16),), raw, score, index, ordered, total, anchors, _bits(rule.score),
-        LIST=size, BM=16, BN=256, num_warps=4, options=options,
+        order_kernel, (tiles(anchors, 8),), raw, score, index, ordered, total, anchors, _bits(rule.score),
+        LIST=size, BM=8, BN=1024, num_warps=4, options=options,
     )  # fmt: skip
     launch(
-        cover_kernel, (size // 32,), ordered, total, covers, _bits(rule.iou), LIST=size, num_warps=1, options=options
+        cover_kernel, (size // 32,), ordered, total, covers, _bits(rule.iou), LIST=size, num_warps=1, enable_fp_fusion=False, options=options
     )  # fmt: skip
     counts = detections[6 * rule.most :].view(torch.int32)
     launch(
