@@ -115,6 +115,13 @@ def timings(session: FrameSession) -> dict[str, Any]:
             placed["frame"] = frame
         return float(session.execute() or 0)
 
+    def images_in(images: np.ndarray) -> float:
+        started = time.perf_counter()
+        network.load(images)
+        return time.perf_counter() - started
+
+    images = letterbox(pictures[TIMED[0]], imgsz)[0][None]
+    rows["network alone, images from NumPy, wall clock"] = lambda: images_in(images)
     for (height, width), picture in pictures.items():
         rows[f"{width}x{height} end to end, device"] = lambda frame=picture: device(frame)
         rows[f"{width}x{height} end to end, wall clock"] = lambda frame=picture: inside(frame)

@@ -16,6 +16,7 @@ from yoloproof.files.frames import HEAD, MOST_FRAME_BYTES, fitted, frame_paramet
 from yoloproof.files.plan import Launch, Plan, check_plan
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 from yoloproof.network import attention_paths
+from yoloproof.proof.ends import suppression_check
 from yoloproof.proof.frame_reference import letterbox_kernel
 from yoloproof.proof.plan import check_covers, execute_frame, execute_plan
 
@@ -148,3 +149,12 @@ def test_frame_and_detections_share_space_with_nothing():
             buffers[other] = replace(buffers[other], offset=buffers[kept].offset)
             with pytest.raises(YoloproofError, match="share space"):
                 check_plan(replace(found, buffers=tuple(buffers), arena_bytes=found.arena_bytes + buffers[other].bytes))
+
+
+def test_boxes_without_area_are_held_to_each_other_too():
+    """What a network finds in the border lies outside the frame: no overlap tells such boxes apart."""
+    rows = np.array([[0, 5, 0, 9, 0.9, 1], [3, 3, 8, 9, 0.8, 2], [96, 0, 96, 7, 0.7, 1]], np.float32)
+    assert suppression_check([(rows, rows)], RULE).passed
+    for wrong in (rows[:2], rows[[1, 0, 2]], rows + np.array([0, 0.1, 0, 0, 0, 0], np.float32)):
+        assert not suppression_check([(rows, rows), (rows, wrong)], RULE).passed
+    assert not suppression_check([(rows[:0], rows[:0])], RULE).passed

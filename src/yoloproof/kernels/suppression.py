@@ -173,7 +173,7 @@ class Rule:
 
 def listed(anchors: int) -> int:
     """How many candidates are put in order: a power of two, at least 32."""
-    return min(MOST_CANDIDATES, max(32, triton.next_power_of_2(anchors)))
+    return min(MOST_CANDIDATES, max(32, 1 << (anchors - 1).bit_length()))
 
 
 def suppressed(raw: Tensor, head: Tensor, detections: Tensor, rule: Rule, options: Options) -> None:
@@ -197,7 +197,8 @@ def suppressed(raw: Tensor, head: Tensor, detections: Tensor, rule: Rule, option
         LIST=size, BM=8, BN=1024, num_warps=4, options=options,
     )  # fmt: skip
     launch(
-        cover_kernel, (size // 32,), ordered, total, covers, _bits(rule.iou), LIST=size, num_warps=1, enable_fp_fusion=False, options=options
+        cover_kernel, (size // 32,), ordered, total, covers, _bits(rule.iou),
+        LIST=size, num_warps=1, enable_fp_fusion=False, options=options,
     )  # fmt: skip
     counts = detections[6 * rule.most :].view(torch.int32)
     launch(

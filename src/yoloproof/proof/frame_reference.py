@@ -85,7 +85,7 @@ def greedy_kernel(ordered, total, covers, head, rows_, counts, *, grid: Grid, LI
 
 
 def _float(bits: int) -> np.float32:
-    return np.array(bits, np.int32).view(np.float32)[()]
+    return np.float32(np.array(bits, np.int32).view(np.float32))
 
 
 FRAME_REFERENCES: dict[str, Callable[..., None]] = {

@@ -36,7 +36,8 @@ def verify_by_evidence(path: Path, session: Session) -> Verdict:
     ends: list[Check] = []
     if isinstance(session, FrameSession):
         stated = stated_from_properties(engine.properties, path, sha256_of(path))
-        session, ends = session.network, end_checks(session, engine.evidence.images, stated)
+        ends = end_checks(session, engine.evidence.images, stated)
+        session = session.network
     checks = (plan_check(engine, attentions), machine_code_check(engine), evidence_check(engine, session))
     return Verdict((*checks, *ends))
 

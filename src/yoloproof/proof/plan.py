@@ -56,7 +56,7 @@ def execute_frame(
     """An end-to-end plan's detections of a frame [H, W, 3], and the network's raw output on the way; see `execute_plan`."""
     assert plan.frames is not None
     parameters = frame_parameters(frame.shape[0], frame.shape[1], (plan.images[2], plan.images[3]))
-    given = {plan.frames.frame: frame, plan.frames.parameters: parameters}
+    given: dict[int, NDArray[Any]] = {plan.frames.frame: frame, plan.frames.parameters: parameters}
     arena = _executed(plan, weights, chosen_launches(plan.operations, choice or {}), given, late)
     raw = _held(plan, arena, plan.output).view(np.float32).reshape(plan.outputs)
     memory = _held(plan, arena, plan.frames.detections).view(np.float32)

@@ -156,4 +156,5 @@ def frame_of(images: NDArray[Any]) -> NDArray[Any]:
         return images
     if images.dtype.kind == "f" and images.shape[1] == 3:
         return np.ascontiguousarray(cast_images(images[0], "uint8").transpose(1, 2, 0))
-    return images[0]
+    frame: NDArray[Any] = images[0]
+    return frame

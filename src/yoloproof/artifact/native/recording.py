@@ -253,8 +253,10 @@ class _Planner:
     def _frames(self, ends: _Ends | None, anchors: int) -> Frames | None:
         if ends is None:
             return None
-        ours = (self._buffer(self.recording._place(x).storage) for x in (ends.frame, ends.parameters, ends.detections))
-        return Frames(*ours, ends.rule.most, listed(anchors), ends.first, ends.last)
+        given, read, result = (
+            self._buffer(self.recording._place(x).storage) for x in (ends.frame, ends.parameters, ends.detections)
+        )
+        return Frames(given, read, result, ends.rule.most, listed(anchors), ends.first, ends.last)
 
     def _buffer(self, storage: int) -> int:
         storage = self.recording.same.get(storage, storage)
