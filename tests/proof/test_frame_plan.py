@@ -139,6 +139,16 @@ def test_none_of_them_can_be_dropped(index):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"detections": 9999}, {"parameters": 0}, {"most": 300}, {"first": 0}, {"last": 10_000}, {"frame": -1}],
+)
+def test_ends_that_do_not_lie_in_the_plan_are_refused(change):
+    with pytest.raises(YoloproofError, match="does not lie in it") as caught:
+        check_plan(replace(plan(), frames=replace(plan().frames, **change)))
+    assert "\n" not in str(caught.value)
+
+
 def test_frame_and_detections_share_space_with_nothing():
     found = plan()
     for kept in (found.frames.frame, found.frames.parameters, found.frames.detections, found.input):

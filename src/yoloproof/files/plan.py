@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.frames import detections_bytes, parameter_count
 
 ALIGNMENT = 256  # bytes, of every buffer and every weight: what cuMemAlloc gives
 
@@ -196,6 +198,7 @@ def check_plan(plan: Plan) -> None:
     Every launch reads only what was written before it, every pointer lies in its buffer and every buffer in the arena,
     and two buffers share space only where everything that touches one has ended before anything writes the other.
     """
+    _check_ends(plan)
     for operation in plan.operations:
         for launch in all_launches([operation]):
             _check_launch(plan, operation, launch)
@@ -210,6 +213,20 @@ def check_plan(plan: Plan) -> None:
                 break
             if not sharing[a] >> b & 1:
                 raise YoloproofError(f"plan: buffers {a} and {b} share space while both are in use")
+
+
+def _check_ends(plan: Plan) -> None:
+    """The buffers that are filled and read from outside are there, and as large as what they hold."""
+    sizes = {plan.input: 2 * prod(plan.images), plan.output: 4 * prod(plan.outputs)}
+    frames, inside = plan.frames, True
+    if frames is not None:
+        parameters, most = 4 * parameter_count((plan.images[2], plan.images[3])), detections_bytes(frames.most)
+        sizes |= {frames.frame: 3, frames.parameters: parameters, frames.detections: most}
+        inside = 0 < frames.first < frames.last < len(plan.operations) and len(sizes) == 5
+    for buffer, size in sizes.items():
+        inside = inside and 0 <= buffer < len(plan.buffers) and plan.buffers[buffer].bytes >= size
+    if not inside:
+        raise YoloproofError("plan: its input, its output or what stands around its network does not lie in it")
 
 
 def _check_launch(plan: Plan, operation: Operation, launch: Launch) -> None:

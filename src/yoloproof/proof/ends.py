@@ -26,25 +26,29 @@ STEPS = 1.0  # of 255 that OpenCV's builds for other processors may round otherw
 
 def end_checks(session: FrameSession, images: NDArray[np.uint8], stated: Stated) -> list[Check]:
     """Frames of several sizes made of images [n, H, W, 3]: the network's input is what the host's letterbox gives, and the
-    detections are what the host's suppression makes of the raw output; so are those of synthetic crowds.
+    detections are what the host's suppression makes of the raw output; so are those of synthetic crowds. Between the two
+    the network gives what it gives alone, which is what the other checks look at.
 
     The thresholds are those that the file states.
     """
     rule = stated.nms or NmsOptions()
     wanted = (rule.score, rule.iou, rule.max_detections)
     pairs: list[tuple[Array, Array]] = []
-    worst, other, sizes = 0.0, 0, []
-    plan = session.network.plan
+    worst, other, off, sizes = 0.0, 0, 0, []
+    plan, network = session.network.plan, session.network
     imgsz = (plan.images[2], plan.images[3])
     try:
         for frame in frames_of(images):
             session.load(frame)
             session.execute()
             expected, box = letterbox(frame, imgsz)
-            steps = np.abs(session.network_input()[0] - expected.astype(np.float16).astype(np.float32)) * 255
+            given = session.network_input()
+            steps = np.abs(given[0] - expected.astype(np.float16).astype(np.float32)) * 255
             worst, other = max(worst, float(steps.max())), other + int((steps > 0.5).sum())
             sizes.append(f"{frame.shape[1]}x{frame.shape[0]}")
-            pairs.append((_outside(session.network.fetch()[0], wanted, box), _rows(session)))
+            (raw,) = network.fetch()
+            pairs.append((_outside(raw, wanted, box), _rows(session)))
+            off += not np.array_equal(network.infer(given)[0], raw)
         for draw in range(CROWDS):
             raw = crowded(plan.outputs, imgsz, stated.seed + draw, rule.score)
             found = session.suppressed(raw)
@@ -53,7 +57,11 @@ def end_checks(session: FrameSession, images: NDArray[np.uint8], stated: Stated)
         return [Check("letterbox and suppression", False, {}, str(error))]
     figures = {"sizes": sizes, "worst_steps": worst, "other_values": other}
     detail = f"frames of {', '.join(sizes)}: within {worst:.2g} of 255 steps of the host's, {other} values another step"
+    same = (
+        f"the network's output is the same alone and in the whole graph, on {len(sizes) - off} of {len(sizes)} frames"
+    )
     return [
+        Check("whole graph", off == 0, {"frames": len(sizes), "frames_off": off}, same),
         # float16 holds a step of 255 to an eighth
         Check("letterbox", worst <= STEPS + 0.25, figures, detail),
         suppression_check(pairs, rule),
