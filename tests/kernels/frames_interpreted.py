@@ -45,9 +45,24 @@ def raws() -> Iterator[tuple[str, np.ndarray, Rule]]:
     ties = np.full((1, 7, 200), 0.5, np.float32)  # every score alike: class, then anchor, decides
     ties[0, :4] = np.random.default_rng(3).random((4, 200)) * 90
     yield "ties", ties, Rule(0.25, 0.5, 100)
+    yield "boxes everywhere over each other", dense(), Rule(0.25, 0.7, 200)
     more = crowded((1, 12, 900), (640, 640), 4)
     more[0, 4:] += np.random.default_rng(5).random((8, 900)).astype(np.float32) * 0.5
     yield "more candidates than are put in order", more, Rule(0.01, 0.7, 256)
+
+
+def dense() -> np.ndarray:
+    """A raw output of a 128 x 128 image in which each box overlaps many and all scores are near to each other."""
+    rng, parts = np.random.default_rng(7), []
+    for stride in (8, 16, 32):
+        y, x = np.mgrid[: 128 // stride, : 128 // stride]
+        part = np.zeros((12, x.size), np.float32)
+        part[0], part[1] = (x.ravel() + 0.5) * stride, (y.ravel() + 0.5) * stride
+        part[:2] += rng.normal(0, 0.3 * stride, (2, x.size))
+        part[2:4] = 5 * stride * (1 + rng.normal(0, 0.05, (2, x.size)))
+        part[4:6] = 0.5 + rng.normal(0, 0.01, (2, x.size))
+        parts.append(part)
+    return np.concatenate(parts, 1)[None]
 
 
 def suppressions() -> Iterator[tuple[str, float]]:

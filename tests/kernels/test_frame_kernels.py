@@ -21,6 +21,6 @@ def test_the_kernels_around_the_network_compute_what_their_references_do() -> No
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    assert len(found) == 13
+    assert len(found) == 14
     assert {name: worst for name, worst in found.items() if name.startswith("letterbox") and worst} == {}
     assert {name: worst for name, worst in found.items() if not worst < 1e-3} == {}

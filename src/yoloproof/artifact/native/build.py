@@ -63,7 +63,9 @@ def ends_stated(plan: Plan, suppression: NmsOptions | None) -> dict[str, str]:
     frames = {"order": ORDER, "most_bytes": plan.buffers[plan.frames.frame].bytes}
     nms = {"form": "kernels", "score": suppression.score, "iou": suppression.iou,
            "max_detections": plan.frames.most, "candidates": plan.frames.candidates}  # fmt: skip
-    return {"yoloproof.frames": json.dumps(frames), METADATA_KEY: json.dumps(nms)}
+    return {
+        "yoloproof.frames": json.dumps(frames), "yoloproof.input": json.dumps("uint8"), METADATA_KEY: json.dumps(nms),
+    }  # fmt: skip
 
 
 def evidence(network: Network, images: NDArray[np.float32]) -> Evidence:
