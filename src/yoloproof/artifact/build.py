@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,8 @@ from torch import nn
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
 from yoloproof.artifact.nms import NmsOptions
-from yoloproof.artifact.onnx import OPSET, export_onnx, read_artifact
+from yoloproof.artifact.onnx import export_onnx, read_artifact
+from yoloproof.artifact.options import OnnxOptions
 from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
@@ -35,19 +36,6 @@ from yoloproof.simplify.network import SimplifiedNetwork
 from yoloproof.simplify.rewrites import simplify
 
 MOST_CACHED_BYTES = 4 << 30  # of the default folder; the oldest files go first
-
-
-@dataclass(frozen=True)
-class OnnxOptions:
-    """What an ONNX file may be besides its case.
-
-    input_type -- "float32" or "float16" images in 0…1, or "uint8" pixels with 1/255 in the first weights
-    dynamic -- any batch and size; opset -- 24 and later spell SiLU as one operator
-    """
-
-    input_type: str = "float32"
-    dynamic: bool = False
-    opset: int = OPSET
 
 
 def build(case: Case, format: ArtifactFormat, folder: Path | None = None, progress: Progress = no_progress) -> Artifact:
@@ -121,12 +109,10 @@ def onnx_artifact(case: Case, folder: Path, progress: Progress = no_progress) ->
 
 
 def onnx_from_network(
-    network: SimplifiedNetwork,
-    case: Case,
-    path: Path,
-    options: OnnxOptions = OnnxOptions(),
+    network: SimplifiedNetwork, case: Case, path: Path, options: OnnxOptions | None = None
 ) -> Artifact:
     """Write a simplified network as the ONNX file of a case: bfloat16 is the runtime's doing, its file is float32."""
+    options = options or OnnxOptions()
     precision = Precision.FP32 if case.precision is Precision.BF16 else case.precision
     return export_onnx(
         network, path, imgsz=case.imgsz, batch=case.batch, precision=precision, input_type=options.input_type,
@@ -175,10 +161,11 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
 
 def native_engine(
     case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress,
-    suppression: NmsOptions | None = None,
+    images: Sequence[Path] = (), suppression: NmsOptions | None = None,
 ) -> NativeEngine:  # fmt: skip
-    """The native engine of a published network for some compute capabilities; its evidence is the bundled images.
+    """The native engine of a published network for some compute capabilities.
 
+    images -- its evidence, the first two of which it keeps; (): the bundled ones
     suppression -- of an end-to-end engine
     """
     from yoloproof.artifact.native.build import native_from_network
@@ -187,8 +174,8 @@ def native_engine(
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
         )
-    images = letterboxed(demo_images(), case.imgsz)
-    return native_from_network(network, capabilities, images, case.batch, progress, suppression)
+    pictures = letterboxed(images or demo_images(), case.imgsz)
+    return native_from_network(network, capabilities, pictures, case.batch, progress, suppression)
 
 
 BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {
@@ -228,7 +215,7 @@ def _folder(folder: Path | None) -> Path:
         chosen.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise YoloproofError(
-            f"{chosen}: cannot be a folder ({error.strerror}); name another with --artifacts"
+            f"{chosen}: cannot be used as a folder ({error.strerror}); name another with --artifacts"
         ) from None
     if folder is None:
         _prune(chosen)

@@ -17,8 +17,8 @@ from yoloproof.artifact.nms import METADATA_KEY, NmsOptions
 from yoloproof.artifact.onnx import onnx_metadata
 from yoloproof.errors import YoloproofError
 from yoloproof.files.frames import ORDER
-from yoloproof.files.native import Evidence, NativeEngine
-from yoloproof.files.plan import Plan
+from yoloproof.files.native import CompiledKernel, Evidence, NativeEngine
+from yoloproof.files.plan import Launch, Operation, Plan, all_launches, all_operations
 from yoloproof.kernels.suppression import Rule
 from yoloproof.names import Precision, Progress, no_progress
 from yoloproof.network.wiring import Network
@@ -39,14 +39,14 @@ def native_from_network(
     """
     height, width = images.shape[2:]
     if any(side % 32 for side in (height, width)) or (height // 16) * (width // 16) % 4:
-        raise YoloproofError(f"native engine: {height}x{width} images do not divide into the attention's four areas")
+        raise YoloproofError(f"native engine: {height}x{width} images cannot be split into the attention's four areas")
     progress("planning the launches", None)
     rule = None if suppression is None else Rule(suppression.score, suppression.iou, suppression.max_detections)
     recorded = plan_from_network(simplify(network), batch, (height, width), rule)
     code, built = {}, {"yoloproof": yoloproof.__version__}
     for capability in sorted(set(capabilities)):
         name = f"{capability[0]}.{capability[1]}"
-        code[capability] = tuple(compile_kernels(recorded.plan.kernels, capability, progress))
+        code[capability] = without_spills(recorded.plan, compile_kernels(recorded.plan.kernels, capability, progress))
         built[f"triton for {name}"] = toolchain_for(capability).version
     progress("running the float32 network on the evidence", None)
     stated = onnx_metadata(simplify(network), (height, width), batch, Precision.FP16, "float32", False, 0)
@@ -66,6 +66,22 @@ def ends_stated(plan: Plan, suppression: NmsOptions | None) -> dict[str, str]:
     return {
         "yoloproof.frames": json.dumps(frames), "yoloproof.input": json.dumps("uint8"), METADATA_KEY: json.dumps(nms),
     }  # fmt: skip
+
+
+def without_spills(plan: Plan, kernels: Sequence[CompiledKernel | None]) -> tuple[CompiledKernel | None, ...]:
+    """The kernels without those that spill registers, except where an operation could then run in no tactic."""
+
+    def runs(step: Launch | Operation, kept: Sequence[CompiledKernel | None]) -> bool:
+        if isinstance(step, Launch):
+            return kept[step.kernel] is not None
+        return any(all(runs(part, kept) for part in tactic) for tactic in step.tactics)
+
+    kept = [one if one is not None and not one.facts.spilled_bytes else None for one in kernels]
+    for operation in all_operations(plan.operations):
+        if not runs(operation, kept):
+            for launch in all_launches([operation]):
+                kept[launch.kernel] = kernels[launch.kernel]
+    return tuple(kept)
 
 
 def evidence(network: Network, images: NDArray[np.float32]) -> Evidence:
