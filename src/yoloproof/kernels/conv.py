@@ -69,9 +69,7 @@ def windows(m, m_total, height, width, out_h, out_w, K: tl.constexpr, S: tl.cons
 
 
 @triton.jit
-def operands(
-    x, c, p, w, base, corner, seen, n, tap, start, width, c_in, c_out, K: tl.constexpr, BK: tl.constexpr
-):  # fmt: skip
+def operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K: tl.constexpr, BK: tl.constexpr):
     """Pixels [BM, BK] and weights [BK, BN] of one tap of the K×K kernel, channels from `start` on."""
     ch = start + tl.arange(0, BK)
     if K == 1:
@@ -84,7 +82,8 @@ def operands(
 
 
 @triton.jit
-def following(source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5,
+def following(
+    source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5,
     K: tl.constexpr, BK: tl.constexpr, SOURCES: tl.constexpr,
 ):  # fmt: skip
     """The next BK channels: of this tap, or the first of the next one; behind the last tap, of the next input."""
@@ -142,96 +141,24 @@ def conv_kernel(
         steps += tl.cdiv(c5, BK)
     source, x, c, p, base, tap, start = 0, x0, c0, p0, 0, 0, 0
     if AHEAD:
-        a, wt = operands(x, c, p, w, base, corner, seen, n, tap, start, width, c_in, c_out, K, BK)
+        a, wt = operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K, BK)
         source, x, c, p, base, tap, start = following(
-            source,
-            x,
-            c,
-            p,
-            base,
-            tap,
-            start,
-            x1,
-            x2,
-            x3,
-            x4,
-            x5,
-            c1,
-            c2,
-            c3,
-            c4,
-            c5,
-            p1,
-            p2,
-            p3,
-            p4,
-            p5,
-            K,
-            BK,
-            SOURCES,
-        )
+            source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5, K, BK, SOURCES
+        )  # fmt: skip
         for _ in range(K * K * steps - 1):
-            next_a, next_w = operands(x, c, p, w, base, corner, seen, n, tap, start, width, c_in, c_out, K, BK)
+            next_a, next_w = operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K, BK)
             source, x, c, p, base, tap, start = following(
-                source,
-                x,
-                c,
-                p,
-                base,
-                tap,
-                start,
-                x1,
-                x2,
-                x3,
-                x4,
-                x5,
-                c1,
-                c2,
-                c3,
-                c4,
-                c5,
-                p1,
-                p2,
-                p3,
-                p4,
-                p5,
-                K,
-                BK,
-                SOURCES,
-            )
+                source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5, K, BK, SOURCES
+            )  # fmt: skip
             acc = tl.dot(a, wt, acc)
             a, wt = next_a, next_w
         acc = tl.dot(a, wt, acc)
     else:
         for _ in range(K * K * steps):
-            a, wt = operands(x, c, p, w, base, corner, seen, n, tap, start, width, c_in, c_out, K, BK)
+            a, wt = operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K, BK)
             source, x, c, p, base, tap, start = following(
-                source,
-                x,
-                c,
-                p,
-                base,
-                tap,
-                start,
-                x1,
-                x2,
-                x3,
-                x4,
-                x5,
-                c1,
-                c2,
-                c3,
-                c4,
-                c5,
-                p1,
-                p2,
-                p3,
-                p4,
-                p5,
-                K,
-                BK,
-                SOURCES,
-            )
+                source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5, K, BK, SOURCES
+            )  # fmt: skip
             acc = tl.dot(a, wt, acc)
     finish(acc, summand, y, y_p, m, n, m_total, c_out, ACT, ADD)
 
