@@ -34,7 +34,7 @@ def native_from_network(
     """
     height, width = images.shape[2:]
     if any(side % 32 for side in (height, width)) or (height // 16) * (width // 16) % 4:
-        raise YoloproofError(f"native engine: {height}x{width} images do not divide into the attention's four areas")
+        raise YoloproofError(f"native engine: {height}x{width} images cannot be split into the attention's four areas")
     progress("planning the launches", None)
     recorded = plan_from_network(simplify(network), batch, (height, width))
     code, built = {}, {"yoloproof": yoloproof.__version__}
