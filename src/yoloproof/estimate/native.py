@@ -33,11 +33,11 @@ class Prior:
     rests_on: str
 
 
-# yolov13n's 7.5 code took 0.556 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.755 ms on 40, branches side by side
+# yolov13n's 7.5 code took 0.539 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.719 ms on 40, branches side by side
 # (results/native-h200.json). Two figures give two numbers (research/native_cycles.py).
 PRIORS = {
-    "launch": Prior(5450, 0.25, "5,450 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
-    "work": Prior(275, 0.35, "275 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
+    "launch": Prior(5390, 0.25, "5,390 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
+    "work": Prior(305, 0.35, "305 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
     "memory": Prior(0.688, 0.08, "0.688 of the data sheet's bandwidth: a T4 that others measured"),
     "cache": Prior(3.0, 0.25, "level-2 cache 3 times as fast as memory: published T4 latencies"),
     "misfit": Prior(1.0, 0.2, "20 % for what this leaves out: assumed"),
