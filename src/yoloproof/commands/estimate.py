@@ -67,7 +67,7 @@ def estimate(
     evidence = forensics(name) if not is_graph and found[0].calibrated else None
     if json_file:
         write_json(_document(found, evidence), json_file)
-    _print(found, evidence, row, paced)
+    _print(found, evidence, row)
 
 
 def _native(path: Path, gpu: str, json_file: Path | None) -> None:
@@ -128,11 +128,11 @@ def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[st
     }
 
 
-def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates, paced: bool) -> None:
+def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates) -> None:
     first = found[0]
     say(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
-        f"batch {first.batch}, {_input_text(first)}{', 200 ms rest between inferences' if paced else ''}"
+        f"batch {first.batch}, {_input_text(first)}{', 200 ms rest between inferences' if first.paced else ''}"
     )
     for one in found:
         low, high = one.interval_s
