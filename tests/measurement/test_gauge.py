@@ -10,13 +10,21 @@ import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
 from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
-from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds
+from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds, worker
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.gauge import LOOK_EVERY_S, HostWatch, gauge_size, matrix_gauge
 from yoloproof.measurement.machine import machine_facts
-from yoloproof.records import Protocol
+from yoloproof.records import CpuTime, Protocol
 
 LATENCY = PROTOCOLS["latency"]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake host's programs, not those of the machine that runs the tests."""
+    monkeypatch.setattr(worker, "cpu_meter", lambda: lambda: CpuTime(own_s=1.0, wall_s=1.0))
+
+
 READING_S = 0.001
 
 
@@ -156,6 +164,24 @@ def test_one_row_ends_in_two_minutes_on_a_host_that_is_never_quiet(
     assert sum(p.complete for p in (*a.processes, *a.set_aside)) >= LATENCY.processes
     assert not a.partial
     assert warned(a)
+
+
+@pytest.mark.parametrize(("others_s", "expected"), [(0.4, 6), (0.6, 1)])
+def test_a_late_run_on_a_host_that_others_hold_leaves_processes_out_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, others_s: float, expected: int
+) -> None:
+    cores = machine_facts().cpu.logical_cores or 1
+    cpu = CpuTime(own_s=1.0, others_s=others_s * cores, wall_s=1.0)
+    monkeypatch.setattr(worker, "cpu_meter", lambda: lambda: cpu)
+    a, _, took_s = on_a_host(before_s=105.0)
+    assert sum(p.complete for p in a.processes) == expected
+    assert a.partial is (expected < LATENCY.processes)
+    evidence = [warning.evidence for warning in a.warnings if warning.code == "partial"]
+    if a.partial:
+        assert took_s < 120
+        assert evidence == ["1 of 6 processes fit in 110 s a row: other programs hold this host"]
+    else:
+        assert not evidence
 
 
 def test_late_means_no_waiting_and_no_repeating_but_all_that_was_planned() -> None:

@@ -35,6 +35,8 @@ from yoloproof.records import Machine, Process, Protocol, RunWarning, SessionFac
 Images = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
 # What a process takes besides warm-up and samples, on a busy host, before one was seen: Python, libraries, the artifact.
 START_S = 5.0
+# With more of the host's cores kept busy by other programs, a run that is late leaves out processes.
+CROWDED = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def benchmark(
     clock -- that of the workers; began_s -- what it said when the run began, with building and proof; None: it begins now
 
     Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most. Both
-    end in time for `row_max_s` a row: the processes that are planned always run, and a figure of a slowed host says so.
+    end in time for `row_max_s` a row, and so does a run on a host of which other programs hold more than half, which is partial.
     A Ctrl-C ends the run early: it is marked interrupted and the measurements partial; where there was nothing yet,
     KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for a temporary
     folder without room for the images.
@@ -118,8 +120,9 @@ def benchmark(
             machine = replace(before, during=watcher.readings(), after=changing_facts(device))
             return _benchmark(collector, protocol, machine, zero, cores, interrupted)
 
+        crowded = CROWDED * (before.cpu.logical_cores or cores)
         interrupted = _run_processes(
-            collector, protocol, files, cores, executor, lambda: keep(so_far(True)), clock, end_s
+            collector, protocol, files, cores, executor, lambda: keep(so_far(True)), clock, end_s, crowded
         )
         return so_far(interrupted)
 
@@ -153,15 +156,18 @@ def _benchmark(
 
 def _run_processes(
     collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor,
-    keep: Callable[[], None], clock: Clock, end_s: float,
+    keep: Callable[[], None], clock: Clock, end_s: float, crowded: float,
 ) -> bool:  # fmt: skip
     """All processes of the run, `keep` called after each; True where Ctrl-C ended them. Waiting and repeating leave what the
-    planned processes will take until `end_s`, as far as the longest so far tells."""
+    planned processes will take until `end_s`, as far as the longest so far tells. Where other programs keep more than `crowded`
+    cores busy, a figure is of little use: then no process begins that would end later, except the first."""
     longest_s = START_S + len(collector.subjects) * (protocol.warmup_s + protocol.seconds)
     try:
         for process in range(2 * protocol.processes):
             planned = protocol.processes - process
-            if planned <= -len(collector.slowed()) or (planned <= 0 and clock.now() + longest_s > end_s):
+            late = process > 0 and clock.now() + longest_s > end_s
+            collector.crowded_out = late and planned > 0 and collector.others_cores() > crowded
+            if planned <= -len(collector.slowed()) or (late and planned <= 0) or collector.crowded_out:
                 break
             began_s, waited_s = clock.now(), collector.waited_s
             for company in _companies(collector.subjects, collector.failed):
@@ -211,7 +217,7 @@ def _measurement(
     summary = summarize(processes, protocol, at_once, subject.spec.runtime, set_aside)
     warnings = subject_warnings(
         processes, summary, protocol, error, timed=protocol.timed_of(subject.spec.runtime),
-        zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
+        zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s, crowded_out=collector.crowded_out,
     )  # fmt: skip
     return Measurement(
         subject=subject,

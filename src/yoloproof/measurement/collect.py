@@ -33,6 +33,7 @@ class Collector:
     facts -- per subject, its session's account; None before it was opened
     failed -- subject index → what went wrong; such a subject joins no further process
     rated -- subject index → capacity and bound under the protocol `server`, as its first process found them
+    crowded_out -- processes were left out because other programs hold the host and the time was over
     best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it
     origin_s -- what the workers' clock, which all processes of a machine share, said when the run began
     """
@@ -47,6 +48,7 @@ class Collector:
         self.rated: dict[int, Serving] = {}
         self.best_s: float | None = None
         self.waited_s = 0.0
+        self.crowded_out = False
         self._protocol = protocol
         self._progress = progress
         self._process = 0
@@ -78,6 +80,12 @@ class Collector:
             for record in records
             if sum(reading > limit for reading in record.gauge_s) > self._protocol.gauge_share * len(record.gauge_s)
         }
+
+    def others_cores(self) -> float:
+        """How many cores other programs kept busy, on average, while samples were taken."""
+        cpu = [record.cpu for records in self.samples for record in records]
+        wall_s = sum(one.wall_s for one in cpu)
+        return sum(one.others_s for one in cpu) / wall_s if wall_s else 0.0
 
     def any_samples(self) -> bool:
         return any(record.samples_s for records in self.samples for record in records)

@@ -41,14 +41,16 @@ def subject_warnings(
     cores: float = 1.0,
     set_aside: Sequence[Process] = (),
     best_s: float | None = None,
+    crowded_out: bool = False,
 ) -> list[RunWarning]:
     """What one subject's samples say against its figure.
 
     timed -- what the samples are of; cores -- of the host, whoever may use them
     set_aside, best_s -- processes that the figure does not stand on, and the quickest reading of the host's speed
+    crowded_out -- processes were left out because other programs hold the host
     """
     found = [
-        *_cut_short([*processes, *set_aside], protocol, error),
+        *_cut_short([*processes, *set_aside], protocol, error, crowded_out),
         *_about_the_host(processes, set_aside, protocol, best_s),
     ]
     if summary is not None:
@@ -59,13 +61,21 @@ def subject_warnings(
     return found
 
 
-def _cut_short(processes: Sequence[Process], protocol: Protocol, error: str | None) -> Iterator[RunWarning]:
+def _cut_short(
+    processes: Sequence[Process], protocol: Protocol, error: str | None, crowded_out: bool
+) -> Iterator[RunWarning]:
     complete = sum(p.complete for p in processes)
     if error is not None:
         yield RunWarning(
             "failed",
             f"{complete} of {protocol.processes} processes came to the end: {error}",
             "fix it and measure again",
+        )
+    elif complete < protocol.processes and crowded_out:
+        yield RunWarning(
+            "partial",
+            f"{complete} of {protocol.processes} processes fit in {protocol.row_max_s:g} s a row: other programs hold this host",
+            "stop them and measure again",
         )
     elif complete < protocol.processes:
         yield RunWarning(

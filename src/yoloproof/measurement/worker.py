@@ -44,7 +44,7 @@ from yoloproof.measurement.serving import Server, rated, swept
 from yoloproof.measurement.settling import Heat, Thermometer, WarmUpRun, settled
 from yoloproof.measurement.subject import Subject
 from yoloproof.measurement.usage import Meters, meters_of
-from yoloproof.records import Protocol, ServerPlan, Serving
+from yoloproof.records import Protocol, Serving
 from yoloproof.runtime.base import Session, SessionSpec
 from yoloproof.runtime.native_frames import FrameSession
 from yoloproof.runtime.tensors import cast_images
@@ -179,23 +179,17 @@ def _alone(
     """Warm-up and one turn to the end, with no other subject between; then it is served, where the protocol says so."""
     _warm_up(runner, job.protocol, emit, clock, thermometer)
     alone_s = _turn(runner, job.protocol, False, emit, clock)
-    if job.protocol.server is not None:
-        _serve(runner, job.protocol.server, job, alone_s, emit, clock, open_session)
+    _serve(runner, job, alone_s, emit, clock, open_session)
     _completed(runner, job.protocol, emit)
 
 
-def _serve(
-    runner: _Runner,
-    plan: ServerPlan,
-    job: WorkerJob,
-    alone_s: Sequence[float],
-    emit: Emit,
-    clock: Clock,
-    open_session: Opener,
-) -> None:
-    """Capacity and bound, where no earlier process found them, and latency at each arrival rate."""
+def _serve(runner: _Runner, job: WorkerJob, alone_s: Sequence[float], emit: Emit, clock: Clock, opener: Opener) -> None:
+    """Where the protocol serves: capacity and bound, unless an earlier process found them, and latency at each rate."""
+    plan = job.protocol.server
+    if plan is None:
+        return
     seed = f"{job.protocol.seed}/{job.process}/{runner.index}"
-    with Server(runner.session, runner.subject.spec, plan.sessions, open_session, runner.next_images, clock) as server:
+    with Server(runner.session, runner.subject.spec, plan.sessions, opener, runner.next_images, clock) as server:
         found = job.rated.get(runner.index) or rated(server, plan, alone_s)
         emit(Rated(runner.index, found))
         swept(server, plan, found, seed, lambda load, share: emit(Offered(runner.index, load, share)))

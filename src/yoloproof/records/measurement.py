@@ -30,7 +30,7 @@ class Protocol(Record):
     statistic -- the summary that speaks for the protocol: "median", "p90" or "clipped_mean"
     batches -- batch sizes of a sweep; seed -- of the order of turns, chosen by the run
     row_max_s -- what a run may take for each of its rows, building and proof included, before it stops waiting and repeating
-      for a host that others slow; 0: no such limit
+      for a host that others slow, and begins no further process where they hold most of it; 0: no such limit
     server -- how queries arrive at sessions that are served, after an inference alone was timed; None: they do not
     """
 
