@@ -154,7 +154,8 @@ def fastest_lines(result: Result) -> list[str]:
         (found,) = compare_rows(replace(result, entries=(second, best)), ALLOWANCES)
         sure = "fastest verified" if found.verdict == "faster" else "fastest verified, though not clearly"
         interval = f" ({found.interval[0]:.3f}–{found.interval[1]:.3f})" if found.interval else ""
-        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of the time of {found.a}")
+        other = without(found.a, words_in_all((found.a, found.b))) or found.a
+        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of the time of {other}")
     return lines
 
 
@@ -356,8 +357,11 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Rows for people."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    """Rows for people; words that all rows share stand above it."""
+    labels = [label for row in comparisons for label in (row.a, row.b)]
+    shared = words_in_all(labels)
+    table = Table(box=None, padding=(0, 2, 0, 0), title=Text(plain_text(" ".join(shared))) if shared else None,
+                  title_justify="left")  # fmt: skip
     for heading in ("A", "B", "A ms", "B ms", "B / A", "95 % interval", "B is"):
         numeric = heading in ("A ms", "B ms", "B / A", "95 % interval")
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
@@ -365,9 +369,20 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         places = decimals(row.a_median_s)
         interval = f"{row.interval[0]:.3f} – {row.interval[1]:.3f}" if row.interval else "none"
         medians = (f"{seconds * 1e3:.{places}f}" for seconds in (row.a_median_s, row.b_median_s))
-        cells = row.a, row.b if row.b != row.a else "same", *medians, f"{row.ratio:.3f}", interval, _verdict(row)
-        table.add_row(*map(Text, cells))
+        names = without(row.a, shared), without(row.b, shared) if row.b != row.a else "same"
+        table.add_row(*map(Text, (*names, *medians, f"{row.ratio:.3f}", interval, _verdict(row))))
     return table
+
+
+def words_in_all(labels: Sequence[str]) -> list[str]:
+    """The words that all labels share, in the first one's order; none where a label has no other."""
+    shared = [word for word in labels[0].split() if all(word in label.split() for label in labels)] if labels else []
+    return shared if all(set(label.split()) - set(shared) for label in labels) else []
+
+
+def without(label: str, words: Sequence[str]) -> str:
+    """A label without the words that stand elsewhere."""
+    return " ".join(word for word in label.split() if word not in words)
 
 
 def _verdict(row: Comparison) -> str:
