@@ -32,6 +32,7 @@ from yoloproof.records import Case, Protocol, Result
 from yoloproof.references import References, accuracy_held, verdict_of
 from yoloproof.results.published import architecture_of
 from yoloproof.runtime.choice import candidates, check_tactics
+from yoloproof.runtime.threads import physical_cores
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def profile(
     keep -- gets what there is, marked partial, after each row's verification and each process of the benchmark
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
+    began_s = time.perf_counter()
     protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
     cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
@@ -78,10 +80,15 @@ def profile(
         keep(result_of(rows, not_begun(subjects, protocol)))
     progress("timing", None)
     images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
-    return result_of(
-        rows,
-        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(result_of(rows, so_far))),
+    taken = benchmark(
+        subjects,
+        protocol,
+        images,
+        progress=progress,
+        keep=lambda so_far: keep(result_of(rows, so_far)),
+        began_s=began_s,
     )
+    return result_of(rows, taken)
 
 
 def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
@@ -136,7 +143,15 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
             "a native engine always runs as one CUDA graph; leave out --no-cuda-graph and --protocol published"
         )
     threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
-    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph)
+    if protocol.server is not None and case.device == "cpu":
+        threads = threads or max(1, physical_cores() // protocol.server.sessions)
+        if case.flush_to_zero and protocol.server.sessions > 1:
+            raise YoloproofError(
+                "--flush-to-zero is a setting of the thread that opens a process's first session, and here several threads "
+                "open sessions; leave it out, or serve with --sessions 1"
+            )
+    throughput = bool(protocol.batches) and case.runtime is Runtime.OPENVINO
+    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph, throughput=throughput)
 
 
 def _checked(options: Options) -> Options:

@@ -182,7 +182,8 @@ def test_another_artifact_is_said() -> None:
 def test_what_does_not_change_a_time_is_no_difference() -> None:
     other = replace(MACHINE, load_average=(1.0,), battery=Battery(True, 0.5), memory_available_bytes=1)
     assert machine_differences(MACHINE, other) == []
-    assert protocol_differences(Protocol(name="a", seed=1), Protocol(name="a", seed=2, summary="x")) == []
+    other_protocol = Protocol(name="a", seed=2, summary="x", row_max_s=110.0)
+    assert protocol_differences(Protocol(name="a", seed=1), other_protocol) == []
 
 
 def test_another_library_is_said_and_not_refused() -> None:

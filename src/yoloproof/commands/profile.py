@@ -84,10 +84,30 @@ def profile(
         str,
         typer.Option(
             metavar="NAME",
-            help="latency, sustained, paced, published, loadgen or throughput",
+            help="latency, sustained, paced, published, loadgen, server or throughput",
             rich_help_panel=TIMING_GROUP,
         ),
     ] = "latency",
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="--protocol server: sessions behind one queue (default: 2)",
+            rich_help_panel=TIMING_GROUP,
+        ),
+    ] = None,
+    p99_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--p99-ms",
+            min=0.001,
+            metavar="MS",
+            help="--protocol server: bound of the 99th percentile (default: 5 × a query alone)",
+            rich_help_panel=TIMING_GROUP,
+        ),
+    ] = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="a first look in seconds, marked as such", rich_help_panel=TIMING_GROUP),
@@ -159,9 +179,9 @@ def profile(
     if against is not None:
         (against,) = models_from_arguments([against])
     from yoloproof.files.new import GrowingFile
-    from yoloproof.measurement.protocol import protocol_from_name
+    from yoloproof.measurement.protocol import protocol_from_name, with_server
 
-    how = protocol_from_name(protocol, quick=quick)
+    how = with_server(protocol_from_name(protocol, quick=quick), sessions, p99_ms and p99_ms / 1e3)
     plain = Case(
         "", imgsz=size or (640, 640), batch=batch or 1, device=device, threads=threads, flush_to_zero=flush_to_zero,
         random_weights=random_weights, cuda_graph=not no_cuda_graph,

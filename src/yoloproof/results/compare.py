@@ -14,8 +14,9 @@ from rich.text import Text
 from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
+from yoloproof.results.figures import decimals
 from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
-from yoloproof.results.table import decimals, unwrapped
+from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
@@ -276,6 +277,7 @@ def _setting_differences(left: Entry, right: Entry) -> list[str]:
         ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
         ("network", network_label(left), network_label(right)),
         ("threads", one.threads, other.threads),
+        ("requests at once", one.requests or 1, other.requests or 1),
         ("provider", one.provider, other.provider),
         ("precision", precision_of(left), precision_of(right)),
         ("cuda_graph", one.cuda_graph, other.cuda_graph),
@@ -328,12 +330,13 @@ def _traits(machine: Machine) -> dict[str, object]:
 
 
 def protocol_differences(a: Protocol, b: Protocol) -> list[str]:
-    """The settings in which two protocols differ; the order's seed and the describing line are no settings."""
+    """The settings in which two protocols differ. The order's seed, the describing line and when a run stops waiting are none:
+    what was not waited for is on record, and warned of."""
     pairs = {one.name: (getattr(a, one.name), getattr(b, one.name)) for one in fields(Protocol)}
     return [
         f"protocol's {key} {_said(mine)} against {_said(theirs)}"
         for key, (mine, theirs) in pairs.items()
-        if key not in ("seed", "summary") and mine != theirs
+        if key not in ("seed", "summary", "row_max_s") and mine != theirs
     ]
 
 

@@ -92,6 +92,7 @@ class SessionOptions:
     cuda_graph -- PyTorch and TensorRT on a GPU: capture the call, so that a run is one launch
     channels_last -- PyTorch; None: on a GPU alone; compile -- PyTorch: torch.compile
     tf32 -- PyTorch on a GPU: float32 products may be rounded to TF32
+    throughput -- OpenVINO: its throughput hint; `execute` runs a request for each of its streams, all on the loaded images
     native -- native engines
     """
 
@@ -102,6 +103,7 @@ class SessionOptions:
     channels_last: bool | None = None
     compile: bool = False
     tf32: bool = False
+    throughput: bool = False
     native: NativeOptions = field(default_factory=NativeOptions)
 
 
