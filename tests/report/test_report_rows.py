@@ -129,7 +129,7 @@ def test_markdown_text_stays_inside_its_cell() -> None:
 
 
 def test_an_unknown_column_is_named_with_the_known_ones() -> None:
-    with pytest.raises(YoloproofError, match=r"no column is called speed; there are model, attention"):
+    with pytest.raises(YoloproofError, match=r"no column is called speed; choose from model, attention"):
         markdown_from_rows(rows(made_entry()), ["model", "speed"])
 
 

@@ -15,7 +15,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
 from yoloproof.results.figures import decimals
-from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
+from yoloproof.results.labels import plain_text, precision_of, row_label
 from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
@@ -271,19 +271,19 @@ def level_doubts(warnings: Iterable[RunWarning]) -> dict[str, float]:
 
 
 def _setting_differences(left: Entry, right: Entry) -> list[str]:
-    """How two rows are run where that is not in their key: often the very thing compared, so said, not refused."""
+    """How two rows are run where that is not in their names: often the very thing compared, so said, not refused."""
     one, other = left.runtime, right.runtime
     pairs: list[tuple[str, object, object]] = [
         ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
-        ("network", network_label(left), network_label(right)),
         ("threads", one.threads, other.threads),
         ("requests at once", one.requests or 1, other.requests or 1),
         ("provider", one.provider, other.provider),
-        ("precision", precision_of(left), precision_of(right)),
         ("cuda_graph", one.cuda_graph, other.cuda_graph),
         ("channels_last", one.channels_last, other.channels_last),
         ("tf32", one.tf32, other.tf32),
     ]
+    if row_label(left) != row_label(right):  # two networks are two files
+        pairs = pairs[1:]
     return [f"{key} {_said(mine)} against {_said(theirs)}" for key, mine, theirs in pairs if mine != theirs]
 
 
