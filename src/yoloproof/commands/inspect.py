@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from yoloproof.inspection import Inspection
 
 DECIDING = ("score", "iou", "max_detections", "layout")
-SHOWN = ("variant", "weights", "checkpoint_sha256", "attention", "rewrites", "input", "description", "task", "args")
+SHOWN = (
+    "variant", "weights", "checkpoint_sha256", "attention", "rewrites", "input", "frames", "description", "task", "args",
+)  # fmt: skip
 
 
 def inspect(
