@@ -17,6 +17,7 @@ import onnx
 import onnxscript.optimizer
 import torch
 
+import yoloproof
 from yoloproof.artifact.options import OPSET, TORCH_OPSET
 from yoloproof.artifact.stated import PREFIX, artifact_from_metadata
 from yoloproof.errors import YoloproofError
@@ -83,7 +84,7 @@ def export_onnx(
     metadata = onnx_metadata(network, imgsz, batch, precision, input_type, dynamic, opset)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()})
-    model.producer_name = "yoloproof"
+    model.producer_name, model.producer_version = "yoloproof", yoloproof.__version__
     model.doc_string = ""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_new(model.SerializeToString(), path)

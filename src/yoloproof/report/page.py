@@ -68,7 +68,7 @@ def html_from_results(
         columns=COLUMNS,
         hidden=hidden,
         same=same,
-        filters=_filters(rows),
+        filters=_filters(rows, hidden),
         estimates=estimates,
         table=_table(rows, hidden),
         scatters=_scatters(rows, colours),
@@ -250,8 +250,10 @@ class Filter:
     choices: list[str]
 
 
-def _filters(rows: Sequence[Row]) -> list[Filter]:
-    columns = columns_from_keys(FILTERS)
+def _filters(rows: Sequence[Row], hidden: set[str]) -> list[Filter]:
+    """Of attention and network the one that is shown: the other says nothing else."""
+    twins = {"attention", "network"} & hidden
+    columns = columns_from_keys([key for key in FILTERS if key not in twins])
     found = [Filter(one.key, one.heading, sorted({one.cell(row) for row in rows})) for one in columns]
     return [one for one in found if len(one.choices) > 1]
 
