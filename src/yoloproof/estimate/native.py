@@ -33,11 +33,11 @@ class Prior:
     rests_on: str
 
 
-# yolov13n's 7.5 code took 0.556 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.755 ms on 40, branches side by side
+# yolov13n's 7.5 code took 0.539 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.719 ms on 40, branches side by side
 # (results/native-h200.json). Two figures give two numbers (research/native_cycles.py).
 PRIORS = {
-    "launch": Prior(5530, 0.25, "5,530 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
-    "work": Prior(275, 0.35, "275 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
+    "launch": Prior(5464, 0.25, "5,464 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
+    "work": Prior(305, 0.35, "305 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
     "memory": Prior(0.688, 0.08, "0.688 of the data sheet's bandwidth: a T4 that others measured"),
     "cache": Prior(5.0, 0.4, "level-2 cache 5 times as fast as memory: published T4 latencies; 5.8 measured, reading alone"),
     "misfit": Prior(1.0, 0.2, "20 % for what this leaves out: assumed"),
@@ -88,7 +88,7 @@ def estimate_native(engine: NativeEngine, gpu: GpuRates, clock_hz: float | None 
     if clock_hz is None:
         raise YoloproofError(f"a native engine is estimated for {', '.join(CLOCKS_HZ)}, not for {gpu.title}")
     model = _Model(engine, gpu, clock_hz)
-    works = [work for operation in engine.plan.operations for work in model.quickest(operation)]
+    works = [work for operation in engine.plan.network for work in model.quickest(operation)]
     rng = np.random.default_rng(0)
     drawn = {name: one.median * np.exp(rng.normal(0, one.spread, DRAWS)) for name, one in PRIORS.items()}
     samples = model.parts(works, drawn).sum(0) * drawn["misfit"]
