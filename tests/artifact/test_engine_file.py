@@ -62,7 +62,7 @@ def test_an_identity_is_read_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "n.engine"
     identity = written(path)
     assert read_identity(path) == identity
-    assert check_engine(path, T4, onnx_sha256="a" * 64, checkpoint_sha256="c" * 64) == identity
+    assert check_engine(path, T4, onnx_sha256="a" * 64) == identity
 
 
 WILD = st.recursive(
@@ -176,11 +176,6 @@ def test_a_stale_engine_is_refused(tmp_path: Path) -> None:
     written(path)
     with pytest.raises(YoloproofError, match="another ONNX file"):
         check_engine(path, T4, onnx_sha256="b" * 64)
-    with pytest.raises(YoloproofError, match="another checkpoint"):
-        check_engine(path, T4, checkpoint_sha256="b" * 64)
-    written(path, checkpoint_sha256=None)
-    with pytest.raises(YoloproofError, match="sha256 unknown"):
-        check_engine(path, T4, checkpoint_sha256="b" * 64)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,6 @@ class EngineOptions:
     target: str = "current"
     require_fused: bool = True
     shapes: Shapes = field(default_factory=dict)
-    optimization_level: int | None = None
-    workspace_bytes: int | None = None
     version_compatible: bool = False
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
@@ -193,10 +191,6 @@ def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, targ
     if hasattr(trt.BuilderFlag, "TF32"):
         # On by default: float32 would be computed with 10 bits of mantissa, which nobody exported.
         config.clear_flag(trt.BuilderFlag.TF32)
-    if options.optimization_level is not None:
-        config.builder_optimization_level = options.optimization_level
-    if options.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     _add_profile(builder, network, config, options)
     if options.runtime == Runtime.TENSORRT_RTX:
         _aim(trt, config, target)
@@ -307,7 +301,9 @@ def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path:
             "name a --target such as t4 with --runtime tensorrt-rtx"
         )
     if "NonMaxSuppression" in reason:
-        raise YoloproofError(f"{path}: {trt.__name__} has no NonMaxSuppression here; export --nms in its topk form")
+        raise YoloproofError(
+            f"{path}: {trt.__name__} has no NonMaxSuppression here; export the network with --nms instead"
+        )
     if "FP32 GEMM is not supported" in reason:
         node = re.search(r"operation '([^']+)'", reason)
         raise YoloproofError(
