@@ -74,12 +74,16 @@ class AreaAttention(Block):
         return self.proj(y + self.pe(v))
 
 
-class HeadwiseAttention(Block):
-    """AAttnV1: q, k and v from one convolution (channels: for each head its q, its k, its v)."""
+class _OneConvolution(Block):
+    """q, k and v from one convolution; output proj(attention + pe(v))."""
 
     def __init__(self, core: AttentionCore, qkv: Convolution, pe: Convolution, proj: Convolution) -> None:
         super().__init__()
         self.core, self.qkv, self.pe, self.proj = core, qkv, pe, proj
+
+
+class HeadwiseAttention(_OneConvolution):
+    """AAttnV1: the convolution's channels are for each head its q, its k, its v."""
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -98,12 +102,8 @@ class HeadwiseAttention(Block):
         return channels[:, part].flatten()
 
 
-class MergedAttention(Block):
-    """Area attention whose q, k and v come from one convolution (channels: q, k, v; in each, head by head)."""
-
-    def __init__(self, core: AttentionCore, qkv: Convolution, pe: Convolution, proj: Convolution) -> None:
-        super().__init__()
-        self.core, self.qkv, self.pe, self.proj = core, qkv, pe, proj
+class MergedAttention(_OneConvolution):
+    """Area attention; the convolution's channels are q, k, v, and in each head by head."""
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape

@@ -45,14 +45,15 @@ def product32(weight: Tensor, x: Tensor) -> Tensor:
 class MergedCrossStage(Block):
     """A CrossStage whose two entries are one convolution."""
 
-    def __init__(self, cv12: Convolution, m: nn.Module, cv3: Block, c: int) -> None:
+    def __init__(self, cv12: nn.Module, m: nn.Module, cv3: nn.Module, c: int) -> None:
         """c -- channels of the first entry"""
         super().__init__()
         self.cv12, self.m, self.cv3, self.c = cv12, m, cv3, c
 
     def forward(self, x: Tensor) -> Tensor:
         y, bypass = self.cv12(x).split((self.c, self.c), 1)
-        return self.cv3(self.m(y), bypass)
+        out: Tensor = self.cv3(self.m(y), bypass)
+        return out
 
 
 class SummedExit(Block):
