@@ -138,7 +138,9 @@ def with_operator(source: Path, path: Path) -> Path:
     graph.initializer.append(onnx.numpy_helper.from_array(boxes, "boxes"))
     graph.initializer.append(onnx.numpy_helper.from_array(np.array([10], np.int64), "most"))
     graph.node.append(onnx.helper.make_node("Cast", [raw], ["scores"], to=onnx.TensorProto.FLOAT))
-    graph.node.append(onnx.helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], ["selected"]))
+    graph.node.append(
+        onnx.helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], ["selected"], "NonMaxSuppression")
+    )
     del graph.output[:]
     graph.output.append(onnx.helper.make_tensor_value_info("selected", onnx.TensorProto.INT64, ["m", 3]))
     onnx.save(model, path)

@@ -28,8 +28,8 @@ from yoloproof.simplify.rewrites import simplify
 Array = NDArray[np.float32]
 
 
-def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
-    """The network's output, and every layer's (the head's too), area attention's and attention block's by module path."""
+def block_outputs(network: Network, images: Array) -> dict[str, Array]:
+    """Every layer's output (the head's too), area attention's and attention block's by module path."""
     taps: dict[str, Array] = {}
     looked_into = twin(network)  # hooks on the network itself would see what other threads compute
     for path, module in looked_into.named_modules():
@@ -41,8 +41,8 @@ def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Arr
 
             module.register_forward_hook(keep)
     with torch.inference_mode():
-        output = looked_into(torch.from_numpy(images)).numpy()
-    return output, taps
+        looked_into(torch.from_numpy(images))
+    return taps
 
 
 def tap_names(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
@@ -73,7 +73,7 @@ def attention_taps(model: onnx.ModelProto, network: Network) -> dict[str, str]:
 
 def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolerance: Tolerance) -> Check:
     """Outputs of the blocks agree; when not, the first that diverges is named. ONNX Runtime, without its optimisations."""
-    _, taps = block_outputs(network, images)
+    taps = block_outputs(network, images)
     attentions = [path for path in taps if isinstance(network.get_submodule(path), AAttn)]
     ends = tap_names(model, list(taps))
     if not set(attentions) <= ends.keys():
