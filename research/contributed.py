@@ -20,7 +20,7 @@ from yoloproof.measurement.protocol import PROTOCOLS
 from yoloproof.measurement.statistics import summarize
 from yoloproof.names import Attention, Weights
 from yoloproof.records import Entry, Machine, Result, Run
-from yoloproof.results.compare import fastest_lines
+from yoloproof.results.compare import fastest_lines, protocol_differences
 from yoloproof.results.file import read_result
 from yoloproof.results.labels import row_label
 
@@ -45,7 +45,7 @@ def _of_run(run: Run) -> Iterator[str]:
     known = PROTOCOLS.get(run.protocol.name)
     if run.quick:
         yield "protocol: a --quick run is a first look, no result"
-    elif known is None or replace(run.protocol, seed=None, batches=known.batches) != replace(known, seed=None):
+    elif known is None or protocol_differences(replace(run.protocol, batches=known.batches), known):
         yield f"protocol: {run.protocol.name} is not this version's protocol of that name; measure with an unchanged one"
     if run.interrupted or run.partial:
         yield "the run was cut short"

@@ -17,6 +17,7 @@ from yoloproof.records import (
     Cpu,
     Entry,
     Gpu,
+    LoadPoint,
     Machine,
     ModelFacts,
     Process,
@@ -25,6 +26,7 @@ from yoloproof.records import (
     Result,
     Run,
     RunWarning,
+    ServerSummary,
     SessionFacts,
     Summary,
     Tool,
@@ -87,6 +89,24 @@ def made_summary(median_s: float, batch: int = 1) -> Summary:
         p99_s=median_s * 1.3, mad_s=median_s * 0.01, mean_s=median_s, min_s=median_s * 0.97, fps=batch / median_s,
         samples=1000, processes=5, process_medians_s=(median_s,) * 5,
     )  # fmt: skip
+
+
+def served_entry(highest_hz: float | None = 12.5, **changes: Any) -> Entry:
+    """An entry of the protocol `server`: capacity 20 queries a second, 0.25 s allowed."""
+    points = tuple(
+        LoadPoint(rate_hz=20 * share, queries=500, p50_s=0.05 / (1.2 - share), p90_s=0.08 / (1.2 - share), p99_s=0.1 / (1.2 - share))
+        for share in (0.1, 0.5, 0.9, 1.1)
+    )  # fmt: skip
+    at = (
+        None if highest_hz is None else LoadPoint(rate_hz=highest_hz, queries=600, p50_s=0.06, p90_s=0.131, p99_s=0.246)
+    )
+    server = ServerSummary(
+        sessions=2, capacity_hz=20.0, p99_bound_s=0.25, highest_hz=highest_hz,
+        interval_hz=None if highest_hz is None else (11.2, 13.8), confidence=None if highest_hz is None else 0.9375,
+        process_highest_hz=() if highest_hz is None else (11.2, 12.0, 12.5, 13.0, 13.8), at_highest=at, points=points,
+    )  # fmt: skip
+    entry = made_entry(accuracy=None, **changes)
+    return replace(entry, summary=replace(made_summary(0.05), server=server))
 
 
 def made_entry(

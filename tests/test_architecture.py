@@ -11,7 +11,7 @@ from sys import executable
 import yoloproof
 
 SOURCE = Path(yoloproof.__file__).parent
-BASE = {"errors", "names", "intervals", "records", "files"}
+BASE = {"errors", "names", "intervals", "records", "files", "devices", "engine_libraries"}
 MAY_IMPORT = {
     "records": set(),
     "files": set(),
@@ -55,9 +55,10 @@ def test_imports_point_up_the_table() -> None:
 
 
 def test_the_files_below_all_import_errors_alone() -> None:
-    for name in ("errors", "names"):
+    for name in ("errors", "names", "devices"):
         assert not imported(SOURCE / f"{name}.py")
     assert imported(SOURCE / "intervals.py") == {"records"}
+    assert imported(SOURCE / "engine_libraries.py") == {"devices", "names"}
 
 
 def test_every_folder_stands_in_the_table() -> None:

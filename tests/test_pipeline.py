@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -135,3 +136,25 @@ def test_a_protocol_of_batches_makes_an_artifact_for_each() -> None:
     batches = [entry.case.batch for entry in entries]
     assert batches == [1, 2, 4]
     assert len({entry.artifact.sha256 for entry in entries}) == len(batches)
+
+
+def test_sessions_that_are_served_share_the_cores_and_do_not_flush() -> None:
+    server = PROTOCOLS["server"]
+    assert server.server is not None
+    plan = replace(server.server, sessions=64)
+    shared = pipeline._under(replace(server, server=plan), Case("yolov12n", Runtime.ONNXRUNTIME), 1)
+    assert shared.threads == 1
+    assert pipeline._under(server, Case("yolov12n", Runtime.ONNXRUNTIME, threads=3), 1).threads == 3
+    assert pipeline._under(server, Case("yolov12n", Runtime.TENSORRT, device="cuda"), 1).threads is None
+    flush = Case("yolov12n", Runtime.ONNXRUNTIME, flush_to_zero=True)
+    with pytest.raises(YoloproofError, match="--sessions 1"):
+        pipeline._under(server, flush, 1)
+    alone = replace(server, server=replace(server.server, sessions=1))
+    assert pipeline._under(alone, flush, 1).flush_to_zero
+
+
+@pytest.mark.parametrize(("runtime", "expected"), [(Runtime.OPENVINO, True), (Runtime.ONNXRUNTIME, False)])
+def test_openvino_is_asked_for_throughput_where_throughput_is_measured(runtime: Runtime, expected: bool) -> None:
+    case = Case("yolov12n", runtime)
+    assert pipeline._under(PROTOCOLS["throughput"], case, 4).throughput is expected
+    assert not pipeline._under(PROTOCOLS["latency"], case, 1).throughput

@@ -74,7 +74,7 @@ def test_a_script_runs_unchanged_after_its_import_line(folder: Path) -> None:
     assert (row["Format"], row["Status❔"]) == ("ONNX", "✅")
     assert 0.2 < float(row["metrics/mAP50-95(B)"]) < 1
     assert float(row["FPS"]) == pytest.approx(1000 / float(row["Inference time (ms/im)"]), rel=0.01)
-    assert "benchmark: without effect in yoloproof: opset=19" in done.stderr
+    assert "benchmark: ignored by yoloproof: opset=19" in done.stderr
 
 
 def test_a_failed_format_keeps_its_row_or_raises(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_every_format_of_a_device() -> None:
     assert [one.split()[0] for one in formats("yolov13n", "", "cuda")] == ["PyTorch", "ONNX", "TensorRT"]
     assert formats("a.pt", "-", "cuda:1") == ["PyTorch pytorch fp16"]
     assert formats("a.pt", "engine", "cuda")[0].endswith("fp16")
-    with pytest.raises(YoloproofError, match="format 'coreml': benchmark has -, onnx, openvino, engine"):
+    with pytest.raises(YoloproofError, match="format 'coreml': choose from -, onnx, openvino, engine"):
         _cases("a.pt", "coreml", 160, "cpu", False)
 
 
@@ -123,7 +123,7 @@ def test_int8_and_unknown_arguments_are_named() -> None:
             wants_float16(*arguments)  # type: ignore[arg-type]
     with pytest.raises(YoloproofError, match="quantize='fp4'"):
         wants_float16("fp4", None, None)
-    with pytest.warns(UserWarning, match="ProfileModels: without effect in yoloproof: workspace=4, simplify=True"):
+    with pytest.warns(UserWarning, match="ProfileModels: ignored by yoloproof: workspace=4, simplify=True"):
         ProfileModels(["yolov13n.pt"], workspace=4, simplify=True, device="cpu")
 
 

@@ -19,6 +19,7 @@ from yoloproof.commands.compare import TwoGroups, compare
 from yoloproof.commands.doctor import doctor
 from yoloproof.commands.estimate import estimate
 from yoloproof.commands.export import export
+from yoloproof.commands.help import Command, Group
 from yoloproof.commands.inspect import inspect
 from yoloproof.commands.predict import predict
 from yoloproof.commands.profile import profile
@@ -30,29 +31,37 @@ from yoloproof.errors import YoloproofError
 
 app = typer.Typer(
     name="yoloproof",
-    help="Attention YOLOs: the fastest artifact that is provably the same detector, timed so that others get the number.",
+    cls=Group,
+    help="Attention YOLOs: the fastest artifact that is provably the same detector, timed so that others can repeat the number.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("profile")(profile)
-app.command("export")(export)
-app.command("verify")(verify)
-app.command("predict")(predict)
-app.command("val")(val)
-app.command("inspect")(inspect)
-app.command("doctor")(doctor)
-app.command("estimate")(estimate)
-app.command("compare", cls=TwoGroups)(compare)
-app.command("report")(report)
-app.command("sweep")(sweep)
+WORK, USE, MACHINES, RESULTS = "Build, prove, time", "Use a model", "This machine and others", "Results"
+app.command("profile", cls=Command, rich_help_panel=WORK)(profile)
+app.command("export", cls=Command, rich_help_panel=WORK)(export)
+app.command("verify", cls=Command, rich_help_panel=WORK)(verify)
+app.command("predict", cls=Command, rich_help_panel=USE)(predict)
+app.command("val", cls=Command, rich_help_panel=USE)(val)
+app.command("inspect", cls=Command, rich_help_panel=USE)(inspect)
+app.command("doctor", cls=Command, rich_help_panel=MACHINES)(doctor)
+app.command("estimate", cls=Command, rich_help_panel=MACHINES)(estimate)
+app.command("sweep", cls=Command, rich_help_panel=MACHINES)(sweep)
+app.command("compare", cls=TwoGroups, rich_help_panel=RESULTS)(compare)
+app.command("report", cls=Command, rich_help_panel=RESULTS)(report)
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted), help="and exit")
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda wanted: _print_version(wanted),
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
     pass

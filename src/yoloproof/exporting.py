@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from yoloproof.artifact.build import OnnxOptions, native_engine, onnx_from_network, published_network
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloproof.artifact.build import native_engine, onnx_from_network, published_network
 from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
-from yoloproof.artifact.nms import NmsOptions, add_nms
-from yoloproof.artifact.onnx import OPSET, TORCH_OPSET
-from yoloproof.artifact.tensorrt import EngineOptions, shapes_up_to
+from yoloproof.artifact.nms import add_nms
 from yoloproof.errors import YoloproofError
+from yoloproof.export_options import Export, builds_engine, check_export, engine_options
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import write_native
 from yoloproof.files.onnx import load_onnx
@@ -26,29 +29,6 @@ from yoloproof.simplify.choice import PUBLISHED_REWRITES, RUNTIME_REWRITES
 from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
 
 ENDINGS = {ArtifactFormat.ONNX: ".onnx", ArtifactFormat.ENGINE: ".engine", ArtifactFormat.NATIVE: ".native"}
-DYNAMIC_BATCH = 8  # a dynamic engine without a --batch of its own is built for up to so many images
-
-
-@dataclass(frozen=True)
-class Export:
-    """What to write besides the case: the fields are the command's options.
-
-    nms -- a suppression inside; runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
-    targets -- GPUs of an engine: names such as "t4" or "sm86"; () for the one here
-    explain -- a native engine's launch plan as a table
-    """
-
-    format: ArtifactFormat = ArtifactFormat.ONNX
-    output: Path | None = None
-    runtime: Runtime | None = None
-    simplified: bool = True
-    onnx: OnnxOptions = field(default_factory=OnnxOptions)
-    nms: NmsOptions | None = None
-    targets: tuple[str, ...] = ()
-    version_compatible: bool = False
-    hardware_compatible: str | None = None
-    timing_cache: Path | None = None
-    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +42,9 @@ class Exported:
 
 def export(case: Case, wanted: Export, progress: Progress = no_progress) -> Exported:
     """Write a case's artifact. Raises YoloproofError for options that do not go together and files that exist."""
-    _check(case, wanted)
+    check_export(case, wanted)
+    if builds_engine(wanted):
+        buildable(engine_options(case, wanted))
     ending = ENDINGS.get(wanted.format, "")
     output = wanted.output or Path(f"{Path(case.model).stem}{ending}" if ending else "triton")
     if ending and output.exists():
@@ -83,7 +65,7 @@ def export(case: Case, wanted: Export, progress: Progress = no_progress) -> Expo
         if wanted.runtime is Runtime.TENSORRT:
             served = onnx.with_suffix(".engine")
             _engine(onnx, served, case, wanted, progress)
-        return _repository(served, output, case, progress)
+        return _repository(served, output, case, wanted, progress)
 
 
 def rewrites_of_export(case: Case, wanted: Export) -> tuple[str, ...]:
@@ -109,6 +91,8 @@ def _onnx(network: Network, case: Case, wanted: Export, path: Path, progress: Pr
     described = inspect(path)
     size = path.stat().st_size
     verification = ["yoloproof", "verify", str(path), "--against", case.model]
+    if wanted.images:
+        verification += ["--images", os.path.commonpath([image.parent for image in wanted.images])]
     verification += ["--random-weights"] if case.random_weights else []
     lines = (
         f"{path}: {network.variant.name}, {case.precision}, attention {case.attention}, {len(graph.node)} nodes, {size} bytes",
@@ -136,7 +120,7 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
     from yoloproof.artifact.native.targets import capabilities_from_targets
 
     started = time.perf_counter()
-    engine = native_engine(case, network, capabilities_from_targets(wanted.targets), progress)
+    engine = native_engine(case, network, capabilities_from_targets(wanted.targets), progress, wanted.images)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_native(engine, output)
     built_s, size = time.perf_counter() - started, output.stat().st_size
@@ -154,21 +138,12 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
     return Exported(output, identity, lines)
 
 
-def _engine_options(case: Case, wanted: Export) -> EngineOptions:
-    shapes = shapes_up_to(case.imgsz, case.batch if case.batch > 1 else DYNAMIC_BATCH) if wanted.onnx.dynamic else {}
-    return EngineOptions(
-        wanted.runtime or Runtime.TENSORRT_RTX, ",".join(wanted.targets) or "current", case.attention is Attention.FUSED,
-        shapes, version_compatible=wanted.version_compatible, hardware_compatible=wanted.hardware_compatible,
-        timing_cache=wanted.timing_cache,
-    )  # fmt: skip
-
-
 def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:
-    checked = _float16_lines(onnx, case, progress)
+    checked = _float16_lines(onnx, case, wanted, progress)
     progress("building", None)
     try:
         engine = engine_from_onnx(
-            onnx, output, _engine_options(case, wanted), lambda share, phase: progress(phase, share)
+            onnx, output, engine_options(case, wanted), lambda share, phase: progress(phase, share)
         )
     except YoloproofError as error:  # the ONNX file in between is gone when the message is read
         raise YoloproofError(str(error).replace(str(onnx), case.model)) from None
@@ -176,17 +151,23 @@ def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Prog
     return Exported(output, identity, (*engine_lines(engine), *checked))
 
 
-def _float16_lines(onnx: Path, case: Case, progress: Progress) -> tuple[str, ...]:
+def _float16_lines(onnx: Path, case: Case, wanted: Export, progress: Progress) -> tuple[str, ...]:
     """The ranges in float16 of the file an engine is built from: the GPU it is for may not be here to show an overflow."""
-    from yoloproof.demo import demo_images
-    from yoloproof.detection.letterbox import letterboxed
     from yoloproof.proof.float16 import float16_check
 
     progress("float16 ranges", None)
-    check = float16_check(load_onnx(onnx), None, letterboxed(demo_images(), case.imgsz))
+    check = float16_check(load_onnx(onnx), None, _pictures(case, wanted))
     if check is not None and check.passed is False:
         raise YoloproofError(f"{case.model}: {check.detail}; export it with --precision fp32")
     return () if check is None else (check.detail,)
+
+
+def _pictures(case: Case, wanted: Export) -> NDArray[np.float32]:
+    """The images of the proof, letterboxed: [n, 3, H, W], 0…1."""
+    from yoloproof.demo import demo_images
+    from yoloproof.detection.letterbox import letterboxed
+
+    return letterboxed(wanted.images or demo_images(), case.imgsz)
 
 
 def engine_lines(engine: Engine) -> list[str]:
@@ -200,16 +181,14 @@ def engine_lines(engine: Engine) -> list[str]:
     ]
 
 
-def _repository(artifact: Path, output: Path, case: Case, progress: Progress) -> Exported:
+def _repository(artifact: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:
     """A Triton Server repository of an artifact that is verified before it is put there."""
     from yoloproof.artifact.triton import triton_repository
-    from yoloproof.demo import demo_images
-    from yoloproof.detection.letterbox import letterboxed
     from yoloproof.proof.verify import verify
     from yoloproof.runtime import SessionSpec, open_session
 
     progress("verifying", None)
-    images = letterboxed(demo_images(), case.imgsz)
+    images = _pictures(case, wanted)
     reference = published_network(replace(case, attention=Attention.FUSED))
     device = "cpu" if case.precision is Precision.FP32 and artifact.suffix == ".onnx" else "gpu"
     runtime, where = (Runtime.TENSORRT, "cuda") if artifact.suffix == ".engine" else (Runtime.ONNXRUNTIME, "cpu")
@@ -218,55 +197,4 @@ def _repository(artifact: Path, output: Path, case: Case, progress: Progress) ->
     folder = triton_repository(artifact, output, verdict, name=Path(case.model).stem, device=device)
     checks = [asdict(check) for check in verdict.checks]
     identity = {"path": str(folder), "format": "triton", "proof": {"passed": verdict.passed, "checks": checks}}
-    return Exported(folder, identity, (f"{folder}: model repository entry, verified before it was put there",))
-
-
-def _check_native(case: Case, wanted: Export) -> None:
-    others = wanted.nms or wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
-    if others or wanted.version_compatible or wanted.hardware_compatible:
-        raise YoloproofError(
-            "--format native takes --imgsz, --batch, --target and --explain; it has none of the other options"
-        )
-    if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
-        raise YoloproofError(
-            f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
-        )
-
-
-def _check(case: Case, wanted: Export) -> None:
-    if wanted.onnx.opset < OPSET and case.attention is Attention.FUSED:
-        raise YoloproofError(
-            f"--opset {wanted.onnx.opset}: the operator Attention came with {OPSET}; name --attention explicit"
-        )
-    if wanted.nms and wanted.onnx.opset < TORCH_OPSET:
-        raise YoloproofError(f"--nms needs opset {TORCH_OPSET} or newer")
-    if wanted.nms and wanted.onnx.dynamic:
-        raise YoloproofError("--nms needs a fixed batch and size; leave --dynamic out")
-    if (wanted.format is ArtifactFormat.NATIVE) != (wanted.runtime is Runtime.NATIVE):
-        raise YoloproofError("--format native and --runtime native go together: name one of them, or both")
-    if wanted.format is ArtifactFormat.NATIVE:
-        _check_native(case, wanted)
-        return
-    if wanted.explain:
-        raise YoloproofError("--explain prints the launch plan of a native engine; name --format native")
-    engine, triton = wanted.format is ArtifactFormat.ENGINE, wanted.format is ArtifactFormat.TRITON
-    builds = engine or (triton and wanted.runtime is Runtime.TENSORRT)
-    if engine and not (wanted.runtime or Runtime.TENSORRT_RTX).builds_engines:
-        raise YoloproofError(f"--runtime {wanted.runtime} builds no engines; name tensorrt or tensorrt-rtx")
-    if triton and wanted.runtime is Runtime.TENSORRT_RTX:
-        raise YoloproofError("Triton serves no tensorrt-rtx engines; leave --runtime out (ONNX), or name tensorrt")
-    if wanted.format is ArtifactFormat.ONNX and wanted.runtime is not None and wanted.runtime.builds_engines:
-        raise YoloproofError(f"--runtime {wanted.runtime} is for --format engine; leave it out for an ONNX file")
-    layouts = (None, Runtime.ONNXRUNTIME, Runtime.OPENVINO, Runtime.TENSORRT, Runtime.TENSORRT_RTX)
-    if wanted.runtime not in layouts:
-        raise YoloproofError(
-            f"--runtime {wanted.runtime}: export lays files out for onnxruntime and openvino, and builds engines for"
-            " tensorrt and tensorrt-rtx"
-        )
-    engine_only = wanted.targets or wanted.version_compatible or wanted.hardware_compatible or wanted.timing_cache
-    if not builds and engine_only:
-        raise YoloproofError("--target, the compatibilities and --timing-cache are for --format engine")
-    if case.precision is Precision.BF16:
-        raise YoloproofError("--precision bf16: an ONNX file holds fp32 or fp16; bfloat16 is chosen by the runtime")
-    if builds:
-        buildable(_engine_options(case, wanted))
+    return Exported(folder, identity, (f"{folder}: model repository entry, verified before it was written",))

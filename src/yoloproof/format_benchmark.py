@@ -123,7 +123,7 @@ def _cases(model: str, format: str, imgsz: int, device: str, float16: bool) -> l
     from yoloproof.records import Case
 
     if format not in ("", *FORMATS):
-        raise YoloproofError(f"format {format!r}: benchmark has {', '.join(FORMATS)}, or '' for all")
+        raise YoloproofError(f"format {format!r}: choose from {', '.join(FORMATS)}, or '' for all")
     official = model.removesuffix(".pt")
     model = official if official in VARIANTS and not Path(model).exists() else model
     runtimes = {"-": Runtime.PYTORCH, "onnx": Runtime.ONNXRUNTIME, "openvino": Runtime.OPENVINO, "engine": _tensorrt()}

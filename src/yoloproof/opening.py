@@ -83,5 +83,7 @@ def session_spec(
         network = partial(network_for_session, case, tuning)
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
-        SessionOptions(compile=case.compiled, cuda_graph=case.cuda_graph, native=NativeOptions(tuning, tactics)),
+        SessionOptions(
+            compile=case.compiled, cuda_graph=case.cuda_graph, throughput=case.throughput, native=NativeOptions(tuning, tactics)
+        ),
     )  # fmt: skip

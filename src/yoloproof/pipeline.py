@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from yoloproof.artifact.stated import properties_of
 from yoloproof.demo import demo_images
 from yoloproof.detection.data_yaml import check_data
+from yoloproof.detection.images import read_image
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.detection.pipeline import end_to_end
 from yoloproof.entries import Row, model_facts, result_of
@@ -31,6 +32,7 @@ from yoloproof.records import Case, Protocol, Result
 from yoloproof.references import References, accuracy_held, verdict_of
 from yoloproof.results.published import architecture_of
 from yoloproof.runtime.choice import candidates, check_tactics
+from yoloproof.runtime.threads import physical_cores
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def profile(
     keep -- gets what there is, marked partial, after each row's verification and each process of the benchmark
     A row whose proof fails is timed all the same and says so. Raises YoloproofError for what cannot be built or opened.
     """
+    began_s = time.perf_counter()
     protocol = protocol if isinstance(protocol, Protocol) else protocol_from_name(protocol)
     options = _checked(options or Options())
     cases = [_under(protocol, case, batch) for case in cases for batch in protocol.batches or (case.batch,)]
@@ -77,10 +80,15 @@ def profile(
         keep(result_of(rows, not_begun(subjects, protocol)))
     progress("timing", None)
     images = {subject.name: _images(options, subject.imgsz) for subject in subjects}
-    return result_of(
-        rows,
-        benchmark(subjects, protocol, images, progress=progress, keep=lambda so_far: keep(result_of(rows, so_far))),
+    taken = benchmark(
+        subjects,
+        protocol,
+        images,
+        progress=progress,
+        keep=lambda so_far: keep(result_of(rows, so_far)),
+        began_s=began_s,
     )
+    return result_of(rows, taken)
 
 
 def _row(case: Case, options: Options, references: References, progress: Progress) -> Row:
@@ -132,17 +140,29 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
     cuda_graph = case.cuda_graph and protocol.cuda_graph
     if case.runtime is Runtime.NATIVE and not cuda_graph:
         raise YoloproofError(
-            "the native engine is one CUDA graph and has no time without; leave out --no-cuda-graph and --protocol published"
+            "a native engine always runs as one CUDA graph; leave out --no-cuda-graph and --protocol published"
         )
     threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
-    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph)
+    if protocol.server is not None and case.device == "cpu":
+        threads = threads or max(1, physical_cores() // protocol.server.sessions)
+        if case.flush_to_zero and protocol.server.sessions > 1:
+            raise YoloproofError(
+                "--flush-to-zero is a setting of the thread that opens a process's first session, and here several threads "
+                "open sessions; leave it out, or serve with --sessions 1"
+            )
+    throughput = bool(protocol.batches) and case.runtime is Runtime.OPENVINO
+    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph, throughput=throughput)
 
 
 def _checked(options: Options) -> Options:
+    for image in options.images:
+        read_image(image)
     if options.data is not None:
         check_data(options.data)
     if options.against is not None and Path(options.against).suffix == SUFFIX:
-        raise YoloproofError(f"{options.against}: a native engine; name weights, or an .onnx or .engine file")
+        raise YoloproofError(
+            f"{options.against}: --against takes weights, an .onnx or an .engine file, not a native engine"
+        )
     return options
 
 

@@ -131,7 +131,7 @@ class ProfileModels:
                 found.append(path.removesuffix(".pt"))
             elif path.endswith(".yaml") and (given.exists() or given.stem not in VARIANT_NAMES):
                 raise YoloproofError(
-                    f"{path}: of .yaml files only official names are built: {', '.join(VARIANT_NAMES)}"
+                    f"{path}: only official names can be built from a .yaml: {', '.join(VARIANT_NAMES)}"
                 )
             else:
                 found.append(path)
@@ -186,7 +186,7 @@ def warn_of_unknown(function: str, others: Mapping[str, object]) -> None:
     """One warning that names arguments without effect, as ultralytics' own functions have gained and lost some."""
     if others:
         names = ", ".join(f"{name}={value!r:.40}" for name, value in others.items())
-        warnings.warn(f"{function}: without effect in yoloproof: {names}", stacklevel=3)
+        warnings.warn(f"{function}: ignored by yoloproof: {names}", stacklevel=3)
 
 
 def _as_their_dict(entries: Sequence[Entry]) -> dict[str, object]:

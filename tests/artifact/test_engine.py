@@ -125,7 +125,7 @@ def test_suppression_inside_builds_for_turing(tmp_path: Path) -> None:
     built = engine_from_onnx(tmp_path / "nms.onnx", tmp_path / "nms.engine", T4)
     assert [name for name, _, _ in built.identity.outputs] == ["count", "boxes", "scores", "classes", "settled"]
     assert built.audit.fused.keys() == {ATTENTION}
-    with pytest.raises(YoloproofError, match="export the network with --nms instead"):
+    with pytest.raises(YoloproofError, match="yoloproof export --nms"):
         engine_from_onnx(with_operator(source, tmp_path / "operator.onnx"), tmp_path / "operator.engine", T4)
 
 

@@ -97,8 +97,8 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "edited, truncated or replaced"),
     "edited": (lambda path: path.write_bytes(b"The engine's bytes"), "edited, truncated or replaced"),
     "foreign": (lambda path: sidecar_path(path).unlink(), r"no n\.engine\.json beside it"),
-    "broken sidecar": (lambda path: sidecar_path(path).write_text("{"), "no engine's sidecar"),
-    "other sidecar": (lambda path: sidecar_path(path).write_text('{"schema": 1}'), "no engine's sidecar"),
+    "broken sidecar": (lambda path: sidecar_path(path).write_text("{"), "not an engine's sidecar"),
+    "other sidecar": (lambda path: sidecar_path(path).write_text('{"schema": 1}'), "not an engine's sidecar"),
     "edited sidecar": (lambda path: edit(path, compute_capabilities=["7.5", "9.0"]), "was edited after the build"),
     "newer sidecar": (lambda path: edit(path, schema=2), "schema 2, this version reads 1"),
 }
@@ -143,7 +143,7 @@ def test_an_engine_of_another_tool_is_named(tmp_path: Path) -> None:
         (
             {"runtime": Runtime.TENSORRT, "version": "10.16.1.11", "platform": "windows-amd64", "gpu": "Tesla T4"},
             T4_TENSORRT,
-            "do not travel",
+            "cannot be moved",
         ),
         (
             {"runtime": Runtime.TENSORRT, "version": "10.16.1.11", "gpu": "NVIDIA GeForce RTX 2080"},

@@ -6,7 +6,11 @@ import pytest
 
 from native_engines import recorded
 from yoloproof.artifact.native import compiling
+from yoloproof.artifact.native.build import without_spills
 from yoloproof.artifact.native.compiling import compile_kernels, kernel_digest
+from yoloproof.files.native import CompiledKernel, KernelFacts
+from yoloproof.files.plan import Launch, chosen_launches
+from yoloproof.runtime.tactics import measured_choice
 
 HOPPER = (9, 0)
 
@@ -47,3 +51,34 @@ def test_a_kernels_code_is_kept_by_its_own_source_and_by_what_it_calls(monkeypat
     assert changed("begin") == set(names)
     assert changed("gelu") == set()
     compiling.kernel_digest.cache_clear()
+
+
+def test_kernels_that_spill_go_where_an_operation_has_another_tactic() -> None:
+    plan = recorded("yolov13n").plan
+
+    def with_spills(spilling: set[int]) -> tuple[CompiledKernel | None, ...]:
+        return without_spills(
+            plan,
+            [
+                CompiledKernel(KernelFacts("kernel", 128, 0, 9, 255, 64 * (index in spilling), 8, "3.2.0"), b"", b"")
+                for index in range(len(plan.kernels))
+            ],
+        )
+
+    several = next(one for one in plan.operations if len(one.tactics) > 2 and isinstance(one.tactics[0][0], Launch))
+    used = [tactic[0].kernel for tactic in several.tactics if isinstance(tactic[0], Launch)]
+    assert None not in with_spills(set())
+    kept = with_spills({used[several.default]})
+    assert [i for i, one in enumerate(kept) if one is None] == [used[several.default]]
+    choice = measured_choice(plan.operations, lambda launch: kept[launch.kernel] is not None, None)
+    assert choice[several.name] != several.default
+    # every tactic spills: they all stay, since the operation has to run
+    assert None not in [with_spills(set(used))[index] for index in used]
+
+
+def test_no_operation_is_left_without_a_tactic_where_everything_spills() -> None:
+    plan = recorded("yolov13n").plan
+    facts = KernelFacts("kernel", 128, 0, 9, 255, 64, 8, "3.2.0")
+    kept = without_spills(plan, [CompiledKernel(facts, b"", b"") for _ in plan.kernels])
+    choice = measured_choice(plan.operations, lambda launch: kept[launch.kernel] is not None, None)
+    assert all(kept[launch.kernel] for launch in chosen_launches(plan.operations, choice))

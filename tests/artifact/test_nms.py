@@ -147,9 +147,9 @@ def test_the_file_says_how_it_suppresses(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     source = passthrough(tmp_path / "in.onnx")
     for options, words in (
-        (NmsOptions(score=1.5), "in 0…1"),
+        (NmsOptions(score=1.5), "between 0 and 1"),
         (NmsOptions(candidates=100), "raise candidates"),
-        (NmsOptions(candidates=5000), "1…3840"),
+        (NmsOptions(candidates=5000), "from 1 to 3840"),
     ):
         with pytest.raises(YoloproofError, match=words):
             add_nms(source, tmp_path / "out.onnx", options)
@@ -175,5 +175,5 @@ def test_one_tensor_as_ultralytics_reads_it(runtime: str, tmp_path: Path) -> Non
     for found, one in zip(detections_from_nms(outputs), raw, strict=True):
         np.testing.assert_allclose(found, greedy(one, options), atol=1e-5)
     assert (outputs[0][outputs[0][..., 4] == 0] == 0).all()
-    with pytest.raises(YoloproofError, match="NMS layout 'theirs' is none of ours, ultralytics"):
+    with pytest.raises(YoloproofError, match="NMS layout 'theirs' is not one of ours, ultralytics"):
         add_nms(path, tmp_path / "x.onnx", NmsOptions(layout="theirs"))

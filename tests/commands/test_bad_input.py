@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from yoloproof.cli import main
-from yoloproof.commands.devices import gpu_count
 from yoloproof.demo import demo_checkpoint
+from yoloproof.devices import gpu_count
 from yoloproof.network import load_network, save_safetensors
 
 DEMO = str(demo_checkpoint())
@@ -78,7 +78,7 @@ CASES = {
     "unknown format": (["export", DEMO, "--format", "coreml"], "coreml"),
     "foreign result": (["compare", "{}/result.json"], "schema"),
     "unknown option": (["profile", DEMO, "--fast"], "--fast"),
-    "no arguments": (["verify"], "artifact"),
+    "no arguments": (["verify"], "ARTIFACT"),
 }
 
 
@@ -110,6 +110,23 @@ WRONG_AT_ONCE = {
     "no such image": (["predict", DEMO, "nothere.jpg"], "nothere.jpg"),
     "no such artifact": (["verify", "nothere.onnx"], "nothere.onnx"),
     "no such weights": (["export", "nothere.pt"], "nothere.pt"),
+    "an engine to export": (["export", "built.onnx"], "export takes weights"),
+    "an output that is there": (["export", DEMO, "-o", "built.onnx"], "nothing was overwritten"),
+    "images of an export": (["export", DEMO, "--images", "nowhere"], "nowhere"),
+    "images of a proof": (["verify", "built.onnx", "--against", DEMO, "--images", "nowhere"], "nowhere"),
+    "nothing to prove against": (["verify", "built.onnx"], "--against WEIGHTS"),
+    "weights to prove against": (["profile", "built.onnx", "--against", "nothere.pt"], "nothere.pt"),
+    "data": (["val", DEMO, "--data", "nowhere"], "nowhere"),
+    "data of a profile": (["profile", DEMO, "--data", "nowhere"], "nowhere"),
+    "a size": (["profile", DEMO, "--imgsz", "33"], "multiples of 32"),
+    "a file for a folder": (["profile", DEMO, "--artifacts", "built.onnx"], "is a file, not a folder"),
+    "a file to inspect": (["inspect", "nothere.onnx"], "nothere.onnx"),
+    "results to compare": (["compare", "nothere.json"], "nothere.json"),
+    "results to report": (["report", "nothere.json"], "nothere.json"),
+    "a model to estimate": (["estimate", "nothere.onnx"], "nothere.onnx"),
+    "a native file": (["doctor", "--native", "nothere.native"], "nothere.native"),
+    "a plan": (["sweep", "nothere.toml"], "nothere.toml"),
+    "a JSON file that is there": (["val", DEMO, "--json", "built.onnx"], "nothing was overwritten"),
 }
 
 
@@ -117,9 +134,10 @@ WRONG_AT_ONCE = {
 def test_what_a_look_shows_to_be_wrong_is_said_before_anything_heavy_is_imported(case: str, tmp_path: Path) -> None:
     """In a process of its own, as a user's is: one line, status 2, and no PyTorch, ONNX Runtime or OpenVINO loaded."""
     arguments, words = WRONG_AT_ONCE[case]
+    (tmp_path / "built.onnx").write_bytes(b"mine")
     code = (
         "import sys, atexit; from yoloproof.cli import main;"
-        "atexit.register(lambda: print(*({'torch', 'onnxruntime', 'openvino'} & set(sys.modules))));"
+        "atexit.register(lambda: print(*({'torch', 'onnx', 'onnxruntime', 'openvino', 'scipy'} & set(sys.modules))));"
         f"sys.argv = ['yoloproof', *{arguments!r}]; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)

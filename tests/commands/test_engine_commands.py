@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tiny_onnx import tiny_detector
-from yoloproof.artifact.build import OnnxOptions
+from yoloproof.artifact.options import OnnxOptions
 from yoloproof.demo import demo_checkpoint
 from yoloproof.errors import YoloproofError
 from yoloproof.exporting import Export, export
@@ -36,21 +36,24 @@ def test_an_engine_without_a_gpu_is_one_line(tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
-        assert "runtime tensorrt-rtx: no CUDA device" in line
+        assert "runtime tensorrt-rtx: PyTorch finds no CUDA device" in line
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (Export(ENGINE, targets=("banana",)), "target 'banana' is none of"),
+        (Export(ENGINE, targets=("banana",)), "target 'banana' is not one of"),
         (Export(ENGINE, targets=("h100",)), "none for Hopper"),
-        (Export(onnx=OnnxOptions(opset=18)), "the operator Attention came with 23; name --attention explicit"),
-        (Export(ENGINE, runtime=Runtime.OPENVINO), "builds no engines"),
-        (Export(ENGINE, targets=("t4",), hardware_compatible="same"), "hardware-compatible is TensorRT's"),
+        (Export(onnx=OnnxOptions(opset=18)), "operator Attention of opset 23; add --attention explicit"),
+        (Export(ENGINE, runtime=Runtime.OPENVINO), "does not build engines"),
+        (
+            Export(ENGINE, targets=("t4",), hardware_compatible="same"),
+            "hardware-compatible is an option of TensorRT alone",
+        ),
         (Export(runtime=Runtime.TENSORRT), "is for --format engine"),
         (Export(targets=("t4",)), "are for --format engine"),
         (Export(timing_cache=Path("t")), "are for --format engine"),
-        (Export(ArtifactFormat.TRITON, runtime=Runtime.TENSORRT_RTX), "Triton serves no tensorrt-rtx engines"),
+        (Export(ArtifactFormat.TRITON, runtime=Runtime.TENSORRT_RTX), "Triton cannot serve tensorrt-rtx engines"),
         (Export(nms=True, onnx=OnnxOptions(dynamic=True)), "fixed batch and size"),
     ],
 )

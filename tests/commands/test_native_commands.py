@@ -94,12 +94,12 @@ def test_export_writes_an_engine_for_the_asked_gpus(compiled, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--format", "native", "--runtime", "tensorrt"], "go together"),
+        (["--format", "native", "--runtime", "tensorrt"], "goes with --runtime native"),
         (["--format", "native", "--precision", "fp32"], "fp16, not"),
         (["--format", "native", "--attention", "published"], "fused attention"),
-        (["--format", "native", "--nms"], "none of the other options"),
-        (["--format", "native", "--target", "t800"], "target 't800' is none of"),
-        (["--explain"], "name --format native"),
+        (["--format", "native", "--nms"], "leave the other options out"),
+        (["--format", "native", "--target", "t800"], "target 't800' is not one of"),
+        (["--explain"], "add --format native"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(compiled, tmp_path, options, told):
@@ -114,7 +114,7 @@ def test_every_gpu_of_the_issue_is_a_target():
     wanted = [(7, 5), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (12, 0), (12, 1), (8, 7), (10, 0)]
     assert [capabilities_from_targets([name])[0] for name in names] == wanted
     assert capabilities_from_targets(names) == tuple(sorted(set(wanted) | {(9, 0)})) == tuple(CAPABILITIES)
-    with pytest.raises(YoloproofError, match="target 'sm70' is none of"):
+    with pytest.raises(YoloproofError, match="target 'sm70' is not one of"):
         capabilities_from_targets(["sm70"])
 
 
@@ -137,8 +137,8 @@ if "ENGINE" in os.environ:
     from cuda_stand_in import CudaStandIn, put_in_place
     from yoloproof.files.native import read_native
     put_in_place(CudaStandIn(read_native(Path(os.environ["ENGINE"])).plan), sys.modules.__setitem__)
-    import yoloproof.commands.devices
-    yoloproof.commands.devices.gpu_count = lambda: (1, "")
+    import yoloproof.devices
+    yoloproof.devices.gpu_count = lambda: (1, "")
 """
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from made_results import made_entry, made_result
 from yoloproof import pipeline
-from yoloproof.cli import app, main
-from yoloproof.commands import devices
+from yoloproof.cli import main
+from yoloproof.commands.profile import cases_of
 from yoloproof.errors import YoloproofError
-from yoloproof.names import Attention
+from yoloproof.names import Attention, Runtime
 from yoloproof.records import Case, Entry, Result
 from yoloproof.results.file import read_result
 
@@ -120,12 +119,9 @@ def test_which_won_is_said_of_the_verified_rows(
     assert "fastest" not in capsys.readouterr().out, "one verified row has nothing to win against"
 
 
-def test_native_engines_get_one_row_beside_other_attentions(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Case] = []
-    monkeypatch.setattr(devices, "gpu_count", lambda: (1, ""))
-    monkeypatch.setattr(pipeline, "profile", lambda cases, *_: asked.extend(cases) or result(made_entry()))
-    words = ["yolov13n", "--runtime", "native", "--runtime", "pytorch", "--forensics", "--device", "cuda"]
-    CliRunner().invoke(app, ["profile", *words])
+def test_native_engines_get_one_row_beside_other_attentions() -> None:
+    runtimes = [Runtime.NATIVE, Runtime.PYTORCH]
+    asked = cases_of(["yolov13n"], runtimes, list(Attention), [], Case("", device="cuda"))
     assert [(case.runtime, case.attention, case.precision) for case in asked] == [
         ("native", "fused", "fp16"), *(("pytorch", attention, "fp16") for attention in Attention),
     ]  # fmt: skip

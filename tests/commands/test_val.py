@@ -43,7 +43,7 @@ def test_weights_and_artifacts_have_one_ap(onnx_file: Path, tmp_path: Path) -> N
         result = run(model, *more, "--json", document)
         assert result.exit_code == 0, result.output
         accuracies.append(json.loads(document.read_text())["accuracy"])
-        assert ("cut first: score > 0.001, IoU 0.7, best 300" in result.output) is (model == inside)
+        assert ("dropped detections first (score > 0.001, IoU 0.7, at most 300" in result.output) is (model == inside)
     weights, artifact, with_nms = accuracies
     assert weights["images"] == 4
     assert weights["AP50"] > 0.3

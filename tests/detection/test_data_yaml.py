@@ -43,7 +43,7 @@ def test_every_spelling_is_one_set(folder: Path, places: str, images: int, names
     ("text", "said"),
     [
         ("train: images/train\nnames: [cat, dog]", "names no validation images"),
-        ("val: images/nothere\nnames: [cat, dog]", "images/nothere is not there"),
+        ("val: images/nothere\nnames: [cat, dog]", "images/nothere does not exist"),
         ("val: images/val\nnames: {3: cat}", "neither a list nor numbered"),
         ("val: images/val\nnames: {0: cat, '0': dog}", "neither a list nor numbered"),
         ("val: images/more\nnames: [cat]", r"b\.txt:1.*class below 1"),

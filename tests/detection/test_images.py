@@ -78,7 +78,7 @@ def test_truncated_empty_and_foreign_files_are_refused(pixels: NDArray[np.uint8]
     for content, words in (
         (b"", "empty file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"hello", "no image"),
+        (b"hello", "not an image"),
     ):
         (tmp_path / "x.jpg").write_bytes(content)
         with pytest.raises(YoloproofError, match=words):
@@ -168,6 +168,6 @@ def test_postscript_under_an_images_name_starts_no_ghostscript(tmp_path: Path, m
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", "EPS")
     for read in (read_image, lambda path: yolo_set(path.parent, ["cat"])):
         (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
-        with pytest.raises(YoloproofError, match=r"of a kind that is not read|cannot be read"):
+        with pytest.raises(YoloproofError, match=r"not read here|cannot be read"):
             read(tmp_path / "a.jpg")
     assert not started.exists()

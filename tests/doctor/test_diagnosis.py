@@ -192,9 +192,9 @@ def test_wheels_to_add_are_of_pytorchs_cuda() -> None:
     ("problem", "remedy"),
     [
         ("nvidia-ml-py is not installed, so no GPU could be asked", "pip install nvidia-ml-py"),
-        ("none to be seen (NVML: NVML Shared Library Not Found)", "--gpus all"),
+        ("none visible (NVML: NVML Shared Library Not Found)", "--gpus all"),
         ("the driver shows no GPU", "--gpus all"),
-        ("none to be seen (NVML: Driver/library version mismatch)", "reboot"),
+        ("none visible (NVML: Driver/library version mismatch)", "reboot"),
     ],
 )
 def test_gpu_that_is_not_seen(problem: str, remedy: str) -> None:
@@ -341,7 +341,8 @@ def test_a_native_file_fits_or_not(gpu: str, changes: dict[str, object], status:
 
 def test_a_native_file_is_looked_at_without_a_gpu() -> None:
     assert (
-        by_code(cpu_machine(native=native()))["native-file"].why == "whole, with code for 7.5; it runs on a GPU machine"
+        by_code(cpu_machine(native=native()))["native-file"].why
+        == "intact, with code for 7.5; it runs on a GPU machine"
     )
 
 

@@ -73,7 +73,7 @@ def test_requirements_of_a_t4(tmp_path: Path) -> None:
 
 def test_named_gpu_whose_packages_are_missing_is_not_said_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yoloproof.doctor.facts_from_machine", cpu_machine)
-    assert "could run, once what is missing above is installed, on Tesla T4." in run("--gpu", "t4")
+    assert "could run, once what is listed above as missing is installed, on Tesla T4." in run("--gpu", "t4")
     assert "can run on this CPU." in run("--gpu", "none")
 
 
@@ -110,11 +110,11 @@ def test_files_are_what_the_command_prints(environment: Environment, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--requirements", "--json", "pins.json"], "leave it out"),
-        (["--knowledge", "--json", "rows.json"], "leave it out"),
+        (["--requirements", "--json", "pins.json"], "print something else"),
+        (["--knowledge", "--json", "rows.json"], "print something else"),
         (["--gpu", "t5"], "no GPU called"),
         (["--cuda", "12"], "add --requirements"),
-        (["--gpu", "t4", "--requirements", "--tensorrt", "9"], "take 10, 11, rtx, native or none"),
+        (["--gpu", "t4", "--requirements", "--tensorrt", "9"], "choose from 10, 11, rtx, native, none"),
         (["--gpu", "t4", "--requirements", "--cuda", "11"], "take 12 or 13"),
         (["--gpu", "h100", "--requirements", "--tensorrt", "rtx"], "does not run on NVIDIA H100"),
         (["--gpu", "v100", "--requirements", "--cuda", "13"], "take --cuda 12"),

@@ -13,6 +13,7 @@ import pytest
 
 from yoloproof.doctor import facts as module
 from yoloproof.doctor import facts_from_machine
+from yoloproof.engine_libraries import torch_cuda
 
 
 def test_this_machine(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_cuda_version_of_pytorch(
     (tmp_path / "version.py").write_text(text)
     spec = ModuleSpec("torch", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    assert module._torch_cuda() == expected
+    assert torch_cuda() == expected
 
 
 def _nvml(monkeypatch: pytest.MonkeyPatch, **functions: object) -> None:
@@ -95,7 +96,7 @@ def test_nvml_that_fails_is_a_reason_not_a_crash(monkeypatch: pytest.MonkeyPatch
     assert module._gpu_from_nvml() == (
         None,
         None,
-        "none to be seen (NVML: driver not loaded); what follows is for the CPU",
+        "none visible (NVML: driver not loaded); what follows is for the CPU",
     )
 
 

@@ -37,7 +37,7 @@ def test_other_sizes_are_outside_and_other_gpus_are_unchecked():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"model": "yolov8n"}, "Good for convolutional detectors at 640 px. Held out by family"),
+        ({"model": "yolov8n"}, "How far off, for convolutional detectors at 640 px: on published T4 figures"),
         ({"model": "yolov8n", "imgsz": "224"}, "for other sizes (224, 768, 1024 px): mean error 24 %, worst 45 %"),
         ({"model": "yolov12n"}, "for text and transformer networks (YOLO-World, RT-DETR): mean error 22 %, worst 39 %"),
         ({"model": "yolov8n", "gpu": "l4"}, "Not calibrated for this GPU or batch"),

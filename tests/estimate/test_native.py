@@ -70,4 +70,4 @@ def test_the_command_says_what_it_is_and_what_it_rests_on(tmp_path):
     assert (said["estimate"], said["measured"]) == (True, False)
     assert 0 <= said["probability_below_1.97_ms"] <= 1
     assert "not for H100" in str(run("--gpu", "h100").exception)
-    assert "engine's own" in str(run("--batch", "2").exception)
+    assert "has its own attention" in str(run("--batch", "2").exception)

@@ -57,7 +57,7 @@ def test_one_of_two_at_once_is_written_whole_and_the_other_is_told(tmp_path: Pat
     for thread in threads:
         thread.join()
     assert len(told) == 1
-    assert "appeared meanwhile" in told[0]
+    assert "appeared in the meantime" in told[0]
     assert path.read_text() in ("a" * 100_000, "b" * 100_000)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -71,7 +71,7 @@ def test_what_is_replaced_keeps_its_mode_and_a_link_its_place(tmp_path: Path) ->
     assert link.is_symlink()
     assert page.read_text() == "new"
     assert page.stat().st_mode & 0o777 == 0o640
-    with pytest.raises(YoloproofError, match="no regular file"):
+    with pytest.raises(YoloproofError, match="not a regular file"):
         write_over("new", Path("/dev/null"))
     with pytest.raises(YoloproofError, match="never overwritten"):
         write_new("new", link)

@@ -90,5 +90,41 @@ def test_a_reviewer(tmp_path: Path) -> None:
     assert (tmp_path / "a.html").stat().st_size > 20_000
     piped(tmp_path, "val", DEMO, *SMALL, "--runtime", "onnxruntime", "--json", "val.json")
     assert "a file of `yoloproof val`" in piped(tmp_path, "compare", "val.json", status=2)
-    found = piped(tmp_path, "predict", DEMO, demo_images()[0], *SMALL, "--json", "-")
-    assert json.loads(found[found.index("{") : found.rindex("}") + 1])["images"]
+
+
+def test_json_on_standard_output_is_all_that_is_there(tmp_path: Path) -> None:
+    """What people read goes to standard error then: `yoloproof … --json - | jq` works for every command."""
+    piped(tmp_path, "profile", DEMO, "--runtime", "onnxruntime", "--quick", *SMALL, "--json", "one.json")
+    piped(tmp_path, "export", DEMO, "--imgsz", "160", "-o", "m.onnx")
+    commands = {
+        "images": ("predict", DEMO, demo_images()[0], *SMALL),
+        "accuracy": ("val", DEMO, *SMALL, "--runtime", "onnxruntime"),
+        "entries": ("profile", DEMO, "--runtime", "onnxruntime", "--quick", *SMALL),
+        "checks": ("verify", "m.onnx", "--against", DEMO),
+        "attention": ("inspect", "m.onnx"),
+        "findings": ("doctor",),
+        "estimates": ("estimate", "yolov13n.pt"),
+        "rows": ("compare", "one.json", "one.json", "--allow", "quick"),
+    }
+    for key, words in commands.items():
+        done = subprocess.run(
+            command(*words, "--json", "-"), capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
+        )
+        assert done.returncode == 0, (key, done.stderr[-2000:])
+        assert key in json.loads(done.stdout), key
+        assert done.stderr.strip(), "and a person still reads something"
+
+
+def test_images_of_ones_own_reach_the_proof_of_an_export(tmp_path: Path) -> None:
+    """The verdict in a Triton entry says how many images it was made with, and the next line names their folder."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for image in demo_images()[:2]:
+        (mine / image.name).write_bytes(image.read_bytes())
+    said = piped(tmp_path, "export", DEMO, "--imgsz", "160", "--images", "mine", "-o", "m.onnx")
+    assert "verify m.onnx --against" in said
+    assert said.rstrip().endswith("--images mine")
+    words = ("--format", "triton", "--precision", "fp32", "--imgsz", "160", "--images", "mine", "-o", "models")
+    piped(tmp_path, "export", DEMO, *words)
+    (proof,) = (tmp_path / "models").rglob("yoloproof.json")
+    assert "2 real images" in proof.read_text()

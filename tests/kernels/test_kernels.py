@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from yoloproof.artifact.gpu_network import GpuNetwork, gpu_kernels_missing, network_with_kernels
 from yoloproof.errors import YoloproofError
@@ -217,3 +218,19 @@ def test_without_a_gpu_the_message_says_so(triton: None) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert gpu_kernels_missing("cuda") == "no CUDA device is visible"
+
+
+def test_few_channels_have_tiles_of_both_kernels(triton: None) -> None:
+    """A 3x3 convolution of 16 channels fills half of `conv_kernel`'s depth; which kernel is quicker, the GPU says."""
+    from yoloproof.kernels.autotune import Autotuner
+    from yoloproof.kernels.conv import DenseConv, DenseTile
+    from yoloproof.kernels.launch import Options
+    from yoloproof.kernels.thin_conv import ThinTile
+
+    def kinds(conv: nn.Conv2d) -> set[type]:
+        return {type(one) for one in DenseConv(conv, True, Options(), Autotuner()).configurations()} - {str}
+
+    assert kinds(nn.Conv2d(16, 32, 3, 2, 1)) == {DenseTile, ThinTile}
+    assert kinds(nn.Conv2d(16, 32, 1)) == {DenseTile}
+    assert kinds(nn.Conv2d(32, 32, 3, 1, 1)) == {DenseTile}
+    assert kinds(nn.Conv2d(3, 16, 3, 2, 1)) == {ThinTile}

@@ -112,13 +112,68 @@ def test_processes_from_before_the_host_was_itself_are_set_aside_and_replaced() 
     assert not a.partial
 
 
+def on_a_host(
+    *spells: tuple[float, float], before_s: float = 0.0, **changes: Any
+) -> tuple[Measurement, FakeBench, float]:
+    """A run of one row that began `before_s` ago, on the host's clock; and how long it took in all."""
+    bench = FakeBench({})
+    host = FakeHost(bench.clock, spells)
+    bench.latencies, bench.gauge = {"a": host.latency(0.1)}, host.gauge
+    began_s = bench.clock.time_s
+    bench.clock.time_s += before_s
+    found = benchmark(
+        [bench.subject("a")], replace(LATENCY, **changes), zeros(), executor=bench.executor, watch=unwatched,  # type: ignore[arg-type]
+        clock=bench.clock, began_s=began_s,
+    )  # fmt: skip
+    return found.measurements[0], bench, bench.clock.time_s - began_s
+
+
 def test_a_host_that_stays_slowed_ends_the_waiting_and_the_figure_says_so() -> None:
-    (a,) = taken((20.0, 1e9))
+    a, _, _ = on_a_host((20.0, 1e9), row_max_s=0.0)
     assert len(a.processes) == 2 * LATENCY.processes  # twice as many were tried, and all count
     assert not a.set_aside
     (factor,) = warned(a)
     assert factor == pytest.approx(1.45, abs=0.01)
     assert not a.partial
+
+
+NEVER_QUIET = {
+    "slowed after the first process": ((8.0, 1e9),),
+    "slowed after the fifth": ((42.0, 1e9),),
+    "slowed every other second": tuple((float(at), at + 1.0) for at in range(1, 600, 2)),
+    "slowed nine seconds of ten": tuple((float(at), at + 9.0) for at in range(1, 600, 10)),
+}
+
+
+@pytest.mark.parametrize("before_s", [0.0, 40.0])
+@pytest.mark.parametrize("spells", NEVER_QUIET.values(), ids=NEVER_QUIET)
+def test_one_row_ends_in_two_minutes_on_a_host_that_is_never_quiet(
+    spells: tuple[tuple[float, float], ...], before_s: float
+) -> None:
+    a, _, took_s = on_a_host(*((low + before_s, high + before_s) for low, high in spells), before_s=before_s)
+    assert LATENCY.row_max_s < 120
+    assert took_s <= LATENCY.row_max_s
+    assert sum(p.complete for p in (*a.processes, *a.set_aside)) >= LATENCY.processes
+    assert not a.partial
+    assert warned(a)
+
+
+def test_late_means_no_waiting_and_no_repeating_but_all_that_was_planned() -> None:
+    a, bench, _ = on_a_host((205.0, 1e9), before_s=200.0)
+    assert [job.wait_s for job in bench.jobs] == [0.0] * LATENCY.processes
+    assert len(a.processes) == LATENCY.processes
+    assert not any(p.set_aside.samples_s for p in a.processes)
+
+
+def test_more_rows_have_more_time() -> None:
+    bench = FakeBench({name: steady(0.1) for name in "ab"})
+    bench.gauge = lambda: READING_S
+    subjects = [bench.subject(name) for name in "ab"]
+    benchmark(
+        subjects, LATENCY, zeros(), executor=bench.executor, watch=unwatched, clock=bench.clock,  # type: ignore[arg-type]
+        began_s=bench.clock.time_s - 100,
+    )  # fmt: skip
+    assert bench.jobs[0].wait_s > 0
 
 
 def test_waiting_and_repeating_are_said_while_they_last() -> None:
@@ -133,10 +188,11 @@ def test_waiting_and_repeating_are_said_while_they_last() -> None:
     waits = [
         float(found[1])
         for what in said
-        if (found := re.search(r"waiting for a host that others slow \((\d+) of 120 s\)", what))
+        if (found := re.search(r"waiting for a host that others slow \((\d+) of (\d+) s\)", what))
     ]
     assert waits == sorted(waits)
     assert waits[-1] > 10
+    assert max(waits) <= LATENCY.row_max_s - LATENCY.processes * LATENCY.seconds
 
 
 def test_the_waiting_of_a_whole_run_is_bounded() -> None:

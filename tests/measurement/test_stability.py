@@ -86,6 +86,15 @@ def test_a_neighbour_a_coarse_timer_and_restlessness_are_told() -> None:
     assert codes(columns, settled=False) == {"not_settled"}
 
 
+def test_a_neighbour_is_held_against_the_cores_of_the_host_not_ours() -> None:
+    """20 of 64 cores busy, of which we may use two, is no impossible "20.0 of 2 cores"."""
+    cpu = CpuTime(wall_s=4.0, own_s=8.0, others_s=80.0)
+    processes = [Process(process=p, samples_s=tuple(noise(p)), complete=True, cpu=cpu) for p in range(6)]
+    (warning,) = warnings_of(processes, cores=64.0)
+    assert warning.evidence == "other programs kept 20.0 of 64 cores busy while this was timed"
+    assert warning.level_factor == pytest.approx(64 / 44)
+
+
 def test_a_wall_clock_far_above_the_devices_own_is_explained() -> None:
     columns = [noise(p) for p in range(6)]
     assert codes(columns, device_s=(0.05,) * 40) == {"host_bound"}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from yoloproof.measurement import PROTOCOLS
 from yoloproof.measurement.statistics import process_medians, sigma_clipped, summarize
 from yoloproof.names import Runtime
-from yoloproof.records import Process, Protocol, Summary
+from yoloproof.records import Process, Protocol, SetAside, Summary, Turn
+
+LATENCY = PROTOCOLS["latency"]
 
 
 def samples(*columns: list[float], complete: bool = True) -> list[Process]:
@@ -33,6 +38,44 @@ def test_percentiles_need_samples_in_their_tail() -> None:
     ten = summary(samples([float(i) for i in range(1, 11)]))
     assert (ten.p90_s, ten.p99_s) == (9.0, None)
     assert summarize([], PROTOCOLS["latency"], 1, Runtime.ONNXRUNTIME) is None
+
+
+def test_the_percentile_as_it_came_counts_turns_and_processes_that_were_set_aside() -> None:
+    turns = Process(process=0, samples_s=(1.0,) * 10, set_aside=SetAside(samples_s=(2.0,) * 5), complete=True)
+    found = summarize([turns], LATENCY, 1, Runtime.ONNXRUNTIME, [Process(process=1, samples_s=(3.0,) * 5)])
+    assert found is not None
+    assert (found.p90_s, found.p90_as_it_came_s) == (1.0, 3.0)
+
+
+def test_cold_start_is_of_the_processes_that_opened_the_subject_first() -> None:
+    def opened(after: int, cold_s: float) -> Process:
+        return Process(process=after, samples_s=(1.0,), opened_after=after, cold_start_s=cold_s)
+
+    assert summary([opened(0, 1.8), opened(1, 0.3), opened(2, 0.3)]).cold_start_s == 1.8
+    assert summary([opened(1, 0.3), opened(2, 0.5)]).cold_start_s == pytest.approx(0.4)
+
+
+def test_the_whole_query_is_summed_inference_by_inference() -> None:
+    transfers = {"load_s": (1.0, 5.0, 1.0), "fetch_s": (5.0, 1.0, 1.0)}
+    process = Process(process=0, samples_s=(2.0, 2.0, 2.0), device_s=(1.8, 1.9, 1.8), **transfers)
+    found = summary([process])
+    assert (found.load_median_s, found.fetch_median_s, found.query_median_s, found.device_median_s) == (1, 1, 8, 1.8)
+    whole = summary([process], replace(LATENCY, timed="infer"))
+    assert whole.query_median_s == whole.median_s == 2
+
+
+def test_energy_is_that_of_the_turns_that_count_per_inference_and_over_their_time() -> None:
+    turns = (Turn(first=0, count=2, energy_j=6.0), Turn(first=0, count=2, energy_j=99.0, kept=False))
+    process = Process(process=0, samples_s=(0.5, 0.5), load_s=(0.25, 0.25), fetch_s=(0.25, 0.25), turns=turns)
+    found = summary([process])
+    assert (found.energy_j, found.power_w) == (3.0, 3.0)
+    assert summary([replace(process, turns=(replace(turns[0], energy_j=None),))]).energy_j is None
+
+
+def test_memory_is_the_median_of_the_processes_that_know_it() -> None:
+    known = [Process(process=i, samples_s=(1.0,), host_bytes=size) for i, size in enumerate((100, 300, 200))]
+    found = summary([*known, Process(process=3, samples_s=(1.0,))])
+    assert (found.host_bytes, found.device_bytes) == (200, None)
 
 
 def test_only_the_published_protocol_clips() -> None:

@@ -59,7 +59,7 @@ def test_our_variants_are_theirs(name: str, reference: Path) -> None:
 def test_another_head_is_refused_by_name(task: str, reference: Path, tmp_path: Path) -> None:
     given = tensors(json.loads((reference / "yolo12n.keys.json").read_text()) | HEADS[task])
     torch.save({"model": {name: torch.zeros(tensor.shape) for name, tensor in given.items()}}, tmp_path / "head.pt")
-    with pytest.raises(YoloproofError, match=f"YOLO12 for {task}.*`profile` times its ONNX export"):
+    with pytest.raises(YoloproofError, match=f"YOLO12 for {task}.*export it to ONNX: `profile` times that file"):
         load_network(tmp_path / "head.pt")
 
 

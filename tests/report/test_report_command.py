@@ -64,15 +64,15 @@ def test_pictures_go_to_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no result file given"),
+        ([], "name a result file"),
         (["gone.json"], "cannot be read"),
         (["plan.toml"], "is not a result file"),
         (["lab.json", "--json", "lab.json"], "exists"),
         (["lab.json", "--markdown", "--columns", "speed"], "no column is called speed"),
         (["--into", "gone.md"], "no such document"),
         (["--into", "bytes.md"], "not a text document"),
-        (["lab.json", "--check"], "name it with --into"),
-        (["lab.json", "--columns", "model"], "give both"),
+        (["lab.json", "--check"], "name the document with --into"),
+        (["lab.json", "--columns", "model"], "give that, too"),
         (["lab.json", "-o", "plan.toml/page.html"], "was not written"),
         (["lab.json", "--png", "plan.toml", "--overwrite"], "was not written"),
     ],

@@ -12,7 +12,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from made_results import ATTENTIONS, HOSTILE, lab_result, made_accuracy, made_entry, made_process, made_result, made_run
+from made_results import (
+    ATTENTIONS,
+    HOSTILE,
+    lab_result,
+    made_accuracy,
+    made_entry,
+    made_process,
+    made_result,
+    made_run,
+    served_entry,
+)
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Runtime, Weights
 from yoloproof.records import ModelFacts, Protocol
@@ -337,6 +347,15 @@ def test_bars_of_two_runs_are_not_held_against_each_other():
     entries = [made_entry("yolov13n", "published", run=0), made_entry("yolov13n", "fused", run=1)]
     rows = rows_from_results([("made.json", made_result(entries, made_run(), made_run()))])
     assert plots.forensic_groups(rows) == []
+
+
+def test_a_row_that_was_served_has_a_chart_of_latency_against_load():
+    page = html_from_results([("made.json", made_result([served_entry(), made_entry(batch=2)]))])
+    assert page.count('id="load"') == 1
+    assert "12.5/s" in page
+    assert "2.00 queries/s: p99 90.9 ms" in page
+    assert 'id="load"' not in html_from_results([("made.json", made_result([made_entry()]))])
+    assert "load-1.png" in pictures_from_results([("made.json", made_result([served_entry(None)]))])
 
 
 def test_nothing_to_show_is_an_error():

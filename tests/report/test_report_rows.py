@@ -9,7 +9,7 @@ import pytest
 from made_results import HOSTILE, lab_result, made_entry, made_process, made_result, made_run
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Weights
-from yoloproof.records import Entry, Machine, ModelFacts, Protocol, Run
+from yoloproof.records import Entry, Machine, ModelFacts, Protocol, Run, ServerPlan
 from yoloproof.report.page import html_from_results
 from yoloproof.report.rows import Row, pareto_front, repeat_command, rows_from_results
 from yoloproof.report.text import COLUMNS, columns_from_keys, digits, markdown_from_rows, milliseconds, ratio_cell
@@ -129,7 +129,7 @@ def test_markdown_text_stays_inside_its_cell() -> None:
 
 
 def test_an_unknown_column_is_named_with_the_known_ones() -> None:
-    with pytest.raises(YoloproofError, match=r"no column is called speed; there are model, attention"):
+    with pytest.raises(YoloproofError, match=r"no column is called speed; choose from model, attention"):
         markdown_from_rows(rows(made_entry()), ["model", "speed"])
 
 
@@ -144,6 +144,9 @@ def test_the_command_repeats_the_row() -> None:
         "yoloproof profile yolov13n.pt --runtime onnxruntime --attention fused --precision fp32 --imgsz 640 "
         "--batch 1 --device cpu --threads 2 --protocol latency --quick"
     )
+    served = Protocol(name="server", server=ServerPlan(sessions=3, p99_s=0.25))
+    (row,) = rows(made_entry(), runs=(made_run(protocol=served),))
+    assert repeat_command(row).endswith("--protocol server --sessions 3 --p99-ms 250")
 
 
 def test_what_no_option_asks_for_is_repeated_by_the_whole_runs_command() -> None:

@@ -62,7 +62,7 @@ def test_separate_runs_are_told_apart_beyond_what_a_machine_moves_between_them(b
     assert row.verdict == verdict
     assert row.interval is not None
     assert row.interval[1] / row.interval[0] == pytest.approx(1.05**2, rel=0.01)
-    assert "two runs on a CPU: by that alone the level may differ, 1.05 times" in row.notes[0]
+    assert "two runs on a CPU: for this alone the level may differ by up to 1.05 times" in row.notes[0]
 
 
 def test_three_processes_cannot_tell_and_say_why() -> None:
@@ -169,7 +169,7 @@ def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
     ]
     (row,) = compare_results(*sides)
     assert row.verdict == "slower"
-    assert any("within these two runs" in note for note in row.notes)
+    assert any("these two runs only" in note for note in row.notes)
 
 
 def test_another_artifact_is_said() -> None:
@@ -182,7 +182,8 @@ def test_another_artifact_is_said() -> None:
 def test_what_does_not_change_a_time_is_no_difference() -> None:
     other = replace(MACHINE, load_average=(1.0,), battery=Battery(True, 0.5), memory_available_bytes=1)
     assert machine_differences(MACHINE, other) == []
-    assert protocol_differences(Protocol(name="a", seed=1), Protocol(name="a", seed=2, summary="x")) == []
+    other_protocol = Protocol(name="a", seed=2, summary="x", row_max_s=110.0)
+    assert protocol_differences(Protocol(name="a", seed=1), other_protocol) == []
 
 
 def test_another_library_is_said_and_not_refused() -> None:
@@ -244,14 +245,14 @@ def test_quick_runs_are_refused_and_say_so_where_allowed() -> None:
     with pytest.raises(YoloproofError, match="--allow quick"):
         compare_results(quick, quick)
     notes = compare_results(quick, quick, ["quick"])[0].notes
-    assert "allowed: a --quick run is no result" in notes
+    assert "allowed: a --quick run is not a result" in notes
 
 
 def test_a_row_of_one_file_alone_is_named() -> None:
     a = result(entry(0.05), entry(0.03, runtime="openvino"))
     b = result(entry(0.05), entry(0.01, attention="explicit"))
     (row,) = compare_results(a, b)
-    alone = [note for note in row.notes if "in one file alone" in note]
+    alone = [note for note in row.notes if "only in one file" in note]
     assert len(alone) == 2
     assert "openvino" in alone[0]
     assert "explicit" in alone[1]
@@ -278,7 +279,7 @@ def test_a_disturbed_run_is_told_from_another_only_beyond_what_the_disturbance_e
     warning = RunWarning("noisy_neighbour", "", "", factor)
     (row,) = compare_results(result(entry(0.05, warnings=(warning,))), result(entry(b_s)))
     assert row.verdict == verdict
-    assert any("noisy_neighbour: by that alone" in note for note in row.notes)
+    assert any("noisy_neighbour: for this alone" in note for note in row.notes)
     assert (row.interval is None) == (factor is None)
 
 
@@ -287,14 +288,14 @@ def test_what_a_slowed_host_disturbed_is_no_doubt_once_it_is_set_aside(factor: f
     warning = RunWarning("host_slowed", "", "", factor)
     (row,) = compare_results(result(entry(0.05, warnings=(warning,))), result(entry(0.045)))
     assert row.verdict == verdict
-    assert any("host_slowed: by that alone" in note for note in row.notes) is (factor > 1)
+    assert any("host_slowed: for this alone" in note for note in row.notes) is (factor > 1)
 
 
 def test_rows_of_two_runs_in_one_file_are_no_pairs() -> None:
     runs: tuple[Run, ...] = (made_run(), made_run())
     (row,) = compare_rows(made_result([entry(0.05), entry(0.051, attention="explicit", run=1)], *runs))
     assert (row.paired, row.verdict) == (False, "cannot tell")
-    assert "two runs on a CPU: by that alone" in row.notes[-1]
+    assert "two runs on a CPU: for this alone" in row.notes[-1]
 
 
 def test_no_text_of_a_file_steers_the_terminal() -> None:
@@ -321,5 +322,5 @@ def test_the_table_fits_and_carries_its_notes() -> None:
     text = printed(compare_results(result(entry(0.05)), result(entry(0.04))), 100)
     assert "faster" in text
     assert "0.800" in text
-    assert "two runs on a CPU: by that alone" in text
+    assert "two runs on a CPU: for this alone" in text
     assert max(map(len, text.splitlines())) <= 100

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from made_results import lab_result, made_entry, made_process, made_result, made_run, made_summary
+from made_results import lab_result, made_entry, made_process, made_result, made_run, made_summary, served_entry
 from yoloproof.names import ArtifactFormat, Weights
 from yoloproof.records import Check, Entry, Protocol, Result, RunWarning, Verdict
+from yoloproof.results.figures import decimals
 from yoloproof.results.labels import network_label
-from yoloproof.results.table import decimals, first_row_ratios, notes, print_result
+from yoloproof.results.table import first_row_ratios, notes, print_result
 
 
 def printed(result: Result, width: int | None = 100) -> str:
@@ -59,6 +60,41 @@ def test_a_pipe_gets_everything_on_one_line_a_row() -> None:
     assert "not shown" not in text
 
 
+def test_the_p90_is_that_of_all_turns_as_they_came() -> None:
+    summary = replace(made_summary(0.0704), p90_as_it_came_s=0.1234)
+    assert "123.40" in line_of(printed(made_result([made_entry(accuracy=None, summary=summary)]), 80), "yolov13n")
+
+
+def test_a_row_on_a_gpu_has_the_devices_time_the_whole_query_and_its_energy() -> None:
+    entry = made_entry(accuracy=None, runtime="tensorrt")
+    summary = replace(made_summary(0.000561), device_median_s=0.000503, query_median_s=0.001392, energy_j=0.0917)
+    entry = replace(entry, summary=summary, runtime=replace(entry.runtime, device="cuda:0"))
+    text = printed(made_result([entry, entry], made_run(gpu="Tesla T4")), 80)
+    row = line_of(text, "yolov13n").split()
+    assert row[1:6] == ["0.561", "0.550–0.578", "0.617", "0.503", "1.392"]
+    assert "91.7" in row
+    assert all(len(line) <= 80 for line in text.splitlines() if line.startswith("yolov13n"))
+    for words in ("device", "query", "mJ"):
+        assert words in text
+        assert words not in printed(made_result([made_entry()]))
+
+
+def test_a_row_that_was_served_has_its_highest_rate_and_the_latency_at_it() -> None:
+    entries = [served_entry(), served_entry(None, attention="explicit")]
+    text = printed(made_result(entries, protocol=Protocol(name="server")), 100)
+    assert "50.00 20 250.0 12.5 11.2–13.8 60.0 131.0 246.0 ✓" in " ".join(text.split())
+    assert "50.00 20 250.0 none – – – – ✓" in " ".join(text.split())
+    assert "Poisson arrivals at 2 sessions behind one queue" in " ".join(text.split())
+    narrow = printed(made_result(entries, protocol=Protocol(name="server")), 80).splitlines()
+    assert all(len(line) <= 80 for line in narrow if line.startswith("yolov13n"))
+
+
+def test_a_median_of_several_requests_at_once_says_so() -> None:
+    entry = made_entry(runtime="openvino", batch=8)
+    entry = replace(entry, runtime=replace(entry.runtime, requests=2))
+    assert "openvino: the median is of 2 batches at once" in " ".join(printed(made_result([entry])).split())
+
+
 def test_what_all_rows_share_stands_in_the_title() -> None:
     entries = [made_entry(attention=attention, accuracy=None) for attention in ("fused", "published")]
     text = printed(made_result(entries))
@@ -84,7 +120,7 @@ def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
     assert first_row_ratios(made_result(entries)) == ["1", "1.30", "≈1.00"]
     assert first_row_ratios(made_result([timed("fused", 0.1, 3), timed("published", 0.13, 3)])) == ["1", "~1.30"]
     text = printed(made_result(entries))
-    assert "of first: time over that of the model's first row" in " ".join(text.split())
+    assert "of first: time divided by that of the model's first row" in " ".join(text.split())
     assert "1.30" in line_of(text, "yolov13n published")
 
 
@@ -102,7 +138,7 @@ def test_an_unproved_figure_stands_in_brackets_and_says_why(proved: bool | None,
     row = line_of(text, "yolov13n")
     assert "(70.40) (69.0–72.5)" in " ".join(row.split())
     assert sign in row
-    assert "the figure is no result" in text
+    assert "the figure is not a result" in text
     assert f"{sign} yolov13n fused fp32 onnxruntime: graph: all reach the output" in " ".join(text.split())
 
 

@@ -148,6 +148,6 @@ def test_elsewhere_only_the_ratio_to_a_detecting_engine_gives_a_hint() -> None:
 def test_without_a_figure_or_a_reference_it_says_what_is_missing() -> None:
     entries = four(0.09, 0.095, 0.1, 0.071)
     assert which_resembles((), entries, CPU).line == "no figure was reported for this model"
-    assert "nobody's figure" in which_resembles(published_for("yolov13s"), entries, CPU).line
+    assert "no figure of an engine that detects" in which_resembles(published_for("yolov13s"), entries, CPU).line
     assert "no `published` row" in which_resembles(published_for("yolov13n"), entries[:2], CPU).line
     assert which_resembles(published_for("yolov13n"), [made_entry(summary=None)], CPU).line == "no samples"

@@ -55,7 +55,7 @@ def test_a_file_that_appears_meanwhile_is_kept_too(tmp_path: Path, monkeypatch: 
         path.write_text("theirs")
 
     monkeypatch.setattr(os, "fsync", appears)
-    with pytest.raises(YoloproofError, match="appeared meanwhile"):
+    with pytest.raises(YoloproofError, match="appeared in the meantime"):
         write_result(one_row(), path)
     assert path.read_text() == "theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]

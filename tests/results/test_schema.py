@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from made_results import lab_result, made_entry, made_result, made_run
+from made_results import lab_result, made_entry, made_result, made_run, served_entry
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Weights
-from yoloproof.records import Entry, Result
+from yoloproof.records import Entry, Protocol, Result, ServerPlan
 from yoloproof.report.page import html_from_results
 from yoloproof.report.rows import rows_from_results
 from yoloproof.report.text import markdown_from_rows
@@ -29,6 +29,7 @@ from yoloproof.results.compare import ALLOWANCES, compare_results, compare_rows,
 from yoloproof.results.file import read_result
 from yoloproof.results.schema import HISTORY, SCHEMA, json_from_result, result_from_json
 from yoloproof.results.table import print_result
+from yoloproof.results.upgrade import GAINED
 
 FOLDER = Path(__file__).parent
 NUMBERS = st.floats(min_value=1e-9, max_value=1e9) | st.integers(1, 10**6).map(float)
@@ -165,13 +166,47 @@ def test_every_key_of_a_file_must_be_there() -> None:
     """Of one run, where the keys of the run stand at the top, and of the records in it."""
     paths = [path for path in places(WHOLE) if path and isinstance(path[-1], str)]
     free = ("metadata", "libraries", "figures", "per_class")
-    held = [path for path in paths if not any(key in free for key in path[:-1]) and path != ("schema",)]
+    gained = [
+        ("protocol", "row_max_s"), ("protocol", "server"), ("serving",), ("summary", "server"), ("case", "throughput"),
+        ("runtime", "requests"),
+    ]  # fmt: skip
+    held = [
+        path
+        for path in paths
+        if not any(key in free for key in path[:-1])
+        and path != ("schema",)
+        and not any(path[-len(key) :] == key for key in gained)
+    ]
     assert len(held) > 300
     for path in held:
         with pytest.raises(YoloproofError) as error:
             result_from_json(changed(WHOLE, path, lambda container, key: container.pop(key)), "it")
         place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
         assert place in str(error.value), path
+
+
+def test_a_file_from_before_schema_2_gained_fields_is_read_with_their_defaults() -> None:
+    def older(value: Any) -> Any:
+        names = {name for few in GAINED.values() for name in few}
+        if isinstance(value, dict):
+            return {key: older(item) for key, item in value.items() if key not in names}
+        return [older(item) for item in value] if isinstance(value, list) else value
+
+    document = older(WHOLE)
+    before = copy.deepcopy(document)
+    result = result_from_json(document, "it")
+    assert document == before
+    assert json_from_result(result) == WHOLE
+    assert result.runs[0].protocol.server is None
+    assert result.entries[0].processes[0].serving is None
+    sweep = result_from_json(older(SWEEP), "it")
+    assert json_from_result(sweep) == SWEEP
+
+
+def test_a_server_is_written_and_read_again() -> None:
+    run = made_run(protocol=Protocol(name="server", server=ServerPlan(sessions=3)))
+    result = made_result([served_entry(), served_entry(None)], run)
+    assert result_from_json(json.loads(json.dumps(json_from_result(result))), "it") == result
 
 
 @pytest.mark.parametrize(
@@ -190,8 +225,8 @@ def test_every_key_of_a_file_must_be_there() -> None:
         (("entries", 0, "run"), 7, r"entries\[0\].run is 7 of 1 runs"),
         (("entries", 0, "runtime", "name"), "dml", r"entries\[0\].runtime.name"),
         (("quick",), True, r"quick is True"),
-        (("schema",), 3, r"is of schema 3, this version reads 1, 2"),
-        (("schema",), True, r"is of schema True"),
+        (("schema",), 3, r"has schema 3, but this version reads 1, 2"),
+        (("schema",), True, r"has schema True"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(path: tuple[Any, ...], value: Any, says: str) -> None:

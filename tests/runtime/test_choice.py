@@ -64,7 +64,9 @@ def test_weights_run_on_everything_that_is_here() -> None:
 
 
 def test_what_a_runtime_cannot_compute_in_is_refused_before_any_work() -> None:
-    with pytest.raises(YoloproofError, match="onnxruntime does not compute in bf16; name --runtime pytorch, openvino"):
+    with pytest.raises(
+        YoloproofError, match="onnxruntime does not compute in bf16; name --runtime pytorch or --runtime openvino"
+    ):
         runtimes("yolov13n", Runtime.ONNXRUNTIME, Precision.BF16)
     assert Runtime.ONNXRUNTIME not in runtimes("yolov13n", precision=Precision.BF16)
 

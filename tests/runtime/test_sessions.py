@@ -276,13 +276,29 @@ def test_openvino_computes_in_bfloat16_only_when_asked(tmp_path: Path) -> None:
         assert session.facts.precision == "float32"
         exact = session.infer(images())[0]
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(YoloproofError, match="cannot compute in bfloat16 on this CPU; it can in float32"):
+        with pytest.raises(YoloproofError, match="cannot compute in bf16 on this CPU; use --precision fp32"):
             open_session(spec_for(Runtime.OPENVINO, path, precision=Precision.BF16))
         return
     with open_session(spec_for(Runtime.OPENVINO, path, precision=Precision.BF16)) as session:
         assert session.facts.precision == "bfloat16"
         rough = session.infer(images())[0]
     assert 0 < np.abs(exact - rough).max() < 0.1
+
+
+def test_openvino_under_throughput_runs_a_request_for_each_stream(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = tiny_detector(tmp_path / "tiny.onnx")
+    with open_session(spec_for(Runtime.OPENVINO, path)) as session:
+        assert session.facts.requests is None
+        assert "LATENCY" in str(session.facts.performance_hint)
+        expected = session.infer(images(1))
+    with open_session(spec_for(Runtime.OPENVINO, path, threads=2, options=SessionOptions(throughput=True))) as session:
+        assert "THROUGHPUT" in str(session.facts.performance_hint)
+        assert session.facts.requests == session.facts.streams
+        assert session.facts.streams is not None
+        assert session.facts.streams >= 1
+        for found, wanted in zip(session.infer(images(1)), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_openvino_refuses_a_gpu(tmp_path: Path) -> None:

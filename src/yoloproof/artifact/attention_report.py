@@ -36,7 +36,7 @@ def attention_blocks(graph: Graph) -> list[AttentionBlock]:
     reasons = _recorded(graph)
     for scope in scopes:
         if scope not in held:
-            detail = reasons.pop(scope, "the module is there, without softmax(q·kᵀ)·v in it")
+            detail = reasons.pop(scope, "the module is there, but computes no softmax(q·kᵀ)·v")
             found.append(AttentionBlock(module_path(scope), None, detail))
     found += [AttentionBlock(module_path(name), None, detail) for name, detail in reasons.items() if name not in held]
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,8 @@ from torch import nn
 
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
-from yoloproof.artifact.onnx import OPSET, export_onnx, read_artifact
+from yoloproof.artifact.onnx import export_onnx, read_artifact
+from yoloproof.artifact.options import OnnxOptions
 from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
@@ -34,19 +35,6 @@ from yoloproof.simplify.network import SimplifiedNetwork
 from yoloproof.simplify.rewrites import simplify
 
 MOST_CACHED_BYTES = 4 << 30  # of the default folder; the oldest files go first
-
-
-@dataclass(frozen=True)
-class OnnxOptions:
-    """What an ONNX file may be besides its case.
-
-    input_type -- "float32" or "float16" images in 0…1, or "uint8" pixels with 1/255 in the first weights
-    dynamic -- any batch and size; opset -- 24 and later spell SiLU as one operator
-    """
-
-    input_type: str = "float32"
-    dynamic: bool = False
-    opset: int = OPSET
 
 
 def build(case: Case, format: ArtifactFormat, folder: Path | None = None, progress: Progress = no_progress) -> Artifact:
@@ -120,12 +108,10 @@ def onnx_artifact(case: Case, folder: Path, progress: Progress = no_progress) ->
 
 
 def onnx_from_network(
-    network: SimplifiedNetwork,
-    case: Case,
-    path: Path,
-    options: OnnxOptions = OnnxOptions(),
+    network: SimplifiedNetwork, case: Case, path: Path, options: OnnxOptions | None = None
 ) -> Artifact:
     """Write a simplified network as the ONNX file of a case: bfloat16 is the runtime's doing, its file is float32."""
+    options = options or OnnxOptions()
     precision = Precision.FP32 if case.precision is Precision.BF16 else case.precision
     return export_onnx(
         network, path, imgsz=case.imgsz, batch=case.batch, precision=precision, input_type=options.input_type,
@@ -173,16 +159,19 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
 
 
 def native_engine(
-    case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress
-) -> NativeEngine:
-    """The native engine of a published network for some compute capabilities; its evidence is the bundled images."""
+    case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress,
+    images: Sequence[Path] = (),
+) -> NativeEngine:  # fmt: skip
+    """The native engine of a published network for some compute capabilities; images -- its evidence, the first two of
+    which it keeps: (): the bundled ones"""
     from yoloproof.artifact.native.build import native_from_network
 
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
         )
-    return native_from_network(network, capabilities, letterboxed(demo_images(), case.imgsz), case.batch, progress)
+    pictures = letterboxed(images or demo_images(), case.imgsz)
+    return native_from_network(network, capabilities, pictures, case.batch, progress)
 
 
 BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {
@@ -222,7 +211,7 @@ def _folder(folder: Path | None) -> Path:
         chosen.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise YoloproofError(
-            f"{chosen}: cannot be a folder ({error.strerror}); name another with --artifacts"
+            f"{chosen}: cannot be used as a folder ({error.strerror}); name another with --artifacts"
         ) from None
     if folder is None:
         _prune(chosen)

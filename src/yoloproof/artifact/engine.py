@@ -135,7 +135,7 @@ def _resolve(target: Target, options: EngineOptions) -> tuple[Target, str | None
     present = gpu_present(options.device)
     if present is None:
         raise YoloproofError(
-            "target current: no CUDA device here; name one, e.g. --target t4 with --runtime tensorrt-rtx"
+            "target current: there is no CUDA device here; name a GPU, such as --target t4 with --runtime tensorrt-rtx"
         )
     return Target("current", (present[1],)), present[0]
 

@@ -69,7 +69,7 @@ class Audit:
             lost = sorted(set(self.attentions) - set(self.pairs))
             faults.append(f"{len(self.pairs)} of {len(self.attentions)} attentions parsed as one, lost {_few(lost)}")
         if self.kernels is None and self.attentions:
-            faults.append("the builder did not list its kernels, so nobody knows what became of the attention")
+            faults.append("the builder did not list its kernels, so what became of the attention is unknown")
         if self.unfused:
             faults.append(f"no fused kernel computes {_few(self.unfused)}")
         if self.casts:

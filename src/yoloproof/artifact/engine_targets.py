@@ -56,7 +56,7 @@ def target_from_name(name: str) -> Target:
     unknown = [part for part in parts if part not in by_name]
     if unknown:
         raise YoloproofError(
-            f"target {unknown[0] or name!r} is none of {', '.join(by_name)}, portable, current; "
+            f"target {unknown[0] or name!r} is not one of {', '.join(by_name)}, portable, current; "
             "TensorRT-RTX builds for no other GPU (none for Hopper)"
         )
     return Target(wanted, tuple(sorted({by_name[part] for part in parts}, key=lambda value: float(value))))

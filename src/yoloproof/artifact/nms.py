@@ -83,14 +83,14 @@ def _one_tensor(draw: _Draw, boxes: str, scores: str, classes: str) -> Any:
 
 def _check(options: NmsOptions) -> None:
     if options.layout not in LAYOUTS:
-        raise YoloproofError(f"NMS layout {options.layout!r} is none of {', '.join(LAYOUTS)}")
+        raise YoloproofError(f"NMS layout {options.layout!r} is not one of {', '.join(LAYOUTS)}")
     for name in ("score", "iou"):
         if not 0 <= getattr(options, name) <= 1:
-            raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it lies in 0…1")
+            raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it must be between 0 and 1")
     # TensorRT's TopK takes at most 3,840 elements.
     for name, most in (("max_detections", 3840), ("candidates", 3840), ("rounds", 1000)):
         if not 1 <= getattr(options, name) <= most:
-            raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it lies in 1…{most}")
+            raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it must be from 1 to {most}")
     if options.max_detections > options.candidates:
         raise YoloproofError(f"NMS keeps {options.max_detections} of {options.candidates} candidates; raise candidates")
 

@@ -18,6 +18,7 @@ import onnx
 import onnxscript.optimizer
 import torch
 
+from yoloproof.artifact.options import OPSET, TORCH_OPSET
 from yoloproof.artifact.stated import PREFIX, artifact_from_metadata
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
@@ -30,9 +31,7 @@ from yoloproof.simplify.network import SimplifiedNetwork
 
 DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 INPUTS = {"float32": torch.float32, "float16": torch.float16, "uint8": torch.uint8}
-OPSET = 23  # the first with Attention
 SWISH_OPSET = 24  # the first with Swish
-TORCH_OPSET = 18  # the lowest that PyTorch writes
 # Attributes that came with opset 18; PyTorch writes them with their defaults.
 NEWER_ATTRIBUTES = {("Split", "num_outputs"), ("Resize", "antialias"), ("Resize", "keep_aspect_ratio_policy")} | {
     (f"Reduce{kind}", "noop_with_empty_axes") for kind in ("Max", "Mean", "Min")
@@ -150,9 +149,9 @@ def _check(pixel_scale: float, path: Path, imgsz: tuple[int, int], batch: int, p
     if batch < 1:
         raise YoloproofError(f"batch {batch}: must be at least 1")
     if precision not in DTYPES:
-        raise YoloproofError(f"precision '{precision}' is none of {', '.join(DTYPES)}")
+        raise YoloproofError(f"precision '{precision}' is not one of {', '.join(DTYPES)}")
     if input_type not in INPUTS:
-        raise YoloproofError(f"input type '{input_type}' is none of {', '.join(INPUTS)}")
+        raise YoloproofError(f"input type '{input_type}' is not one of {', '.join(INPUTS)}")
     if (input_type == "uint8") != (pixel_scale == 255.0):
         raise YoloproofError(
             "uint8 input and the rewrite 'pixels' (1/255 in the first weights) go together; use both or neither"

@@ -68,7 +68,7 @@ def stated_size(model: str) -> tuple[int, int] | None:
         return None
     if not all(1 <= side <= MOST_SIDE for side in (height, width)):
         raise YoloproofError(
-            f"{model}: says that it is for images of {height}x{width}; sides go from 1 to {MOST_SIDE}: name --imgsz"
+            f"{model}: states images of {height}x{width}; sides go from 1 to {MOST_SIDE}: name --imgsz"
         )
     return height, width
 
@@ -141,7 +141,7 @@ def metadata_from(properties: Mapping[str, str], path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         stated = None
     if stated is None or not _is_shallow(stated):
-        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON, or nested; export it again")
+        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not plain JSON; export it again")
     return stated
 
 

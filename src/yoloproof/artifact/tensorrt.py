@@ -21,14 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.artifact.engine_targets import COMPUTE_CAPABILITIES, PORTABLE, Target
+from yoloproof.engine_libraries import MODULES, line_here, missing_library
 from yoloproof.errors import YoloproofError
 from yoloproof.files.new import write_over
 from yoloproof.names import Runtime
-
-LIBRARIES = {
-    Runtime.TENSORRT: ("tensorrt", "`yoloproof doctor` prints its pip line"),
-    Runtime.TENSORRT_RTX: ("tensorrt_rtx", "pip install tensorrt-rtx-cu12"),
-}
 
 # Called with the share of the build that is done (0…1) and its phase's name.
 BuildProgress = Callable[[float, str], None]
@@ -66,15 +62,17 @@ def shapes_up_to(imgsz: tuple[int, int], batch: int) -> Shapes:
 
 def library(runtime: Runtime) -> Any:
     """The imported library of runtime `tensorrt` or `tensorrt-rtx`; raises YoloproofError with its pip line."""
-    if runtime not in LIBRARIES:
-        raise YoloproofError(f"engines are built by {' or '.join(LIBRARIES)}, not by {runtime}")
-    module, install = LIBRARIES[runtime]
+    if runtime not in MODULES:
+        raise YoloproofError(f"{' and '.join(MODULES)} build engines, {runtime} does not")
+    module = MODULES[runtime]
     try:
         trt = import_module(module)
     except ImportError as error:
-        raise YoloproofError(f"{module} cannot be imported ({error}); {install}") from None
+        broken = f"{module} cannot be imported ({error}); {line_here(runtime)}"
+        raise YoloproofError(missing_library(runtime) or broken) from None
     if not hasattr(trt, "Builder"):  # stubs alone, or a folder of that name
-        raise YoloproofError(f"{module} is installed without its libraries; {install}")
+        broken = f"{module} is installed without its libraries; {line_here(runtime)}"
+        raise YoloproofError(missing_library(runtime) or broken)
     return trt
 
 
@@ -150,7 +148,9 @@ def parse(trt: Any, log: Any, path: Path, name: str) -> tuple[Any, Any, Any]:
             if errors
             else log.errors()
         )
-        raise YoloproofError(f"{path}: {trt.__name__} {trt.__version__} cannot parse it: {first}; export another opset")
+        raise YoloproofError(
+            f"{path}: {trt.__name__} {trt.__version__} cannot parse it: {first}; export it with another --opset"
+        )
     return builder, network, parser
 
 
@@ -207,7 +207,7 @@ def check_options(options: EngineOptions) -> None:
     for name in ("version_compatible", "hardware_compatible", "timing_cache"):
         if getattr(options, name):
             raise YoloproofError(
-                f"{name.replace('_', '-')} is TensorRT's; TensorRT-RTX has none, build for several --target instead"
+                f"{name.replace('_', '-')} is an option of TensorRT alone; for TensorRT-RTX name several --target instead"
             )
 
 
@@ -247,7 +247,7 @@ def _load_timing_cache(config: Any, path: Path | None) -> None:
         # False: times of another GPU model are not reused.
         if not config.set_timing_cache(config.create_timing_cache(held), False):
             raise YoloproofError(
-                f"timing cache {path} is of another GPU or TensorRT version; delete it or name another"
+                f"timing cache {path} comes from another GPU or TensorRT version; delete it or name another"
             )
 
 
@@ -258,7 +258,7 @@ def _add_profile(builder: Any, network: Any, config: Any, options: EngineOptions
     unknown = set(options.shapes) - {tensor.name for tensor in dynamic}
     if unknown:
         raise YoloproofError(
-            f"shapes were given for {', '.join(sorted(unknown))}, which is no dynamic input of this model"
+            f"shapes were given for {', '.join(sorted(unknown))}, which is not a dynamic input of this model"
         )
     if not dynamic:
         return
@@ -302,7 +302,7 @@ def serialize(trt: Any, log: Any, builder: Any, network: Any, config: Any, path:
         )
     if "NonMaxSuppression" in reason:
         raise YoloproofError(
-            f"{path}: {trt.__name__} has no NonMaxSuppression here; export the network with --nms instead"
+            f"{path}: {trt.__name__} has no NonMaxSuppression here; `yoloproof export --nms` does without it"
         )
     if "FP32 GEMM is not supported" in reason:
         node = re.search(r"operation '([^']+)'", reason)

@@ -67,7 +67,7 @@ def triton_repository(
     _check(artifact, name, proof, device)
     folder = repository / name
     if folder.exists():
-        raise YoloproofError(f"{folder} exists; name the model otherwise, or delete it")
+        raise YoloproofError(f"{folder} exists; give the model another name, or delete the folder")
     if artifact.suffix == ".onnx":
         backend, filename = "onnxruntime", "model.onnx"
         inputs, outputs = _onnx_tensors(artifact)

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
+
+from yoloproof.commands.help import Command
+from yoloproof.commands.shared import check_new, console_beside, write_json
+from yoloproof.errors import YoloproofError
 
 AFTER = "yoloproof.after"
 
 
-class TwoGroups(TyperCommand):
+class TwoGroups(Command):
     """Keeps apart what stands before and after `--`, which click drops."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
@@ -29,33 +32,33 @@ def compare(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="results of `profile --json`: one, whose rows are held against its first; A and B; or A… -- B…"
+            metavar="FILE",
+            help="results of `profile`, or `last`: one (its rows against its first), A and B, or A… -- B…",
         ),
     ],
     allow: Annotated[
         list[str] | None,
         typer.Option(
-            help="compare in spite of it: machine, protocol, unproved, quick, partial; repeatable; said in the output"
+            metavar="NAME",
+            help="repeatable: machine, protocol, unproved, quick or partial; compares all the same and says so",
         ),
     ] = None,
     fail_if_slower: Annotated[
-        bool, typer.Option("--fail-if-slower", help="exit status 1 where a row of B is slower beyond the interval")
+        bool, typer.Option("--fail-if-slower", help="exit status 1 if a row of B is slower, interval included")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the comparison to a new file")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="write the comparison to a new file; - for standard output"),
+    ] = None,
 ) -> None:
-    """Ratio of median latencies, B over A, with a 95 % interval; "cannot tell" where it covers 1.
+    """Divide B's median latency by A's, with a 95 % interval; "cannot tell" where the interval covers 1.
 
     Rows of one file were timed side by side in the same processes, which is the stronger comparison. With at least three
-    runs of each (`A1 A2 A3 -- B1 B2 B3`) the interval holds what moves between runs too.
+    runs of each (`A1 A2 A3 -- B1 B2 B3`) the interval also covers what changes from run to run.
 
     Example: `yoloproof compare before.json after.json`
     """
-    import json
-
-    from rich.console import Console
-
-    from yoloproof.errors import YoloproofError
-    from yoloproof.files.new import write_new
+    check_new(json_file)
     from yoloproof.results.compare import ALLOWANCES, compare_groups, compare_results, compare_rows, print_comparisons
     from yoloproof.results.file import read_result
     from yoloproof.results.schema import plain
@@ -63,10 +66,10 @@ def compare(
     allowed = allow or []
     for word in allowed:
         if word not in ALLOWANCES:
-            raise YoloproofError(f"--allow {word}: there are {', '.join(ALLOWANCES)}")
+            raise YoloproofError(f"--allow {word}: choose from {', '.join(ALLOWANCES)}")
     after = [Path(word) for word in context.meta.get(AFTER, ())]
     if not after and len(files) > 2:
-        raise YoloproofError(f"{len(files)} files: put `--` between the runs of A and those of B")
+        raise YoloproofError(f"{len(files)} files: separate the runs of A from those of B with `--`")
     if not after:
         files, after = files[:1], files[1:]
     before = [read_result(file) for file in files]
@@ -83,7 +86,7 @@ def compare(
             "b": [*map(str, after or files)],
             "rows": [plain(row) for row in comparisons],
         }
-        write_new(json.dumps(document, indent=1) + "\n", json_file)
-    print_comparisons(comparisons, Console(markup=False))
+        write_json(document, json_file)
+    print_comparisons(comparisons, console_beside(json_file))
     if fail_if_slower and any(row.verdict == "slower" for row in comparisons):
         raise typer.Exit(1)

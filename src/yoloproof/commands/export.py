@@ -9,10 +9,17 @@ from typing import Annotated
 import typer
 
 from yoloproof.commands.shared import (
+    ARTIFACTS,
+    MODEL_GROUP,
+    PROOF_GROUP,
+    RUN_GROUP,
+    SIZE_HELP,
     STDOUT,
     JsonFile,
     RandomWeights,
     check_new,
+    check_paths,
+    image_files,
     imgsz_from_text,
     models_from_arguments,
     progress_bar,
@@ -43,58 +50,131 @@ class InputType(str, Enum):
     UINT8 = "uint8"
 
 
+ENGINE_GROUP, NMS_GROUP, ONNX_GROUP = "Engines", "Suppression inside the file", "The graph"
+
+
 def export(
-    model: Annotated[str, typer.Argument(help="yolov13n … yolov12x, or a .pt or .safetensors file")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="yolov13n … yolo12x, or a .pt or .safetensors file")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="the new file (default: MODEL's name beside here)")
+        Path | None, typer.Option("-o", "--output", metavar="PATH", help="the new file (default: named after MODEL)")
     ] = None,
     format_name: Annotated[
-        Written | None, typer.Option("--format", help="what to write (default: onnx; native with --runtime native)")
+        Written | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="onnx, engine, native, or triton (a model repository); default: onnx, or native with --runtime native",
+        ),
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="fp32, or fp16 in the graph itself (default: fp32 for onnx, else fp16)")
+        Precision | None,
+        typer.Option(
+            metavar="NAME",
+            help="fp32 or fp16 (default: fp32 for onnx, fp16 for the rest)",
+            rich_help_panel=MODEL_GROUP,
+        ),
     ] = None,
-    attention: Annotated[Attention, typer.Option(help="how attention is computed")] = Attention.FUSED,
-    imgsz: Annotated[str, typer.Option(help="640, or HEIGHTxWIDTH")] = "640",
-    batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
-    dynamic: Annotated[bool, typer.Option("--dynamic", help="any batch and image size")] = False,
+    attention: Annotated[
+        Attention,
+        typer.Option(metavar="NAME", help="fused, explicit, published or stripped", rich_help_panel=MODEL_GROUP),
+    ] = Attention.FUSED,
+    imgsz: Annotated[str, typer.Option(metavar="SIZE", help=SIZE_HELP, rich_help_panel=MODEL_GROUP)] = "640",
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, help="images per inference", rich_help_panel=MODEL_GROUP)
+    ] = 1,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="any batch and image size", rich_help_panel=ONNX_GROUP)
+    ] = False,
     input_type: Annotated[
-        InputType, typer.Option("--input", help="float32, float16, or uint8 pixels with 1/255 in the weights")
+        InputType,
+        typer.Option(
+            "--input",
+            metavar="TYPE",
+            help="float32, float16, or uint8 (pixels as they are, 1/255 in the weights)",
+            rich_help_panel=ONNX_GROUP,
+        ),
     ] = InputType.FLOAT32,
-    simplified: Annotated[
-        bool, typer.Option("--simplify/--no-simplify", help="exact simplification (default: on)")
-    ] = True,
+    not_simplified: Annotated[
+        bool, typer.Option("--no-simplify", help="leave the graph as published", rich_help_panel=ONNX_GROUP)
+    ] = False,
     opset: Annotated[
         int,
-        typer.Option(min=17, max=25, help="ONNX opset; below 23 not with fused attention; 24 has SiLU as one operator"),
+        typer.Option(
+            metavar="N",
+            min=17,
+            max=25,
+            help="17 to 25; fused attention needs 23 or newer; from 24 on SiLU is one operator",
+            rich_help_panel=ONNX_GROUP,
+        ),
     ] = 23,
     runtime: Annotated[
         Runtime | None,
         typer.Option(
-            help="onnxruntime or openvino lay the graph out for a CPU; tensorrt, tensorrt-rtx, native build engines"
+            metavar="NAME",
+            help="onnxruntime or openvino: lay the graph out for a CPU; tensorrt, tensorrt-rtx or native: build engines",
+            rich_help_panel=RUN_GROUP,
         ),
     ] = None,
     target: Annotated[
-        list[str], typer.Option(help="GPU of an engine: t4, sm75, sm86, …, current, portable; repeatable")
+        list[str],
+        typer.Option(
+            metavar="GPU", help="repeatable: t4, sm75, sm86, …, current, portable", rich_help_panel=ENGINE_GROUP
+        ),
     ] = [],  # noqa: B006
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="TensorRT: an engine that later versions load, too")
+        bool,
+        typer.Option(
+            "--version-compatible", help="TensorRT: later versions load the engine, too", rich_help_panel=ENGINE_GROUP
+        ),
     ] = False,
     hardware_compatible: Annotated[
-        str | None, typer.Option(help="TensorRT: ampere+ (every GPU from 8.0 on), same (every GPU of this capability)")
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="TensorRT: ampere+ (every GPU from 8.0 on) or same (every GPU of this capability)",
+            rich_help_panel=ENGINE_GROUP,
+        ),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="TensorRT: file of kernel times, used where it exists and kept up")
+        Path | None,
+        typer.Option(metavar="FILE", help="TensorRT: kernel timings to reuse and add to", rich_help_panel=ENGINE_GROUP),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="native: print the launch plan as a table")] = False,
-    nms: Annotated[bool, typer.Option("--nms", help="boxes, scores and classes straight from the artifact")] = False,
-    nms_confidence: Annotated[float, typer.Option(help="--nms: scores above this count")] = 0.25,
-    nms_iou: Annotated[float, typer.Option(help="--nms: overlap above which the worse box of a class goes")] = 0.7,
-    nms_max: Annotated[int, typer.Option(help="--nms: an image's best so many")] = 300,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="native: print the launch plan", rich_help_panel=ENGINE_GROUP)
+    ] = False,
+    nms: Annotated[
+        bool, typer.Option("--nms", help="the file itself suppresses overlapping boxes", rich_help_panel=NMS_GROUP)
+    ] = False,
+    nms_confidence: Annotated[
+        float, typer.Option(metavar="SCORE", help="keep what scores above this", rich_help_panel=NMS_GROUP)
+    ] = 0.25,
+    nms_iou: Annotated[
+        float,
+        typer.Option(
+            metavar="IOU",
+            help="of two boxes of a class that overlap by more, drop the lower-scoring one",
+            rich_help_panel=NMS_GROUP,
+        ),
+    ] = 0.7,
+    nms_max: Annotated[
+        int, typer.Option(metavar="N", help="keep at most this many per image", rich_help_panel=NMS_GROUP)
+    ] = 300,
     nms_format: Annotated[
         NmsFormat,
-        typer.Option(help="--nms: ours (count, boxes, scores, classes), or ultralytics' one tensor [B, n, 6]"),
+        typer.Option(
+            metavar="NAME",
+            help="ours (count, boxes, scores, classes) or ultralytics (one tensor [B, n, 6])",
+            rich_help_panel=NMS_GROUP,
+        ),
     ] = NmsFormat.OURS,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="real images for the proof (default: the bundled ones); a native engine keeps two",
+            rich_help_panel=PROOF_GROUP,
+        ),
+    ] = None,
     random_weights: RandomWeights = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -104,29 +184,40 @@ def export(
     """
     check_new(json_file)
     (model,) = models_from_arguments([model])
-    from yoloproof.artifact.build import OnnxOptions
+    if Path(model).suffix in ARTIFACTS:
+        raise YoloproofError(
+            f"{model}: built already; export takes weights (.pt, .safetensors, or a name like yolov13n)"
+        )
+    check_paths(images)
+    size = imgsz_from_text(imgsz)
+    written = format_name or (Written.NATIVE if runtime is Runtime.NATIVE else Written.ONNX)
+    if output is not None and output.exists():
+        raise YoloproofError(f"{output} exists; nothing was overwritten. Name another file with -o or remove it")
     from yoloproof.artifact.nms import NmsOptions
-    from yoloproof.exporting import Export
-    from yoloproof.exporting import export as exported
+    from yoloproof.artifact.options import OnnxOptions
+    from yoloproof.export_options import Export, check_export
     from yoloproof.records import Case
 
-    written = format_name or (Written.NATIVE if runtime is Runtime.NATIVE else Written.ONNX)
     if written is Written.NATIVE and runtime is None:
         runtime = Runtime.NATIVE
     chosen = precision or (Precision.FP32 if written is Written.ONNX else Precision.FP16)
     case = Case(
-        model, runtime or Runtime.ONNXRUNTIME, chosen, attention, imgsz_from_text(imgsz), batch,
+        model, runtime or Runtime.ONNXRUNTIME, chosen, attention, size, batch,
         random_weights=random_weights,
     )  # fmt: skip
     inside = NmsOptions(
         score=nms_confidence, iou=nms_iou, max_detections=nms_max, candidates=max(512, nms_max), layout=nms_format.value
     )
     if not nms and inside != NmsOptions():
-        raise YoloproofError("--nms-… options are thresholds of --nms; name it, too")
+        raise YoloproofError("the --nms-… options belong to --nms; give that, too")
     wanted = Export(
-        ArtifactFormat(written.value), output, runtime, simplified, OnnxOptions(input_type.value, dynamic, opset),
+        ArtifactFormat(written.value), output, runtime, not not_simplified, OnnxOptions(input_type.value, dynamic, opset),
         inside if nms else None, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
+        image_files(images) if images else (),
     )  # fmt: skip
+    check_export(case, wanted)
+    from yoloproof.exporting import export as exported
+
     with progress_bar() as progress:
         report = exported(case, wanted, progress)
     if json_file:  # first, so that nothing that is printed can cost it

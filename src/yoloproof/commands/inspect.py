@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zipfile import is_zipfile
 
 import typer
 
-from yoloproof.commands.shared import JsonFile, check_new, console_beside, write_json
+from yoloproof.commands.shared import ARTIFACTS, JsonFile, check_new, console_beside, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -19,21 +20,23 @@ SHOWN = ("variant", "weights", "checkpoint_sha256", "attention", "rewrites", "in
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="an .onnx, .engine, .native, .pt or .safetensors file")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="an .onnx, .engine, .native, .pt or .safetensors file")],
     json_file: JsonFile = None,
 ) -> None:
-    """Inputs, outputs and their meaning, thresholds, precision, attention block by block, classes, and who made FILE.
+    """Say what FILE is: inputs, outputs and their meaning, thresholds, precision, attention block by block, classes, maker.
 
     Example: `yoloproof inspect yolo11n.onnx`
     """
+    check_new(json_file)
+    if not file.is_file():
+        raise YoloproofError(f"{file}: no such file")
+    if file.suffix not in (*ARTIFACTS, ".safetensors") and not is_zipfile(file):
+        raise YoloproofError(f"{file}: not an .onnx, .engine, .native, .pt or .safetensors file")
     from rich.text import Text
 
     from yoloproof.inspection import inspect as inspected
     from yoloproof.results.schema import plain
 
-    check_new(json_file)
-    if not file.is_file():
-        raise YoloproofError(f"{file}: no such file")
     found = inspected(file)
     if json_file is not None:
         write_json(plain(found), json_file)
@@ -56,17 +59,17 @@ def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
         for tensor in tensors:
             yield side, f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
     if found.outputs:
-        yield "detections", found.reading or "unknown: neither shapes, names nor metadata tell how they are read"
+        yield "detections", found.reading or "unknown: its shapes, names and metadata do not say how to read them"
     if found.suppression:
         yield "suppression", ", ".join(f"{name} {value}" for name, value in found.suppression.items())
     whole = sum(block.spelling is not None for block in found.attention)
     lost = len(found.attention) - whole
-    yield "attention", f"{whole} whole, {lost} lost" if found.attention else "unknown: none is found in the file"
+    yield "attention", f"{whole} whole, {lost} lost" if found.attention else "unknown: none was found in the file"
     for block in found.attention:
         yield "", f"{block.name}: {block.spelling or f'LOST: {block.detail}'}"
     names = list(found.names.values())
     more = f", … {names[-1]}" if len(names) > 6 else ""
-    yield "classes", f"{len(names)}: {', '.join(names[:6])}{more}" if names else "none are named"
+    yield "classes", f"{len(names)}: {', '.join(names[:6])}{more}" if names else "not named"
     for name in SHOWN:
         if name in found.states:
             yield "it says", f"{name} {found.states[name][:200]}"

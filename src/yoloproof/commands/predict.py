@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from yoloproof.commands.shared import (
+    DETECTION_GROUP,
     STDOUT,
     Confidence,
     Device,
@@ -30,20 +31,27 @@ from yoloproof.commands.shared import (
     say,
     write_json,
 )
-from yoloproof.names import Attention, Runtime
+from yoloproof.names import Runtime
 
 
 def predict(
     model: Annotated[
-        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+        str, typer.Argument(help="yolov13n … yolo12x, or a .pt, .safetensors, .onnx, .engine or .native file")
     ],
     images: Annotated[
-        list[str], typer.Argument(help="images, folders, patterns, videos, their addresses, a camera's index")
+        list[str],
+        typer.Argument(metavar="IMAGE", help="images, folders, patterns, videos, URLs, or a camera's number"),
     ],
-    save: Annotated[Path | None, typer.Option(help="new folder for the pictures with boxes drawn over them")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="new folder for the pictures with their boxes drawn in")
+    ] = None,
     json_file: JsonFile = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="write the detections to a new CSV file")] = None,
-    txt: Annotated[Path | None, typer.Option(help="new folder for YOLO label files: class cx cy w h score")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="write the detections to a new CSV file")
+    ] = None,
+    txt: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="new folder for YOLO label files: class cx cy w h score")
+    ] = None,
     confidence: Confidence = 0.25,
     iou: Iou = 0.7,
     max_detections: MaxDetections = 300,
@@ -52,12 +60,17 @@ def predict(
     device: Device = "cpu",
     threads: Threads = None,
     precision: OnePrecision = None,
-    attention: OneAttention = Attention.FUSED,
+    attention: OneAttention = None,
     random_weights: RandomWeights = False,
     tactics: Tactics = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="stop each video or camera after so many frames")] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="stop each video or camera after this many frames", rich_help_panel=DETECTION_GROUP
+        ),
+    ] = None,
 ) -> None:
-    """Detections of IMAGEs by MODEL, one line each. Exit status 1 when an image could not be read.
+    """Run MODEL on IMAGEs and print one line of detections for each. Exit status 1 when an image could not be read.
 
     Example: `yoloproof predict yolov13n.pt street.jpg holiday/ --save drawn --json detections.json`
     """
@@ -85,7 +98,7 @@ def predict(
         def tell(line: str) -> None:
             nonlocal done
             done += 1
-            progress.line(line)
+            progress.line(line, error=json_file == STDOUT)
             progress(f"{done} done", min(done / len(sources), 1.0))
 
         about = {
@@ -112,5 +125,5 @@ def predict(
     if result.interrupted:
         raise typer.Abort
     if result.broken:
-        say(f"yoloproof: {result.broken} of the images and videos could not be read", err=True)
+        say(f"yoloproof: {result.broken} of the images or videos could not be read", err=True)
         raise typer.Exit(1)

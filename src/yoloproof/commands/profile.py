@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from yoloproof.commands.shared import (
+    ARTIFACTS,
+    ATTENTIONS_HELP,
+    MODEL_GROUP,
+    PRECISIONS_HELP,
+    PROOF_GROUP,
+    RUN_GROUP,
+    RUNTIMES_HELP,
     STDOUT,
+    TIMING_GROUP,
     Device,
+    Imgsz,
     JsonFile,
     RandomWeights,
     Tactics,
     Threads,
+    check_folder,
     check_new,
+    check_options_of_file,
     check_paths,
+    check_precision,
+    check_size,
     console_beside,
     device_from_text,
     image_files,
@@ -27,6 +42,7 @@ from yoloproof.commands.shared import (
 )
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime, Weights
+from yoloproof.records import Case
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,40 +52,116 @@ if TYPE_CHECKING:
 
 def profile(
     models: Annotated[
-        list[str], typer.Argument(help="yolov13n … yolov12x, or .pt, .safetensors, .onnx, .engine, .native files")
+        list[str],
+        typer.Argument(metavar="MODEL", help="yolov13n … yolo12x, or .pt, .safetensors, .onnx, .engine, .native files"),
     ],
-    runtime: Annotated[list[Runtime], typer.Option(help="what runs it; repeatable")] = [Runtime.AUTO],  # noqa: B006
-    attention: Annotated[list[Attention], typer.Option(help="repeatable")] = [Attention.FUSED],  # noqa: B006
-    precision: Annotated[list[Precision], typer.Option(help="repeatable. Default: fp32 on a CPU, fp16 on a GPU")] = [],  # noqa: B006
-    imgsz: Annotated[str, typer.Option(help="640, or HEIGHTxWIDTH")] = "640",
-    batch: Annotated[int, typer.Option(min=1, help="images per inference")] = 1,
+    runtime: Annotated[
+        list[Runtime], typer.Option(metavar="NAME", help=f"repeatable: {RUNTIMES_HELP}", rich_help_panel=RUN_GROUP)
+    ] = [Runtime.AUTO],  # noqa: B006
+    attention: Annotated[
+        list[Attention],
+        typer.Option(
+            metavar="NAME", help=f"repeatable: {ATTENTIONS_HELP} (default: fused)", rich_help_panel=MODEL_GROUP
+        ),
+    ] = [],  # noqa: B006
+    precision: Annotated[
+        list[Precision],
+        typer.Option(metavar="NAME", help=f"repeatable: {PRECISIONS_HELP}", rich_help_panel=MODEL_GROUP),
+    ] = [],  # noqa: B006
+    imgsz: Imgsz = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="images per inference (default: 1, or what the artifact takes)",
+            rich_help_panel=MODEL_GROUP,
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     protocol: Annotated[
-        str, typer.Option(help="latency, sustained, paced, published, loadgen, throughput")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="latency, sustained, paced, published, loadgen, server or throughput",
+            rich_help_panel=TIMING_GROUP,
+        ),
     ] = "latency",
+    sessions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="--protocol server: sessions behind one queue (default: 2)",
+            rich_help_panel=TIMING_GROUP,
+        ),
+    ] = None,
+    p99_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--p99-ms",
+            min=0.001,
+            metavar="MS",
+            help="--protocol server: bound of the 99th percentile (default: 5 × a query alone)",
+            rich_help_panel=TIMING_GROUP,
+        ),
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="seconds, for a first look; marked as such in the result")
+        bool,
+        typer.Option("--quick", help="a first look in seconds, marked as such", rich_help_panel=TIMING_GROUP),
     ] = False,
-    forensics: Annotated[bool, typer.Option("--forensics", help="all four attentions side by side")] = False,
+    forensics: Annotated[
+        bool,
+        typer.Option("--forensics", help="time all four attentions side by side", rich_help_panel=TIMING_GROUP),
+    ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(help="annotated set (data.yaml, COCO or YOLO folder): AP and latency of one artifact in one row"),
+        typer.Option(
+            metavar="PATH",
+            help="annotated images (data.yaml, COCO or YOLO folder): adds AP to each row",
+            rich_help_panel=PROOF_GROUP,
+        ),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(help="prove .onnx and .engine MODELs, too: their weights, or another export of them"),
+        typer.Option(
+            metavar="MODEL",
+            help="what to prove .onnx and .engine files against: their weights, or another export",
+            rich_help_panel=PROOF_GROUP,
+        ),
     ] = None,
-    stages: Annotated[bool, typer.Option("--stages", help="preprocessing, inference, suppression apart, too")] = False,
+    stages: Annotated[
+        bool,
+        typer.Option(
+            "--stages", help="also time preprocessing, inference and suppression apart", rich_help_panel=TIMING_GROUP
+        ),
+    ] = False,
     random_weights: RandomWeights = False,
     flush_to_zero: Annotated[
-        bool, typer.Option("--flush-to-zero", help="treat subnormal numbers as zero, on every row")
+        bool,
+        typer.Option("--flush-to-zero", help="treat subnormal numbers as zero", rich_help_panel=RUN_GROUP),
     ] = False,
-    cuda_graph: Annotated[bool, typer.Option(help="on a GPU: run a captured graph, one launch per inference")] = True,
-    images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    no_cuda_graph: Annotated[
+        bool,
+        typer.Option(
+            "--no-cuda-graph",
+            help="on a GPU: launch kernel by kernel, not as one captured graph",
+            rich_help_panel=RUN_GROUP,
+        ),
+    ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="real images to prove and time with (default: the four bundled ones)",
+            rich_help_panel=PROOF_GROUP,
+        ),
+    ] = None,
     tactics: Tactics = None,
     artifacts: Annotated[
-        Path | None, typer.Option(help="folder to keep the artifacts in (default: the user's cache)")
+        Path | None, typer.Option(metavar="DIR", help="where to keep the built files (default: the user's cache)")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -81,28 +173,33 @@ def profile(
     check_new(json_file)
     models = models_from_arguments(models)
     device = device_from_text(device)
-    check_paths(images, data)
+    check_paths(images, data, tactics)
+    check_folder(artifacts)
+    size = None if imgsz is None else imgsz_from_text(imgsz)
+    if against is not None:
+        (against,) = models_from_arguments([against])
     from yoloproof.files.new import GrowingFile
-    from yoloproof.measurement.protocol import protocol_from_name
+    from yoloproof.measurement.protocol import protocol_from_name, with_server
+
+    how = with_server(protocol_from_name(protocol, quick=quick), sessions, p99_ms and p99_ms / 1e3)
+    plain = Case(
+        "", imgsz=size or (640, 640), batch=batch or 1, device=device, threads=threads, flush_to_zero=flush_to_zero,
+        random_weights=random_weights, cuda_graph=not no_cuda_graph,
+    )  # fmt: skip
+    files = image_files(images)
+    if data is not None:
+        from yoloproof.detection.data_yaml import check_data
+
+        check_data(data)
+    cases = cases_of(models, runtime, list(Attention) if forensics else attention, precision, plain)
+    check_cases(cases, size, batch)
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
-    from yoloproof.records import Case
     from yoloproof.results.file import keep_result, write_result
     from yoloproof.results.kept import new_place
     from yoloproof.results.schema import json_from_result
-    from yoloproof.runtime.choice import default_precision
 
-    if against is not None:
-        (against,) = models_from_arguments([against])
-    size, attentions = imgsz_from_text(imgsz), list(Attention) if forensics else attention
-    cases = [
-        Case(model, name, p, a, size, batch, device, threads, flush_to_zero, random_weights, cuda_graph=cuda_graph)
-        for model in models
-        for name in runtime
-        for p in precision or [default_precision(name, device)]
-        for a in _attentions_of(model, name, attentions)
-    ]
-    options = Options(image_files(images), artifacts, data, stages, tactics, against)
+    options = Options(files, artifacts, data, stages, tactics, against)
     file = GrowingFile(Path(json_file)) if json_file not in (None, STDOUT) else GrowingFile(new_place())
 
     def keep(so_far: Result) -> None:
@@ -110,7 +207,7 @@ def profile(
 
     try:
         with progress_bar() as progress:
-            result = result_of(cases, protocol_from_name(protocol, quick=quick), options, progress, keep)
+            result = result_of(cases, how, options, progress, keep)
     except YoloproofError as error:
         if not file.path.exists():
             raise
@@ -133,10 +230,65 @@ def profile(
         raise typer.Exit(1)
 
 
-def _attentions_of(model: str, runtime: Runtime, asked: list[Attention]) -> list[Attention]:
-    """A native engine is fused: beside other runtimes' attentions it gets one row."""
-    native = runtime is Runtime.NATIVE or Path(model).suffix == ".native"
-    return [Attention.FUSED] if native and Attention.FUSED in asked else asked
+def cases_of(
+    models: Sequence[str], runtimes: Sequence[Runtime], attentions: Sequence[Attention],
+    precisions: Sequence[Precision], plain: Case,
+) -> list[Case]:  # fmt: skip
+    """The rows to measure; no attentions and no precisions are the defaults.
+
+    Attention and precision are of weights: beside these a file that is built already gets one row as it is. YoloproofError
+    where no weights are named that could take an attention or a precision.
+    """
+    from yoloproof.runtime.choice import default_precision
+
+    built_only = all(Path(model).suffix in ARTIFACTS for model in models)
+    if built_only:
+        check_options_of_file(models[0], attentions[0] if attentions else None)
+    cases = [
+        replace(plain, model=model, runtime=name, precision=p, attention=a)
+        for model in models
+        for name in runtimes
+        for p in precisions or [default_precision(name, plain.device)]
+        for a in _attentions_of(model, name, attentions or [Attention.FUSED])
+    ]
+    return _once_as_built(cases, strict=built_only) if precisions else cases
+
+
+def _once_as_built(cases: Sequence[Case], strict: bool) -> list[Case]:
+    """The cases, a file that is built already once for each precision that it really computes in; `strict` refuses
+    another."""
+    from yoloproof.runtime.choice import candidates
+
+    kept, seen = [], set()
+    for case in cases:
+        if Path(case.model).suffix in ARTIFACTS:
+            found = candidates(case)[0]
+            if strict:
+                check_precision(found, case.precision)
+            if (found, case.runtime) in seen:
+                continue
+            seen.add((found, case.runtime))
+        kept.append(case)
+    return kept
+
+
+def check_cases(cases: Sequence[Case], size: tuple[int, int] | None, batch: int | None) -> None:
+    """Refuse, before anything heavy is imported, what no runtime here can run, and a size or batch that a file does not
+    take."""
+    from yoloproof.runtime.choice import candidates
+
+    for case in cases:
+        found = candidates(case)[0]
+        check_size(found, size)
+        if batch not in (None, found.batch):
+            raise YoloproofError(f"{case.model}: takes a batch of {found.batch}; leave --batch out")
+
+
+def _attentions_of(model: str, runtime: Runtime, asked: Sequence[Attention]) -> Sequence[Attention]:
+    """A native engine is fused, a file that is built already has its own: beside other attentions these get one row."""
+    if Path(model).suffix in ARTIFACTS:
+        return [Attention.FUSED]
+    return [Attention.FUSED] if runtime is Runtime.NATIVE and Attention.FUSED in asked else asked
 
 
 def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:

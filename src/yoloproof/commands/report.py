@@ -18,41 +18,50 @@ if TYPE_CHECKING:
 
 def report(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="result files, as --json of profile and sweep write them")
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="results that profile or sweep wrote, or `last` for the newest"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="the page to write; report.html by default")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="the page (default: report.html)")
     ] = None,
-    title: Annotated[str, typer.Option(help="the page's title")] = "yoloproof report",
+    title: Annotated[str, typer.Option(metavar="TEXT", help="the page's title")] = "yoloproof report",
     markdown: Annotated[bool, typer.Option("--markdown", help="print a Markdown table instead")] = False,
-    columns: Annotated[str | None, typer.Option(help="columns of the Markdown table, comma separated")] = None,
-    png: Annotated[Path | None, typer.Option(help="write the charts as PNG into this folder instead")] = None,
-    into: Annotated[Path | None, typer.Option(help="fill the marked tables of this Markdown document")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="with --markdown: its columns, separated by commas")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the charts as PNG into this folder instead")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="fill in the marked tables of this Markdown document instead")
+    ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="with --into: write nothing, exit 1 if a table is stale")
+        bool, typer.Option("--check", help="with --into: write nothing, exit 1 if a table is out of date")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a page or picture that is there")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write what was written, as JSON")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an existing page or picture")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="list the files written, as JSON")
+    ] = None,
 ) -> None:
     """Show result files as one self-contained HTML page (or --markdown, --png).
 
     Example: yoloproof report cpu.json t4.json -o report.html
     """
-    from yoloproof.report.page import html_from_results, pictures_from_results
-    from yoloproof.report.rows import rows_from_results
-    from yoloproof.report.text import DEFAULT_COLUMNS, markdown_from_rows
-
     check_new(json_file)
     if check and into is None:
-        raise YoloproofError("--check says whether a document's tables are stale; name it with --into")
+        raise YoloproofError("--check is about a document's tables; name the document with --into")
     if columns and not markdown:
-        raise YoloproofError("--columns choose the columns of --markdown; give both")
+        raise YoloproofError("--columns are those of --markdown; give that, too")
     if into is not None:
         _fill(into, check)
         return
     if not files:
-        raise YoloproofError("no result file given; make one with: yoloproof profile MODEL --json FILE")
+        raise YoloproofError("name a result file, or `last`; `yoloproof profile MODEL --json FILE` writes one")
     results = [(path.name, _read(path)) for path in files]
+    from yoloproof.report.page import html_from_results, pictures_from_results
+    from yoloproof.report.rows import rows_from_results
+    from yoloproof.report.text import DEFAULT_COLUMNS, markdown_from_rows
+
     written: dict[Path, bytes] = {}
     if markdown:
         keys = [key.strip() for key in columns.split(",")] if columns else DEFAULT_COLUMNS
@@ -91,9 +100,12 @@ def _fill(document: Path, check: bool) -> None:
         raise YoloproofError(f"{document}: not a text document ({error})") from error
     words = document_with_tables(document)
     if words == document.read_text(encoding="utf-8"):
-        say(f"{document}: tables in step with their result files", err=True)
+        say(f"{document}: its tables match their result files", err=True)
     elif check:
-        say(f"{document}: tables are stale; run: yoloproof report --into {shlex.quote(str(document))}", err=True)
+        say(
+            f"{document}: its tables are out of date; run: yoloproof report --into {shlex.quote(str(document))}",
+            err=True,
+        )
         raise typer.Exit(1)
     else:
         write_over(words, document)

@@ -22,53 +22,125 @@ if TYPE_CHECKING:
 
     from yoloproof.records import Case, Result
 
+# The help's groups; what stands in none is under "Options".
+MODEL_GROUP, RUN_GROUP, PROOF_GROUP = "The model", "What runs it", "Proof and accuracy"
+TIMING_GROUP, DETECTION_GROUP = "Timing", "Detections"
+
+RUNTIMES_HELP = (
+    "pytorch, onnxruntime, openvino, tensorrt, tensorrt-rtx, native, onnxruntime-cuda, onnxruntime-tensorrt,"
+    " onnxruntime-tensorrt-rtx; auto: the fastest that is installed and verified"
+)
+ATTENTIONS_HELP = "fused, explicit, published or stripped; a file that is an artifact already has its own"
+PRECISIONS_HELP = "fp32, fp16 or bf16 (default: fp32 on a CPU, fp16 on a GPU); an ONNX file or engine has its own"
+
 # Options that several commands have in the same words.
-JsonFile = Annotated[Path | None, typer.Option("--json", help="write the result to a new file; - for standard output")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="write the result to a new file; - for standard output")
+]
 STDOUT = Path("-")
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: one per physical core)")]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu, cuda, or cuda:1 for the second GPU", rich_help_panel=RUN_GROUP)
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="CPU threads (default: one per physical core)", rich_help_panel=RUN_GROUP),
+]
 RandomWeights = Annotated[
     bool,
-    typer.Option("--random-weights", help="seeded random weights instead of official ones; a file keeps its own"),
+    typer.Option(
+        "--random-weights", help="seeded random weights where MODEL is an official name", rich_help_panel=MODEL_GROUP
+    ),
 ]
-Imgsz = Annotated[str | None, typer.Option(help="640, or HEIGHTxWIDTH (default: as the artifact says)")]
-OneRuntime = Annotated[Runtime, typer.Option(help="what runs it; auto: the first installed one, as measured")]
-OneAttention = Annotated[Attention, typer.Option(help="of weights")]
-OnePrecision = Annotated[Precision | None, typer.Option(help="of weights (default: fp32 on a CPU, fp16 on a GPU)")]
-Confidence = Annotated[float, typer.Option(help="scores above this count")]
-Iou = Annotated[float, typer.Option(help="overlap above which the worse box of a class goes")]
+SIZE_HELP = "640, or HEIGHTxWIDTH in multiples of 32"
+Imgsz = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help=f"{SIZE_HELP} (default: 640, or what the artifact takes)", rich_help_panel=MODEL_GROUP
+    ),
+]
+OneRuntime = Annotated[Runtime, typer.Option(metavar="NAME", help=RUNTIMES_HELP, rich_help_panel=RUN_GROUP)]
+OneAttention = Annotated[
+    Attention | None,
+    typer.Option(metavar="NAME", help=f"{ATTENTIONS_HELP} (default: fused)", rich_help_panel=MODEL_GROUP),
+]
+OnePrecision = Annotated[
+    Precision | None, typer.Option(metavar="NAME", help=PRECISIONS_HELP, rich_help_panel=MODEL_GROUP)
+]
+Confidence = Annotated[
+    float, typer.Option(metavar="SCORE", help="keep detections that score above this", rich_help_panel=DETECTION_GROUP)
+]
+Iou = Annotated[
+    float,
+    typer.Option(
+        metavar="IOU",
+        help="of two boxes of a class that overlap by more, drop the lower-scoring one",
+        rich_help_panel=DETECTION_GROUP,
+    ),
+]
 Tactics = Annotated[
-    Path | None, typer.Option(help="native engines: take the tactics in this file, which an earlier load kept")
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="native engine: use the kernel choices that an earlier load saved here",
+        rich_help_panel=RUN_GROUP,
+    ),
+]  # fmt: skip
+MaxDetections = Annotated[
+    int, typer.Option(metavar="N", help="keep at most this many per image", rich_help_panel=DETECTION_GROUP)
 ]
-MaxDetections = Annotated[int, typer.Option(help="an image's best so many")]
+ARTIFACTS = (".onnx", ".engine", ".native")  # files that are built already
 
 
 def case_from_options(
     model: str, runtime: Runtime, device: str, threads: int | None, imgsz: str | None, precision: Precision | None,
-    attention: Attention, random_weights: bool,
+    attention: Attention | None, random_weights: bool,
 ) -> Case:  # fmt: skip
-    """The case that `predict` and `val` open: the first that `profile` would try. Raises YoloproofError as `candidates`."""
+    """The case that `predict` and `val` open: the first that `profile` would try. Raises YoloproofError as `candidates`,
+    and for a precision or an attention that a built file does not have."""
     from yoloproof.artifact.stated import stated_size
     from yoloproof.records import Case
     from yoloproof.runtime.choice import candidates, default_precision
 
+    check_options_of_file(model, attention)
     size = (stated_size(model) or (640, 640)) if imgsz is None else imgsz_from_text(imgsz)
     case = Case(
-        model, runtime, precision or default_precision(runtime, device), attention, size, device=device,
-        threads=threads, random_weights=random_weights,
+        model, runtime, precision or default_precision(runtime, device), attention or Attention.FUSED, size,
+        device=device, threads=threads, random_weights=random_weights,
     )  # fmt: skip
     chosen = candidates(case)[0]
-    if imgsz is not None and chosen.imgsz != size:
-        height, width = chosen.imgsz
-        raise YoloproofError(f"{model}: takes {height}x{width} only; leave --imgsz out or export it for that size")
+    check_size(chosen, None if imgsz is None else size)
+    check_precision(chosen, precision)
     return chosen
+
+
+def check_options_of_file(model: str, attention: Attention | None) -> None:
+    """Refuse an attention for a file that is built already."""
+    if attention is not None and Path(model).suffix in ARTIFACTS:
+        raise YoloproofError(
+            f"{model}: its attention is already built in; leave --attention out (`yoloproof inspect` shows it)"
+        )
+
+
+def check_size(case: Case, wanted: tuple[int, int] | None) -> None:
+    """Refuse a size of images that a file does not take: `case` is what it runs as."""
+    if wanted not in (None, case.imgsz):
+        height, width = case.imgsz
+        raise YoloproofError(f"{case.model}: takes {height}x{width} only; leave --imgsz out or export it for that size")
+
+
+def check_precision(case: Case, wanted: Precision | None) -> None:
+    """Refuse a precision that a built file does not compute in: `case` is what it runs as."""
+    if wanted is not None and case.precision is not wanted:
+        raise YoloproofError(
+            f"{case.model}: computes in {case.precision}, not {wanted}; leave --precision out, or export the weights with"
+            f" --precision {wanted}"
+        )
 
 
 def imgsz_from_text(text: str) -> tuple[int, int]:
     """ "640" → (640, 640), "384x640" → (384, 640): height, width. YoloproofError for anything but multiples of 32."""
     parts = text.lower().split("x")
     if len(parts) not in (1, 2) or not all(p.isdigit() for p in parts):
-        raise YoloproofError(f"--imgsz {text}: give one side or HEIGHTxWIDTH, like 640 or 384x640")
+        raise YoloproofError(f"--imgsz {text}: give one side or HEIGHTxWIDTH, such as 640 or 384x640")
     height, width = int(parts[0]), int(parts[-1])
     if any(side < 64 or side % 32 or side > 4096 for side in (height, width)):
         raise YoloproofError(f"--imgsz {text}: both sides must be multiples of 32 from 64 to 4096")
@@ -76,7 +148,7 @@ def imgsz_from_text(text: str) -> tuple[int, int]:
 
 
 def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
-    """The images of `folder` (at most `most`), or the bundled demo's four."""
+    """The images of `folder` (at most `most`), or the four bundled ones."""
     from yoloproof.demo import demo_images
     from yoloproof.detection.images import find_images
 
@@ -86,7 +158,7 @@ def image_files(folder: Path | None, most: int = 8) -> tuple[Path, ...]:
         raise YoloproofError(f"{folder}: no such folder")
     found = find_images([str(folder)])
     if not found:
-        raise YoloproofError(f"{folder}: no images in it")
+        raise YoloproofError(f"{folder}: no images in this folder")
     return tuple(found[:most])
 
 
@@ -155,7 +227,7 @@ def _check_file(model: str) -> None:
 
     path = Path(model)
     if path.is_dir():
-        raise YoloproofError(f"{model}: a folder, not a model; name the .pt, .safetensors, .onnx or .engine file in it")
+        raise YoloproofError(f"{model} is a folder; name the .pt, .safetensors, .onnx, .engine or .native file in it")
     if not path.exists() and not path.suffix:
         raise YoloproofError(f"'{model}' is neither a file nor one of {', '.join(VARIANT_NAMES)}")
     if not path.exists():
@@ -173,7 +245,7 @@ def check_paths(*paths: Path | None) -> None:
 def device_from_text(text: str) -> str:
     """The device that is meant: "auto" is the first GPU, or the CPU where there is none, which a line on stderr then says.
     YoloproofError for a name that is no device, and for a GPU where the CUDA driver shows none."""
-    from yoloproof.commands.devices import gpu_count
+    from yoloproof.devices import gpu_count
 
     kind, colon, index = text.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and index.isdigit())):
@@ -187,9 +259,15 @@ def device_from_text(text: str) -> str:
         return "cuda" if count else "cpu"
     if int(index or 0) >= count:
         raise YoloproofError(
-            f"--device {text}: {why or f'this machine has {count} GPU(s)'}; leave --device out for the CPU"
+            f"--device {text}: {why or f'the highest GPU here is cuda:{count - 1}'}; leave --device out for the CPU"
         )
     return text
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse a folder to write into that is a file."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise YoloproofError(f"{path} is a file, not a folder; name another place")
 
 
 class ProgressBar:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, say
+from yoloproof.commands.shared import STDOUT, check_new, check_paths, say, write_json
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -30,34 +30,42 @@ def sweep(
         Path, typer.Argument(metavar="PLAN.toml", help="what to measure (docs/report.md has an example)")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="folder of the sweep; PLAN.sweep by default")
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="the sweep's folder (default: PLAN.sweep)")
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="a Ray cluster that you trust as you trust this account; without one, Ray starts here"),
+        typer.Option(
+            metavar="HOST:PORT", help="a Ray cluster that you trust like this account (default: Ray starts here)"
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and an estimate, measure nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and how long it may take")] = False,
     available_only: Annotated[
-        bool, typer.Option("--available-only", help="go on without accelerators that the cluster lacks")
+        bool, typer.Option("--available-only", help="skip accelerators that the cluster lacks")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="the merged result; OUTPUT/result-1.json, -2 … by default")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="the merged result (default: result-1.json … in the folder); - for standard output",
+        ),
     ] = None,
 ) -> None:
     """Measure many models × runtimes × machines on Ray; run it again to measure only what is missing.
 
     Example: yoloproof sweep plan.toml --address head-node:6379
     """
+    check_new(json_file)
+    check_paths(plan_file)
     from yoloproof.sweep import cluster
     from yoloproof.sweep.plan import read_plan
     from yoloproof.sweep.store import Store
 
     plan = read_plan(plan_file)
     store = Store(output or plan_file.with_suffix(".sweep"))
-    check_new(json_file)
     missing = store.missing(plan.cells)
     for damage in filter(None, missing.values()):
-        say(f"to be measured again: {damage}", err=True)
+        say(f"will be measured again: {damage}", err=True)
     if dry_run:
         _print_plan(plan, store, missing, address)
         return
@@ -68,7 +76,7 @@ def sweep(
             if lacking and not available_only:
                 raise YoloproofError(
                     f"no node has {', '.join(lacking)}; the cluster is {cluster.described(nodes)}. "
-                    "Add such a node, take it out of the plan, or go on without it: --available-only"
+                    "add such a node, take it out of the plan, or skip it with --available-only"
                 )
             cluster.check_nodes(nodes)
             _run(plan, missing, store)
@@ -89,11 +97,10 @@ def _run(plan: Plan, missing: Collection[Cell], store: Store) -> None:
             dispatch.cancel()
     kept = dispatch.progress.kept + dispatch.progress.done
     say(
-        f"interrupted: {kept} of {_cells(len(plan.cells))} are kept in {store.folder}; "
-        "the same command goes on from there",
+        f"{kept} of {_cells(len(plan.cells))} are kept in {store.folder}; the same command continues from there",
         err=True,
     )
-    raise typer.Exit(1)
+    raise typer.Abort
 
 
 @contextmanager
@@ -112,17 +119,22 @@ def _stopped_by_term() -> Iterator[None]:
 def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
     """Merge what is there, say what is not, and leave with the status."""
     from yoloproof.results.file import write_result
+    from yoloproof.results.schema import json_from_result
     from yoloproof.sweep.store import merged_result, verified_throughout
 
     whole = merged_result(store, plan.cells, ["yoloproof", *sys.argv[1:]])
     target = json_file or store.next_result_path()
-    write_result(whole, target)
+    if target == STDOUT:
+        write_json(json_from_result(whole), target)
+    else:
+        write_result(whole, target)
     unmeasured = {entry.run: entry.error for entry in whole.entries if whole.run_of(entry).machine is None}
     for run, reason in unmeasured.items():
         say(f"not measured: {plan.cells[run].label}: {reason}", err=True)
     measured = sum(entry.failure is None for entry in whole.entries)
-    say(f"{measured} of {len(whole.entries)} measurements in {target}", err=True)
-    say(f"look at them: yoloproof report {shlex.quote(str(target))}", err=True)
+    if target != STDOUT:
+        say(f"{measured} of {len(whole.entries)} measurements in {target}", err=True)
+        say(f"next: yoloproof report {shlex.quote(str(target))}", err=True)
     if not verified_throughout(whole):
         raise typer.Exit(1)
 
@@ -155,9 +167,9 @@ def _print_plan(plan: Plan, store: Store, missing: Collection[Cell], address: st
 def _where(accelerator: str, nodes: list[Node] | None) -> str:
     """How many nodes could take it; None where no cluster was asked."""
     if nodes is None:
-        return "" if accelerator == "cpu" else "; whether a cluster has it is asked with --address"
+        return "" if accelerator == "cpu" else "; name a cluster with --address to see whether it has one"
     able = sum(node.takes(accelerator) for node in nodes)
-    return f" on {able} node{'s' * (able != 1)}" if able else ": no such node in the cluster, it would be refused"
+    return f" on {able} node{'s' * (able != 1)}" if able else ": the cluster has no such node and would refuse it"
 
 
 def _cells(count: int) -> str:

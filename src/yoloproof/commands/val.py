@@ -24,28 +24,43 @@ from yoloproof.commands.shared import (
     case_from_options,
     check_new,
     check_paths,
+    console_beside,
     device_from_text,
     models_from_arguments,
     progress_bar,
     write_json,
 )
 from yoloproof.errors import YoloproofError
-from yoloproof.names import Attention, Runtime
+from yoloproof.names import Runtime
+
+SET_GROUP = "The annotated images"
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from yoloproof.detection.coco import CocoSet
     from yoloproof.records import Accuracy, Artifact
 
 
 def val(
     model: Annotated[
-        str, typer.Argument(help="yolov13n … yolov12x, or a .pt, .safetensors, .onnx, .engine or .native file")
+        str, typer.Argument(help="yolov13n … yolo12x, or a .pt, .safetensors, .onnx, .engine or .native file")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="data.yaml, or a folder: images/ with instances.json, or labels/ in YOLO format")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="data.yaml, or a folder: images/ with instances.json, or labels/ in YOLO format",
+            rich_help_panel=SET_GROUP,
+        ),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="folder of the images that --annotations lists")] = None,
-    annotations: Annotated[Path | None, typer.Option(help="COCO's instances_….json")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="the images that --annotations lists", rich_help_panel=SET_GROUP),
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="COCO's instances_….json", rich_help_panel=SET_GROUP)
+    ] = None,
     confidence: Confidence = 0.001,
     iou: Iou = 0.7,
     max_detections: MaxDetections = 300,
@@ -54,14 +69,17 @@ def val(
     device: Device = "cpu",
     threads: Threads = None,
     precision: OnePrecision = None,
-    attention: OneAttention = Attention.FUSED,
+    attention: OneAttention = None,
     random_weights: RandomWeights = False,
     tactics: Tactics = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="AP of each class too")] = False,
-    resume: Annotated[Path | None, typer.Option(help="keep each image's detections here, and go on from them")] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="also print the AP of each class")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="save each image's detections here, and continue from those saved"),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """COCO accuracy of MODEL on an annotated set (default: the four bundled images).
+    """Measure MODEL's COCO accuracy on annotated images (default: the four bundled ones).
 
     Example: `yoloproof val yolov13n.onnx --images val2017 --annotations instances_val2017.json --json accuracy.json`
     """
@@ -96,14 +114,14 @@ def val(
         }  # fmt: skip
     if json_file is not None:
         write_json(document, json_file)
-    _print(accuracy, Path(model).name, per_class, taken_s, _thresholds(found.artifact))
+    _print(accuracy, Path(model).name, per_class, taken_s, _thresholds(found.artifact), console_beside(json_file))
 
 
 def _check_set(data: Path | None, images: Path | None, annotations: Path | None) -> None:
     if (images is None) != (annotations is None):
-        raise YoloproofError("--images and --annotations go together; or name a folder or data.yaml with --data")
+        raise YoloproofError("--images and --annotations go together; --data takes a folder or a data.yaml instead")
     if data is not None and images is not None:
-        raise YoloproofError("--data is a set of its own: leave it, or --images and --annotations, out")
+        raise YoloproofError("give either --data, or --images and --annotations, not both")
 
 
 def _set(data: Path | None, images: Path | None, annotations: Path | None, names: list[str]) -> CocoSet:
@@ -123,12 +141,14 @@ def _thresholds(artifact: Artifact) -> str:
     nms = artifact.metadata.get("nms")
     if not isinstance(nms, dict):
         return ""
-    cut = f"score > {nms.get('score')}, IoU {nms.get('iou')}, best {nms.get('max_detections')}"
-    return f"the suppression inside the file cut first: {cut}; for a comparable AP export with --nms-confidence 0.001"
+    cut = f"score > {nms.get('score')}, IoU {nms.get('iou')}, at most {nms.get('max_detections')} detections"
+    return (
+        f"the file's own suppression dropped detections first ({cut}); for an AP that compares with others, export with"
+        " --nms-confidence 0.001"
+    )
 
 
-def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: str) -> None:
-    from rich.console import Console
+def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: str, console: Console) -> None:
     from rich.table import Table
 
     from yoloproof.results.labels import plain_text
@@ -139,7 +159,6 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: 
     for figure in ("images", *figures):
         table.add_column(figure, justify="right")
     table.add_row(plain_text(name), str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
-    console = Console(markup=False, highlight=False)
     console.print(table)
     if per_class:
         classes = Table(box=None, padding=(0, 2, 0, 0))
@@ -153,10 +172,10 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: 
     console.print(
         f"COCO bbox AP, {protocol.resize} {height}x{width}, confidence > {protocol.confidence:g}, IoU"
         f" {protocol.iou:g}, at most {protocol.max_detections} detections; {taken_s:.1f} s",
-        style="dim",
-    )
+        style="dim", highlight=False, soft_wrap=True,
+    )  # fmt: skip
     if cut:
-        console.print(plain_text(cut))
+        console.print(plain_text(cut), highlight=False, soft_wrap=True)
 
 
 def _text(value: float | None) -> str:

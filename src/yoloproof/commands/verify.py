@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yoloproof.commands.shared import (
+    ARTIFACTS,
+    RUN_GROUP,
     Tactics,
     check_new,
+    check_paths,
     console_beside,
     image_files,
     models_from_arguments,
@@ -26,25 +29,42 @@ if TYPE_CHECKING:
 
 
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="the .onnx, .engine or .native file to be proved")],
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="the .onnx, .engine or .native file to prove")],
     against: Annotated[
         str | None,
         typer.Option(
-            help="what it is said to be: weights (.pt, .safetensors, a name like yolov13n), or, of any detector, another"
-            " .onnx or .engine of it; a .native file can do without"
+            metavar="MODEL",
+            help="what it should be: weights (.pt, .safetensors, a name like yolov13n), or another .onnx or .engine of"
+            " any detector; a .native file needs none",
         ),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="folder of real images (default: the four bundled ones)")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="real images (default: the four bundled ones)")
+    ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="COCO's instances_….json of --images: compares AP on all of them, too")
+        Path | None,
+        typer.Option(metavar="FILE", help="COCO's instances_….json of --images: also compare AP on all of them"),
     ] = None,
     runtime: Annotated[
-        Runtime | None, typer.Option(help="what runs it (default: ONNX Runtime, or what built an engine)")
+        Runtime | None,
+        typer.Option(
+            metavar="NAME",
+            help="what runs it (default: ONNX Runtime, or what built the engine)",
+            rich_help_panel=RUN_GROUP,
+        ),
     ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="rounding to allow for")] = None,
-    random_weights: Annotated[bool, typer.Option(help="--against names a variant with seeded random weights")] = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(metavar="NAME", help="allow for the rounding of fp32, fp16 or bf16 (default: as it computes)"),
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="--against names a variant with seeded random weights")
+    ] = False,
     tactics: Tactics = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the verdict to a new file")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="write the verdict to a new file; - for standard output"),
+    ] = None,
 ) -> None:
     """Is ARTIFACT still the same detector as the weights, or as another export? Exit status 0: proved; 1: not.
 
@@ -54,17 +74,16 @@ def verify(
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file")
     if annotations is not None and images is None:
-        raise YoloproofError("--annotations are of the images in --images DIR; name that folder, too")
-    if artifact.suffix not in (".onnx", ".engine", ".native"):
-        raise YoloproofError(
-            f"{artifact}: verify proves .onnx, .engine and .native files; weights are what --against names"
-        )
+        raise YoloproofError("--annotations describe the images in --images DIR; name that folder, too")
+    check_paths(images, annotations, tactics)
+    if artifact.suffix not in ARTIFACTS:
+        raise YoloproofError(f"{artifact}: verify proves .onnx, .engine and .native files; weights go behind --against")
     if against is None and (artifact.suffix != ".native" or annotations is not None):
-        raise YoloproofError(f"{artifact}: name the weights it is said to be with --against, or another export of it")
+        raise YoloproofError(f"{artifact}: say what it should be: --against WEIGHTS, or --against another export of it")
     if against is not None:
         (against,) = models_from_arguments([against])
         if annotations is not None and Path(against).suffix in (".onnx", ".engine"):
-            raise YoloproofError("--annotations are for weights; `yoloproof val` measures AP of each file")
+            raise YoloproofError("--annotations need weights behind --against; `yoloproof val` measures any file's AP")
     from yoloproof.proof.native import verify_by_evidence
     from yoloproof.records import Case
     from yoloproof.runtime import NativeOptions, SessionOptions, SessionSpec, open_session

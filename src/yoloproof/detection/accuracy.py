@@ -83,9 +83,7 @@ def _append(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise YoloproofError(
-            f"{path}: cannot be written ({error.strerror}); name another file to resume from"
-        ) from None
+        raise YoloproofError(f"{path}: cannot be written ({error.strerror}); name another --resume file") from None
 
 
 def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.float32]]:
@@ -101,7 +99,7 @@ def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.floa
     first, *rows = whole.decode(errors="replace").splitlines() or [""]
     if first != run:
         raise YoloproofError(
-            f"{path}: of another artifact, set or protocol (or no such file at all); name another file"
+            f"{path}: belongs to another artifact, set or protocol, or is no --resume file at all; name another"
         )
     if whole != content:
         os.truncate(path, len(whole))
@@ -115,6 +113,6 @@ def _resumed(path: Path, run: str, known: set[int]) -> dict[int, NDArray[np.floa
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise YoloproofError(f"{path}: not a file of detections to resume from; name another file") from None
         if image not in known:
-            raise YoloproofError(f"{path}: holds image {image}, which the set does not; name another file")
+            raise YoloproofError(f"{path}: holds image {image}, which is not in the set; name another file")
         found[image] = detections
     return found

@@ -78,11 +78,9 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
         categories = {int(c["id"]): str(c.get("name", c["id"])) for c in document["categories"]}
         boxes = tuple(_box(given) for given in document["annotations"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise YoloproofError(
-            f"{annotations}: an entry lacks or garbles {error}; is it COCO's instances format?"
-        ) from None
+        raise YoloproofError(f"{annotations}: an entry has no valid {error}; is it COCO's instances format?") from None
     if not files or not categories:
-        raise YoloproofError(f"{annotations}: no images or no categories in it")
+        raise YoloproofError(f"{annotations}: it holds no images or no categories")
     if len(set(ids)) != len(ids):
         raise YoloproofError(f"{annotations}: an image id occurs twice")
     if max(map(abs, (*ids, *categories))) > LARGEST_ID:
@@ -96,7 +94,9 @@ def coco_set(images: Path, annotations: Path) -> CocoSet:
                 f"{annotations}: annotation {name} has the box and area {sides}: they must be finite, sizes not negative"
             )
         if box.image not in known or box.category not in categories:
-            raise YoloproofError(f"{annotations}: annotation {number} is of an image or category not in the file")
+            raise YoloproofError(
+                f"{annotations}: annotation {number} belongs to an image or category that is not in the file"
+            )
     order = tuple(sorted(categories))
     return CocoSet(files, ids, order, tuple(categories[i] for i in order), boxes)
 
@@ -146,6 +146,20 @@ def set_of_folder(folder: Path, names: Sequence[str]) -> CocoSet:
 
     names -- the detector's classes, which a YOLO-format folder counts by. Raises YoloproofError where it is neither.
     """
+    file = _annotation_file(folder)
+    if file is None:
+        return yolo_set(folder, names)
+    return coco_set(folder / "images" if (folder / "images").is_dir() else folder, file)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise YoloproofError for a folder in which `set_of_folder` would find no images or no annotations."""
+    if _annotation_file(folder) is None:
+        _yolo_files(folder)
+
+
+def _annotation_file(folder: Path) -> Path | None:
+    """COCO's annotation file in a folder; None where there is none."""
     if not folder.is_dir():
         raise YoloproofError(f"{folder}: no such folder")
     found = [
@@ -157,9 +171,7 @@ def set_of_folder(folder: Path, names: Sequence[str]) -> CocoSet:
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)
         raise YoloproofError(f"{folder}: several annotation files ({listed}); choose with --images and --annotations")
-    if not found:
-        return yolo_set(folder, names)
-    return coco_set(folder / "images" if (folder / "images").is_dir() else folder, found[0])
+    return found[0] if found else None
 
 
 def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
@@ -168,19 +180,30 @@ def yolo_set(folder: Path, names: Sequence[str]) -> CocoSet:
     A line is `class cx cy w h` in shares of the image; polygons (`class x y x y …`) count by their box. An image without
     a label file holds nothing. `names` are the classes in order. Raises YoloproofError for a garbled line, naming it.
     """
+    return yolo_set_of_files(*_yolo_files(folder), names, folder)
+
+
+def _yolo_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images of a YOLO-format folder and their label files, one for one; some of the latter need not be there."""
     pictures = folder / "images" if (folder / "images").is_dir() else folder
-    files = tuple(sorted(f for f in pictures.rglob("*") if is_image(f) and f.is_file()))
+    files = sorted(f for f in pictures.rglob("*") if is_image(f) and f.is_file())
     if not files:
         raise YoloproofError(f"{folder}: no images; a YOLO-format folder holds images/ and labels/")
-    return yolo_set_of_files(files, [_label_file(file, folder, pictures) for file in files], names, folder)
+    labels = [_label_file(file, folder, pictures) for file in files]
+    _check_labels(labels, folder)
+    return files, labels
 
 
-def yolo_set_of_files(files: Sequence[Path], labels: Sequence[Path], names: Sequence[str], source: Path) -> CocoSet:
-    """Images and their label files, one for one, as `yolo_set` reads them; `source` is what an error names."""
+def _check_labels(labels: Sequence[Path], source: Path) -> None:
     if not any(label.is_file() for label in labels):
         raise YoloproofError(
             f"{source}: no label files beside its images; a YOLO-format folder holds images/ and labels/"
         )
+
+
+def yolo_set_of_files(files: Sequence[Path], labels: Sequence[Path], names: Sequence[str], source: Path) -> CocoSet:
+    """Images and their label files, one for one, as `yolo_set` reads them; `source` is what an error names."""
+    _check_labels(labels, source)
     boxes = []
     for number, (file, label) in enumerate(zip(files, labels, strict=True), 1):
         for index, bbox in _label_boxes(label, *_upright_size(file), len(names)):
@@ -255,8 +278,8 @@ def categories_of(data: CocoSet, names: Sequence[str]) -> tuple[int | None, ...]
         return data.categories
     strange = next(name for name in data.names if _plain(name) not in plain)
     raise YoloproofError(
-        f"the detector has {len(names)} classes, the set {len(data.names)} and among them '{strange}', which the detector"
-        " does not know: they are not of one kind"
+        f"the detector has {len(names)} classes, the set {len(data.names)}, and the detector does not know '{strange}':"
+        " this set is not for this detector"
     )
 
 
@@ -314,7 +337,7 @@ def _results(categories: Sequence[int | None], image: int, detections: NDArray[n
     for x1, y1, x2, y2, score, index in detections.astype(np.float64).tolist():
         if not 0 <= index < len(categories):
             raise YoloproofError(
-                f"class {int(index)} was found, the set has {len(categories)}: they are not of one kind"
+                f"the detector found class {int(index)}, but the set has only {len(categories)} classes: this set is not for it"
             )
         category = categories[int(index)]
         if category is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yoloproof.detection.coco import CocoSet, set_of_folder, yolo_set_of_files
+from yoloproof.detection.coco import CocoSet, check_folder, set_of_folder, yolo_set_of_files
 from yoloproof.detection.images import is_image
 from yoloproof.errors import YoloproofError
 from yoloproof.files.reading import check_regular
@@ -28,8 +28,10 @@ def check_data(data: Path) -> None:
         set_of_yaml(data)
     elif not data.is_dir():
         raise YoloproofError(
-            f"{data}: no such file or folder; --data names a data.yaml, or a folder of images and annotations"
+            f"{data}: no such file or folder; --data takes a data.yaml, or a folder of images and annotations"
         )
+    else:
+        check_folder(data)
 
 
 def set_of_yaml(path: Path) -> CocoSet:
@@ -41,7 +43,7 @@ def set_of_yaml(path: Path) -> CocoSet:
     document = _document(path)
     places = document.get("val") or document.get("validation")
     if not places:
-        raise YoloproofError(f"{path}: names no validation images; write `val: images/val` into it")
+        raise YoloproofError(f"{path}: names no validation images; add a line such as `val: images/val`")
     names = _names(document.get("names"), document.get("nc"), path)
     roots = [path.parent / str(document.get("path") or ""), path.parent]
     files: list[Path] = []
@@ -60,7 +62,7 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise yaml.YAMLError("aliases, which a few of come to gigabytes")
+            raise yaml.YAMLError("it uses aliases, a few of which can expand to gigabytes")
         document = yaml.safe_load(text)
     except FileNotFoundError:
         raise YoloproofError(f"{path}: no such file") from None
@@ -87,7 +89,7 @@ def _located(place: str, roots: Sequence[Path], path: Path) -> Path:
     for root in roots:
         if (root / place).exists():
             return root / place
-    raise YoloproofError(f"{path}: {roots[0] / place} is not there; mend `path` or `val` in it")
+    raise YoloproofError(f"{path}: {roots[0] / place} does not exist; correct `path` or `val`")
 
 
 def _images(place: Path) -> list[Path]:

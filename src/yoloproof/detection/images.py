@@ -54,11 +54,11 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise YoloproofError(f"{path}: no such file") from None
     except PermissionError:
-        raise YoloproofError(f"{path}: may not be read (permission)") from None
+        raise YoloproofError(f"{path}: permission denied") from None
     except UnidentifiedImageError:
         raise YoloproofError(f"{path}: {_foreign(path)}") from None
     except Image.DecompressionBombError:
-        raise YoloproofError(f"{path}: over {MOST_PIXELS:,} pixels; make it smaller first") from None
+        raise YoloproofError(f"{path}: over {MOST_PIXELS:,} pixels; resize it first") from None
     except MemoryError:
         raise YoloproofError(f"{path}: too large for this machine's memory; make it smaller first") from None
     except DAMAGED as error:
@@ -80,14 +80,14 @@ def _formats() -> tuple[str, ...]:
 def _check_size(image: Image.Image, path: Path) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
-        raise YoloproofError(f"{path}: {width}x{height} is over {MOST_PIXELS:,} pixels; make it smaller first")
+        raise YoloproofError(f"{path}: {width}x{height} is over {MOST_PIXELS:,} pixels; resize it first")
     if width < 1 or height < 1:
         raise YoloproofError(f"{path}: an image without pixels ({width}x{height})")
 
 
 def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     if image.mode == "F":
-        raise YoloproofError(f"{path}: floating-point pixels, whose white is unknown; save it with 8 or 16 bits")
+        raise YoloproofError(f"{path}: floating-point pixels of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, in Pillow's "I;16…" or, from some formats, in 32
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 0xFFFF:
@@ -105,7 +105,7 @@ def _foreign(path: Path) -> str:
         return "an empty file; fetch it again"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image; run 'git lfs pull'"
-    return "no image, or of a kind that is not read here; save it as JPEG or PNG"
+    return "not an image, or in a format that is not read here; save it as JPEG or PNG"
 
 
 def is_image(path: Path) -> bool:

@@ -49,9 +49,9 @@ class Suppression:
     def __post_init__(self) -> None:
         for name in ("confidence", "iou"):
             if not 0 <= getattr(self, name) <= 1:
-                raise YoloproofError(f"{name} {getattr(self, name)}: it lies in 0…1")
+                raise YoloproofError(f"{name} {getattr(self, name)}: must be between 0 and 1")
         if self.max_detections < 1:
-            raise YoloproofError(f"max detections {self.max_detections}: at least 1")
+            raise YoloproofError(f"max detections {self.max_detections}: must be at least 1")
 
 
 @dataclass(frozen=True)

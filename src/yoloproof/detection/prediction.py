@@ -162,7 +162,7 @@ def _written(path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         raise YoloproofError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or name another"
+            f"{path}: cannot be written ({error.strerror or error}); make room or choose another place"
         ) from None
 
 

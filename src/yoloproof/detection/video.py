@@ -72,6 +72,6 @@ def _opened(source: str) -> cv2.VideoCapture:
     except (cv2.error, OverflowError) as error:
         raise YoloproofError(f"{source}: OpenCV cannot open it ({error})") from None
     if not capture.isOpened():
-        kind = "no camera answers under this index" if camera else "OpenCV cannot open it as a video"
+        kind = "no camera answers to this number" if camera else "OpenCV cannot open it as a video"
         raise YoloproofError(f"{source}: {kind}")
     return capture

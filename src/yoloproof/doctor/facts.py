@@ -7,7 +7,6 @@ so that a machine one does not have is a record in a test.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from yoloproof.doctor.knowledge import Capability
+from yoloproof.engine_libraries import Capability, torch_cuda
 from yoloproof.errors import YoloproofError
 
 
@@ -137,7 +136,7 @@ def facts_from_machine(folder: Path | None = None) -> Facts:
         gpu=gpu,
         gpu_problem=problem,
         driver=driver,
-        torch_cuda=_torch_cuda(),
+        torch_cuda=torch_cuda(),
         onnxruntime_cuda=_onnxruntime_cuda(packages),
         providers=_onnxruntime_providers(),
         host=_host(),
@@ -175,7 +174,7 @@ def _gpu_from_nvml() -> tuple[GpuFacts | None, str | None, str | None]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return None, None, f"none to be seen (NVML: {error}); what follows is for the CPU"
+        return None, None, f"none visible (NVML: {error}); what follows is for the CPU"
     try:
         driver = str(pynvml.nvmlSystemGetDriverVersion())
         if pynvml.nvmlDeviceGetCount() == 0:
@@ -188,18 +187,6 @@ def _gpu_from_nvml() -> tuple[GpuFacts | None, str | None, str | None]:
         return None, None, f"NVML: {error}"
     finally:
         pynvml.nvmlShutdown()
-
-
-def _torch_cuda() -> str | None:
-    """CUDA version of the installed PyTorch, read from its `version.py`: importing PyTorch takes seconds."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    version = Path(spec.origin).with_name("version.py")
-    if not version.is_file():
-        return None
-    found = re.search(r"^cuda\b[^=]*=\s*(?:'([^']*)'|None)", version.read_text(encoding="utf-8"), re.MULTILINE)
-    return None if found is None else found.group(1) or ""
 
 
 def _onnxruntime_cuda(packages: Mapping[str, str]) -> int | None:

@@ -11,19 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from yoloproof.engine_libraries import B200, ORIN, VOLTA, Capability
 from yoloproof.errors import YoloproofError
 
-Capability = tuple[int, int]
 Support = Literal["yes", "no", "unknown"]
 
-VOLTA: Capability = (7, 0)
 TURING: Capability = (7, 5)
 A100: Capability = (8, 0)
 AMPERE: Capability = (8, 6)
-ORIN: Capability = (8, 7)
 ADA: Capability = (8, 9)
 HOPPER: Capability = (9, 0)
-B200: Capability = (10, 0)
 BLACKWELL: Capability = (12, 0)
 SPARK: Capability = (12, 1)
 

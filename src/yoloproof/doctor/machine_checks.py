@@ -26,10 +26,14 @@ def check_gpu(facts: Facts) -> list[Finding]:
     if facts.gpu is None:
         why = facts.gpu_problem or "none; what follows is for the CPU"
         return [Finding("gpu-none", "GPU", "missing", why, _gpu_remedy(why))]
-    where = "found" if facts.gpu.here else "named, not here: its driver is unknown, the packages are this Python's"
+    where = (
+        "found"
+        if facts.gpu.here
+        else "only named, not here: its driver is unknown, and the packages are those of this Python"
+    )
     generation = CAPABILITIES.get(facts.gpu.capability)
     if generation is None:
-        why = f"{where}; its compute capability is in no row of the knowledge table"
+        why = f"{where}; its compute capability is not in the knowledge table"
         return [Finding("gpu-unknown", gpu_title(facts), "unknown", why)]
     formats = ", ".join(name if supports(facts, name) else f"no {name}" for name in ("float16", "bfloat16", "TF32"))
     return [Finding("gpu", gpu_title(facts), "works", f"{where}; {generation}: {formats}", source="cuda-guide")]

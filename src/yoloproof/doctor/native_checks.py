@@ -32,7 +32,7 @@ def check_native(facts: Facts) -> list[Finding]:
 
 def _without_gpu(file: NativeFile) -> Finding:
     has = ", ".join(f"{a}.{b}" for a, b in file.capabilities)
-    return Finding("native-file", file.path, "works", f"whole, with code for {has}; it runs on a GPU machine")
+    return Finding("native-file", file.path, "works", f"intact, with code for {has}; it runs on a GPU machine")
 
 
 def _of_file(facts: Facts) -> list[Finding]:

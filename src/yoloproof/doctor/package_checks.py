@@ -16,8 +16,11 @@ from yoloproof.doctor.finding import (
     tensorrt_wheels,
     version_of,
 )
-from yoloproof.doctor.knowledge import ORIN, TURING, VOLTA, Support, row_for
-from yoloproof.doctor.requirements import BASE, NATIVE, PINS, cuda_of_packages, engine_pins, install_line
+from yoloproof.doctor.knowledge import TURING, Support, row_for
+from yoloproof.doctor.requirements import BASE, NATIVE, PINS, cuda_of_packages, install_line
+from yoloproof.engine_libraries import ORIN, VOLTA, EngineLibrary
+from yoloproof.engine_libraries import install_line as install_engine_line
+from yoloproof.names import Runtime
 
 _MINIMUM_TORCH = Version("2.11")
 _WHEELS = {
@@ -144,7 +147,7 @@ def check_flash_attn(facts: Facts) -> list[Finding]:
         why = "not installed; SDPA picks the same kind of kernel"
         return [*findings, Finding("flash-attn-absent", "flash-attn", "not needed", why, source="sdpa")]
     why = (
-        "runs, and is not needed: yoloproof never calls it. A graph traced through it loses the attention in silence; "
+        "runs, and is not needed: yoloproof never calls it. A graph traced through it loses the attention without a warning; "
         "check engines made that way with `yoloproof verify`"
     )
     return [*findings, Finding("flash-attn-2", f"flash-attn {installed}", "risky", why, "", "lost")]
@@ -188,29 +191,24 @@ def check_tensorrt(facts: Facts) -> list[Finding]:
     if not wheels:
         if row.support != "yes":
             return [Finding("tensorrt-gpu", "TensorRT", _FROM_SUPPORT[row.support], row.note, "", row.source, ways)]
-        pins = engine_pins(facts.gpu.capability, cuda_of_packages(facts), "10")
+        fix = _line(facts, Runtime.TENSORRT)
         why = "not installed" + (f"; {row.note}" if row.note else "")
-        return [
-            Finding(
-                "tensorrt-missing", "TensorRT", "missing", why, f"pip install {pins}" if pins else "", row.source, ways
-            )
-        ]
+        return [Finding("tensorrt-missing", "TensorRT", "missing", why, fix, row.source, ways)]
     findings = _two_of("tensorrt", wheels, facts)
     newest = max(wheels.values(), key=version_of)
     subject = f"TensorRT {newest}"
     if facts.gpu.capability == VOLTA and version_of(newest) >= Version("10.5"):
-        fix = f"pip install {engine_pins(VOLTA, 12, '10')}"
+        fix = install_engine_line(Runtime.TENSORRT, VOLTA, 12)
         return [
             *findings,
             Finding("tensorrt-volta", subject, "cannot work", "10.5 dropped Volta", fix, row.source, ways),
         ]
     if Version("11.1") <= version_of(newest) < Version("11.3"):
-        pins = engine_pins(facts.gpu.capability, cuda_of_packages(facts), "11")
         why = (
             "gives wrong results for some detectors: 11.1 moves boxes by hundreds of pixels, 11.2 is reported to get a fusion"
             " around maxima wrong, which the published attention has. `yoloproof verify` and `profile` find such an engine"
         )
-        fix = f"pip install {pins}" if pins else ""
+        fix = _line(facts, Runtime.TENSORRT, "11")
         return [*findings, Finding("tensorrt-wrong", subject, "risky", why, fix, "trt-wrong", ways)]
     if version_of(newest).major >= 11:
         why = (
@@ -220,8 +218,7 @@ def check_tensorrt(facts: Facts) -> list[Finding]:
         return [*findings, Finding("tensorrt-11", subject, "works", why, "", "trt-migrate", ways)]
     if version_of(newest) < Version("10.14"):
         why = "its parser does not know ONNX `Attention` (10.14 does); only --attention explicit builds"
-        pins = engine_pins(facts.gpu.capability, cuda_of_packages(facts), "10")
-        fix = f"pip install {pins}" if facts.gpu.capability != VOLTA else "--attention explicit"
+        fix = _line(facts, Runtime.TENSORRT) if facts.gpu.capability != VOLTA else "--attention explicit"
         return [*findings, Finding("tensorrt-old", subject, "risky", why, fix, "trt-attention", ways)]
     return [
         *findings,
@@ -254,12 +251,18 @@ def check_tensorrt_rtx(facts: Facts) -> list[Finding]:
         fix = "yoloproof export MODEL --format engine --runtime tensorrt-rtx --target t4"
         findings.append(Finding("tensorrt-rtx-turing", "TensorRT-RTX on Turing", "risky", why, fix, "rtx-turing"))
     if not wheels:
-        fix = f"pip install {engine_pins(facts.gpu.capability, cuda_of_packages(facts), 'rtx')}"
+        fix = _line(facts, Runtime.TENSORRT_RTX)
         return [
             *findings,
             Finding("tensorrt-rtx-missing", subject, "missing", "not installed (90 MB)", fix, row.source, ways),
         ]
     return [*findings, Finding("tensorrt-rtx", subject, "works", row.note or "supported", "", row.source, ways)]
+
+
+def _line(facts: Facts, runtime: Runtime, engine: EngineLibrary | None = None) -> str:
+    """What installs an engine library for the GPU of `facts`."""
+    assert facts.gpu is not None
+    return install_engine_line(runtime, facts.gpu.capability, cuda_of_packages(facts), engine)
 
 
 def _two_of(way: str, wheels: dict[str, str], facts: Facts) -> list[Finding]:

@@ -7,25 +7,13 @@ keeps the two equal and resolves each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from packaging.version import InvalidVersion, Version
 
 from yoloproof.doctor.facts import GPUS, Facts
-from yoloproof.doctor.knowledge import (
-    B200,
-    HOPPER,
-    MINIMUM_DRIVER,
-    MINIMUM_DRIVER_TENSORRT,
-    ORIN,
-    TURING,
-    VOLTA,
-    Capability,
-    row_for,
-)
+from yoloproof.doctor.knowledge import HOPPER, MINIMUM_DRIVER, MINIMUM_DRIVER_TENSORRT, TURING, row_for
+from yoloproof.engine_libraries import ORIN, VERSIONS, VOLTA, Capability, EngineLibrary, cuda_major, engine_pin
 from yoloproof.errors import YoloproofError
-
-EngineLibrary = Literal["10", "11", "rtx", "native", "none"]
 
 PINS: dict[str, str] = {
     "numpy": "2.4.6",
@@ -36,10 +24,7 @@ PINS: dict[str, str] = {
     "onnxruntime-gpu cu12": "1.26.0",
     "onnxruntime-gpu cu13": "1.31.1",
     "openvino": "2026.4.1",
-    "tensorrt 10": "10.16.1.11",
-    "tensorrt 10 volta": "10.4.0",
-    "tensorrt 11": "11.4.0.106",
-    "tensorrt-rtx": "1.7.1.116",
+    **VERSIONS,
     "cuda-bindings": "12.9.10",
     "safetensors": "0.8.0",
     "pooch": "1.9.0",
@@ -126,17 +111,20 @@ ENVIRONMENTS: tuple[Environment, ...] = (
 
 def cuda_for(facts: Facts) -> int:
     """The CUDA major version to install for: 13 where driver and GPU take it for sure, else 12."""
-    if facts.gpu is None or facts.gpu.capability == VOLTA:
-        return 12
-    if facts.gpu.capability >= B200:
-        return 13
-    return 13 if _driver_branch(facts) >= MINIMUM_DRIVER[13] else 12
+    return cuda_major(_capability(facts), _takes_13(facts), None)
 
 
 def cuda_of_packages(facts: Facts) -> int:
     """The CUDA major version of the packages to add: PyTorch's where it has one, else that of `cuda_for`."""
-    installed = int(facts.torch_cuda.split(".")[0]) if facts.torch_cuda else 0
-    return installed if installed in (12, 13) else cuda_for(facts)
+    return cuda_major(_capability(facts), _takes_13(facts), facts.torch_cuda)
+
+
+def _capability(facts: Facts) -> Capability | None:
+    return None if facts.gpu is None else facts.gpu.capability
+
+
+def _takes_13(facts: Facts) -> bool:
+    return _driver_branch(facts) >= MINIMUM_DRIVER[13]
 
 
 def _driver_branch(facts: Facts) -> int:
@@ -191,16 +179,6 @@ def _family(capability: Capability) -> str:
     return "ampere-ada" if capability < HOPPER else "blackwell"
 
 
-def engine_pins(capability: Capability, cuda: int, engine: EngineLibrary) -> str:
-    """The pin of an engine library ("tensorrt-cu12==10.16.1.11"), "" where PyPI has none for this GPU."""
-    if engine == "none" or capability == ORIN:
-        return ""
-    if engine == "rtx":
-        return f"tensorrt-rtx-cu{cuda}=={PINS['tensorrt-rtx']}"
-    version = PINS["tensorrt 10 volta"] if capability == VOLTA else PINS[f"tensorrt {engine}"]
-    return f"tensorrt-cu{cuda}=={version}"
-
-
 def requirements_text(environment: Environment) -> str:
     """The requirement file of `environment`: header, PyTorch's index where needed, one pin a line."""
     return "\n".join([*_header(environment), *_pins(environment)]) + "\n"
@@ -215,7 +193,7 @@ def _pins(environment: Environment) -> list[str]:
     if capability is None:
         runtimes = [f"onnxruntime=={PINS['onnxruntime']}", f"openvino=={PINS['openvino']}"]
         return [f"--extra-index-url {TORCH_INDEX}/cpu", f"torch=={torch}+cpu", *runtimes, *base]
-    engine = engine_pins(capability, cuda, environment.engine)
+    engine = engine_pin(capability, cuda, environment.engine)
     runtimes = [f"onnxruntime-gpu=={PINS[f'onnxruntime-gpu cu{cuda}']}", *([engine] if engine else [])]
     if cuda == 12:
         return [f"--extra-index-url {TORCH_INDEX}/cu126", f"torch=={torch}+cu126", *runtimes, *base]

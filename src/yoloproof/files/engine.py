@@ -126,7 +126,9 @@ def read_identity(engine: Path) -> EngineIdentity:
         raise YoloproofError(f"{engine} is empty, a build that broke off; {REBUILD}")
     sidecar = sidecar_path(engine)
     if not sidecar.is_file():
-        raise YoloproofError(f"{engine} has no {sidecar.name} beside it, so nobody knows what it is; {_origin(engine)}")
+        raise YoloproofError(
+            f"{engine} has no {sidecar.name} beside it, so there is no telling what it is; {_origin(engine)}"
+        )
     identity = _identity_from_json(sidecar)
     if identity.engine_bytes != size or identity.engine_sha256 != sha256_of(engine):
         raise YoloproofError(
@@ -167,7 +169,7 @@ def _identity_from_json(sidecar: Path) -> EngineIdentity:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise YoloproofError(
-            f"{sidecar} is no engine's sidecar ({type(error).__name__}: {reason}); {REBUILD}"
+            f"{sidecar} is not an engine's sidecar ({type(error).__name__}: {reason}); {REBUILD}"
         ) from None
     return identity
 
@@ -196,7 +198,7 @@ def _refusal(identity: EngineIdentity, host: EngineHost, onnx_sha256: str | None
             f"{REBUILD} or install {identity.version}"
         )
     if identity.platform != host.platform and identity.runtime == Runtime.TENSORRT:
-        return f"built on {identity.platform}, not for {host.platform}: TensorRT engines do not travel; {REBUILD}"
+        return f"built on {identity.platform}, not for {host.platform}: TensorRT engines cannot be moved between platforms; {REBUILD}"
     return _gpu_refusal(identity, host)
 
 

@@ -153,7 +153,7 @@ def _members(path: Path) -> dict[str, bytes]:
                 raise YoloproofError(f"{path} holds a member of over {MOST_BYTES} bytes, which no detector has")
             return {entry.filename: archive.read(entry) for entry in archive.infolist()}
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise YoloproofError(f"{path} is no native engine, or truncated ({error}); {REBUILD}") from None
+        raise YoloproofError(f"{path} is not a native engine, or is truncated ({error}); {REBUILD}") from None
 
 
 def _manifest(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -162,9 +162,9 @@ def _manifest(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
         schema, platform, hashes = manifest["schema"], manifest["platform"], dict(manifest["members"])
         sealed = manifest["seal"] == _seal(manifest)
     except (KeyError, TypeError, ValueError) as error:
-        raise YoloproofError(f"{path} is no native engine: it has no manifest ({error!r}); {REBUILD}") from None
+        raise YoloproofError(f"{path} is not a native engine: it has no manifest ({error!r}); {REBUILD}") from None
     if schema != SCHEMA:
-        raise YoloproofError(f"{path} is of schema {schema}, this version reads {SCHEMA}; {REBUILD}")
+        raise YoloproofError(f"{path} has schema {schema}, this version reads {SCHEMA}; {REBUILD}")
     if platform != PLATFORM:
         raise YoloproofError(f"{path} is for {platform}, this version runs {PLATFORM}; {REBUILD}")
     for name in {*hashes, *members} - {"manifest.json"}:

@@ -29,7 +29,7 @@ def written(path: Path, over: bool = False) -> Iterator[Path]:
     if not over and os.path.lexists(path):
         raise YoloproofError(f"{path} exists; it is never overwritten: name another file or remove it")
     if over and place.exists() and not place.is_file():
-        raise YoloproofError(f"{path} is no regular file; it is not replaced: name another")
+        raise YoloproofError(f"{path} is not a regular file and is not replaced; name another")
     # A long name is cut, its suffix is not: some who write look at it.
     scratch = place.with_name(f".{uuid4().hex[:8]}-{place.stem[:100]}{place.suffix}")
     try:
@@ -43,7 +43,7 @@ def written(path: Path, over: bool = False) -> Iterator[Path]:
         else:
             _move_to_new(scratch, place)
     except FileExistsError:
-        raise YoloproofError(f"{path} has appeared meanwhile; it was not overwritten: name another file") from None
+        raise YoloproofError(f"{path} appeared in the meantime and was not overwritten; name another file") from None
     except OSError as error:
         remedy = "make room" if error.errno in FULL else "choose another place"
         raise YoloproofError(f"{path} was not written: {error.strerror or error}; {remedy} and run again") from None

@@ -89,7 +89,7 @@ def load_onnx(path: Path, external_data: bool = True) -> Any:
             f"{path}: no such file; export one with `yoloproof export MODEL -o {shlex.quote(path.name)}`"
         )
     if str(path).encode(errors="replace").decode() != str(path):
-        raise YoloproofError(f"{path}: a name that is not UTF-8, which no runtime opens; rename the file")
+        raise YoloproofError(f"{path}: its name is not UTF-8, which no runtime can open; rename the file")
     check_regular(path, MOST_PROTOBUF_BYTES)
     with path.open("rb") as file:
         head = file.read(len(_LFS_HEAD))

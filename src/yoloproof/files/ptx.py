@@ -29,5 +29,5 @@ def needed_cuda(version: tuple[int, int]) -> tuple[tuple[int, int], int]:
     Raises YoloproofError for a version that is not in the table.
     """
     if version not in RELEASES:
-        raise YoloproofError(f"PTX {version[0]}.{version[1]}: nobody has noted which driver loads it")
+        raise YoloproofError(f"PTX {version[0]}.{version[1]}: which driver loads it is not on record")
     return RELEASES[version]

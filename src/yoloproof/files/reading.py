@@ -23,4 +23,4 @@ def check_regular(path: Path, most_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise YoloproofError(f"{path}: a pipe or a device; only regular files are read: save it as one first")
     if found.st_size > most_bytes and stat.S_ISREG(found.st_mode):
-        raise YoloproofError(f"{path}: {found.st_size:,} bytes; at most {most_bytes:,} are read of such a file")
+        raise YoloproofError(f"{path}: {found.st_size:,} bytes; at most {most_bytes:,} are allowed for such a file")

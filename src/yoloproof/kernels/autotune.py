@@ -61,7 +61,7 @@ class Autotuner:
         if operation not in self._chosen:
             known = self._known.get(str(operation))
             if known is not None and known not in names:
-                raise YoloproofError(f"the tuning asks for {known} of {operation}; there are {', '.join(names)}")
+                raise YoloproofError(f"the tuning asks for {known} of {operation}; choose from {', '.join(names)}")
             self._chosen[operation] = fastest(names, run) if known is None else known
         return self._chosen[operation]
 

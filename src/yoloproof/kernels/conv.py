@@ -22,6 +22,7 @@ from yoloproof.kernels.thin_conv import ThinTile
 
 MOST_SOURCES = 6
 FEWEST_CHANNELS = 16  # of conv_kernel's inputs: with fewer its depth is mostly empty
+FEW_CHANNELS = 24  # of a k×k convolution's inputs: up to here thin_conv_kernel may be quicker
 
 
 class DenseTile(NamedTuple):
@@ -176,7 +177,8 @@ class DenseConv(Tunable):
         c_out, c_in = self.weight.shape[:2]
         if self.groups > 1 or c_in < FEWEST_CHANNELS:
             return (LIBRARY, *thin_conv.CONFIGURATIONS)
-        return (LIBRARY, *suitable_tiles(self.k, c_in, c_out))
+        few = thin_conv.CONFIGURATIONS if self.k > 1 and c_in <= FEW_CHANNELS else ()
+        return (LIBRARY, *suitable_tiles(self.k, c_in, c_out), *few)
 
     def run(self, configuration: object, sources: list[Tensor], add: Tensor | None, coarse: bool) -> Tensor:
         if isinstance(configuration, DenseTile) and len(sources) <= MOST_SOURCES:

@@ -7,9 +7,9 @@ Nothing is printed. What was measured before a Ctrl-C, a crash or an exception i
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_FOR_INTERVAL
+from yoloproof.measurement.clock import Clock, WallClock
 from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.gauge import gauge_size
@@ -32,6 +33,8 @@ from yoloproof.measurement.worker import WorkerJob
 from yoloproof.records import Machine, Process, Protocol, RunWarning, SessionFacts, Summary
 
 Images = NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+# What a process takes besides warm-up and samples, on a busy host, before one was seen: Python, libraries, the artifact.
+START_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,8 @@ def benchmark(
     executor: Executor = run_worker,
     watch: Callable[[str], Watcher] = Watcher,
     keep: Callable[[Benchmark], None] = lambda so_far: None,
+    clock: Clock | None = None,
+    began_s: float | None = None,
 ) -> Benchmark:
     """Time `subjects` side by side under `protocol`.
 
@@ -90,8 +95,10 @@ def benchmark(
     seed -- of the order of turns; chosen and recorded where it is None
     executor -- runs one process's job and hands its events back; a test brings its own
     keep -- gets what there is after each process, marked interrupted, so that even a kill leaves it
+    clock -- that of the workers; began_s -- what it said when the run began, with building and proof; None: it begins now
 
-    Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most.
+    Where the protocol waits for a host that others slow (gauge.py), slowed processes are replaced, by as many at most. Both
+    end in time for `row_max_s` a row: the processes that are planned always run, and a figure of a slowed host says so.
     A Ctrl-C ends the run early: it is marked interrupted and the measurements partial; where there was nothing yet,
     KeyboardInterrupt goes on. YoloproofError for subjects or images that do not fit together, and for a temporary
     folder without room for the images.
@@ -99,17 +106,21 @@ def benchmark(
     arrays = _arrays(subjects, protocol, images)
     protocol = replace(protocol, seed=secrets.randbits(32) if seed is None else seed)
     device = max(subject.spec.device for subject in subjects)  # "cuda" before "cpu"
-    collector = Collector(subjects, protocol, progress, time.perf_counter())
+    clock = clock or WallClock()
+    end_s = (clock.now() if began_s is None else began_s) + (protocol.row_max_s * len(subjects) or math.inf)
     before = machine_facts(device)
     cores = usable_cores(before.cpu)
     zero = [not array.any() for array in arrays]
     with _image_files(arrays) as files, watch(device) as watcher:
+        collector = Collector(subjects, protocol, progress, clock.now())  # the axis of the watcher's readings, too
 
         def so_far(interrupted: bool) -> Benchmark:
             machine = replace(before, during=watcher.readings(), after=changing_facts(device))
             return _benchmark(collector, protocol, machine, zero, cores, interrupted)
 
-        interrupted = _run_processes(collector, protocol, files, cores, executor, lambda: keep(so_far(True)))
+        interrupted = _run_processes(
+            collector, protocol, files, cores, executor, lambda: keep(so_far(True)), clock, end_s
+        )
         return so_far(interrupted)
 
 
@@ -142,22 +153,28 @@ def _benchmark(
 
 def _run_processes(
     collector: Collector, protocol: Protocol, files: Sequence[Path], cores: float, executor: Executor,
-    keep: Callable[[], None],
+    keep: Callable[[], None], clock: Clock, end_s: float,
 ) -> bool:  # fmt: skip
-    """All processes of the run, `keep` called after each; True where Ctrl-C ended them."""
+    """All processes of the run, `keep` called after each; True where Ctrl-C ended them. Waiting and repeating leave what the
+    planned processes will take until `end_s`, as far as the longest so far tells."""
+    longest_s = START_S + len(collector.subjects) * (protocol.warmup_s + protocol.seconds)
     try:
         for process in range(2 * protocol.processes):
-            if process - len(collector.slowed()) >= protocol.processes:
+            planned = protocol.processes - process
+            if planned <= -len(collector.slowed()) or (planned <= 0 and clock.now() + longest_s > end_s):
                 break
+            began_s, waited_s = clock.now(), collector.waited_s
             for company in _companies(collector.subjects, collector.failed):
+                left_s = end_s - clock.now() - max(planned, 1) * longest_s
                 job = WorkerJob(
                     process,
                     company,
                     {i: files[i] for i in company},
                     protocol,
                     best_s=collector.best_s,
-                    wait_s=max(0.0, protocol.wait_max_s - collector.waited_s),
+                    wait_s=max(0.0, min(protocol.wait_max_s - collector.waited_s, left_s)),
                     cores=cores,
+                    rated=dict(collector.rated),
                 )
                 collector.begin(job)
                 try:
@@ -165,6 +182,7 @@ def _run_processes(
                 except WorkerDied as death:
                     collector.died(death)
                 keep()
+            longest_s = max(longest_s, clock.now() - began_s - (collector.waited_s - waited_s))
     except KeyboardInterrupt:
         if not collector.any_samples():
             raise
@@ -188,14 +206,16 @@ def _measurement(
     taken = collector.samples[index]
     processes = tuple(process for process in taken if process.process not in aside)
     set_aside = tuple(process for process in taken if process.process in aside)
-    summary = summarize(processes, protocol, subject.batch, subject.spec.runtime, set_aside)
+    facts = collector.facts[index]
+    at_once = subject.batch * (facts.requests or 1 if facts is not None else 1)
+    summary = summarize(processes, protocol, at_once, subject.spec.runtime, set_aside)
     warnings = subject_warnings(
         processes, summary, protocol, error, timed=protocol.timed_of(subject.spec.runtime),
         zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s,
     )  # fmt: skip
     return Measurement(
         subject=subject,
-        facts=collector.facts[index],
+        facts=facts,
         processes=processes,
         set_aside=set_aside,
         summary=summary,

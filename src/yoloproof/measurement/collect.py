@@ -10,7 +10,9 @@ from yoloproof.measurement.events import (
     Ended,
     Event,
     Failed,
+    Offered,
     Opened,
+    Rated,
     Sampled,
     Started,
     TurnBegan,
@@ -21,7 +23,7 @@ from yoloproof.measurement.events import (
 from yoloproof.measurement.processes import WorkerDied
 from yoloproof.measurement.subject import Progress, Subject
 from yoloproof.measurement.worker import WorkerJob
-from yoloproof.records import CpuTime, Process, Protocol, SessionFacts, SetAside, Turn
+from yoloproof.records import CpuTime, Process, Protocol, Serving, SessionFacts, SetAside, Turn
 
 
 class Collector:
@@ -30,6 +32,7 @@ class Collector:
     samples -- per subject, one record per process it took part in
     facts -- per subject, its session's account; None before it was opened
     failed -- subject index → what went wrong; such a subject joins no further process
+    rated -- subject index → capacity and bound under the protocol `server`, as its first process found them
     best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it
     origin_s -- what the workers' clock, which all processes of a machine share, said when the run began
     """
@@ -41,11 +44,13 @@ class Collector:
         self.samples: list[list[Process]] = [[] for _ in subjects]
         self.facts: list[SessionFacts | None] = [None for _ in subjects]
         self.failed: dict[int, str] = {}
+        self.rated: dict[int, Serving] = {}
         self.best_s: float | None = None
         self.waited_s = 0.0
         self._protocol = protocol
         self._progress = progress
         self._process = 0
+        self._wait_most_s = 0.0
         self._on_turn: int | None = None
         self._shares: dict[int, float] = {}
         self._origin_s = origin_s
@@ -56,6 +61,7 @@ class Collector:
         if job.process != self._process:
             self._shares = dict.fromkeys(self.failed, 1.0)
         self._process = job.process
+        self._wait_most_s = self.waited_s + job.wait_s
         self._on_turn = None
         for index in job.subjects:
             self._shares[index] = 0.0
@@ -89,8 +95,8 @@ class Collector:
             self._on_turn = index
             self._report(f"{self.subjects[index].name}: {event.step}")
         elif isinstance(event, Waiting):
-            waited_s, most_s = self.waited_s + event.waited_s, self._protocol.wait_max_s
-            self._report(f"waiting for a host that others slow ({waited_s:.0f} of {most_s:.0f} s)")
+            waited_s = self.waited_s + event.waited_s
+            self._report(f"waiting for a host that others slow ({waited_s:.0f} of {self._wait_most_s:.0f} s)")
         elif isinstance(event, Opened):
             record = self._opened(record, event)
             self.facts[index] = self.facts[index] or event.facts
@@ -104,6 +110,13 @@ class Collector:
             self.best_s = min(event.best_s, self.best_s or event.best_s)
             self.waited_s += event.waited_s
             record = _watched(record, event)
+        elif isinstance(event, Rated):
+            self.rated.setdefault(index, event.found)
+            record = replace(record, serving=event.found)
+        elif isinstance(event, Offered) and record.serving is not None:
+            record = replace(record, serving=replace(record.serving, loads=(*record.serving.loads, event.load)))
+            self._shares[index] = event.share
+            self._report(f"{self.subjects[index].name}: {event.load.rate_hz:.3g} queries/s")
         elif isinstance(event, Completed):
             record = replace(record, complete=True)
         elif isinstance(event, Failed):

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from yoloproof.records import CpuTime, SessionFacts, Timer
+from yoloproof.records import CpuTime, Load, Serving, SessionFacts, Timer
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,8 @@ class WarmedUp:
 
 @dataclass(frozen=True)
 class Sampled:
-    (
-        """Timed inferences in a row. start_s -- since the process's start; share -- how much of the subject's work in this
+    """Timed inferences in a row. start_s -- since the process's start; share -- how much of the subject's work in this
     process is done, 0…1; goes_on -- they belong to the same turn as those of the event before; energy_j -- of the device."""
-        ""
-    )
 
     subject: int
     start_s: float
@@ -90,6 +87,23 @@ class Watched:
 
 
 @dataclass(frozen=True)
+class Rated:
+    """Under the protocol `server`: capacity and bound, without loads yet."""
+
+    subject: int
+    found: Serving
+
+
+@dataclass(frozen=True)
+class Offered:
+    """One arrival rate, its queries answered; share -- of the subject's work in this process that is done."""
+
+    subject: int
+    load: Load
+    share: float
+
+
+@dataclass(frozen=True)
 class Completed:
     """The subject has all its samples of this process."""
 
@@ -110,7 +124,9 @@ class Ended:
     """The process has come to its end."""
 
 
-Event = Started | TurnBegan | Waiting | Opened | WarmedUp | Sampled | Watched | Completed | Failed | Ended
+Event = (
+    Started | TurnBegan | Waiting | Opened | WarmedUp | Sampled | Watched | Rated | Offered | Completed | Failed | Ended
+)
 
 
 def line_from_event(event: Event) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from yoloproof.errors import YoloproofError
-from yoloproof.records import Protocol
+from yoloproof.records import Protocol, ServerPlan
 
 _ROWS = (
     Protocol(
         name="latency",
         summary="real images in rotation, six fresh processes, artifacts interleaved; transfers apart",
         wait_max_s=120.0,
+        row_max_s=110.0,
     ),
     Protocol(
         name="sustained",
@@ -65,6 +66,19 @@ _ROWS = (
         timed="infer",
         statistic="p90",
     ),
+    # As in MLPerf Inference's server scenario: Poisson arrivals, and the highest rate whose 99th percentile keeps a bound. Without
+    # its number of queries and its early stopping, so this too is its style. Five processes are the least for an interval.
+    Protocol(
+        name="server",
+        summary="in the style of MLPerf's server: Poisson arrivals at sessions behind one queue, latency from the scheduled arrival",
+        processes=5,
+        warmup_runs=10,
+        runs=30,
+        seconds=2.0,
+        turn_s=0.0,
+        timed="infer",
+        server=ServerPlan(),
+    ),
     Protocol(
         name="throughput",
         summary="a sweep of batch sizes, images per second at each",
@@ -78,7 +92,7 @@ PROTOCOLS: dict[str, Protocol] = {row.name: row for row in _ROWS}
 def protocol_from_name(name: str, quick: bool = False) -> Protocol:
     """The row of that name, or the same in seconds. Raises YoloproofError that lists the names there are."""
     if name not in PROTOCOLS:
-        raise YoloproofError(f"protocol '{name}' is none of {', '.join(PROTOCOLS)}")
+        raise YoloproofError(f"protocol '{name}' is not one of {', '.join(PROTOCOLS)}")
     return in_seconds(PROTOCOLS[name]) if quick else PROTOCOLS[name]
 
 
@@ -87,7 +101,7 @@ def in_seconds(protocol: Protocol) -> Protocol:
     return replace(
         protocol,
         summary=f"QUICK: {protocol.summary}",
-        processes=min(protocol.processes, 3),
+        processes=1 if protocol.server else min(protocol.processes, 3),
         warmup_runs=min(protocol.warmup_runs, 2),
         warmup_s=min(protocol.warmup_s, 0.2),
         settle_max_s=0.0,
@@ -96,5 +110,17 @@ def in_seconds(protocol: Protocol) -> Protocol:
         engine_runs=None if protocol.engine_runs is None else min(protocol.engine_runs, 50),
         seconds=min(protocol.seconds, 0.5),
         batches=protocol.batches[:3],
+        server=protocol.server and replace(protocol.server, loads=(0.5, 0.9), steps=0, queries=20, seconds=1.0),
         quick=True,
     )
+
+
+def with_server(protocol: Protocol, sessions: int | None, p99_s: float | None) -> Protocol:
+    """The protocol with so many sessions, and this bound on the 99th percentile; None: its own. Raises YoloproofError for a
+    protocol without a server."""
+    if sessions is None and p99_s is None:
+        return protocol
+    if protocol.server is None:
+        raise YoloproofError("--sessions and --p99-ms are settings of --protocol server")
+    plan = replace(protocol.server, sessions=sessions or protocol.server.sessions, p99_s=p99_s)
+    return replace(protocol, server=plan)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from yoloproof.intervals import median_interval, process_medians
+from yoloproof.measurement.serving import server_summary
 from yoloproof.names import Runtime
 from yoloproof.records import Process, Protocol, Summary
 
@@ -60,6 +61,7 @@ def summarize(
         clipped_mean_s=float(kept.mean()) if clips else None,
         clipped_std_s=float(kept.std()) if clips else None,
         clipped_runs=len(samples) - len(kept) if clips else None,
+        server=None if protocol.server is None else server_summary(processes, protocol.server),
     )
 
 

@@ -13,7 +13,7 @@ import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,9 @@ from yoloproof.measurement.events import (
     Ended,
     Event,
     Failed,
+    Offered,
     Opened,
+    Rated,
     Sampled,
     Started,
     TurnBegan,
@@ -38,10 +40,11 @@ from yoloproof.measurement.events import (
 )
 from yoloproof.measurement.gauge import Gauge, HostWatch, matrix_gauge
 from yoloproof.measurement.load import cpu_meter
+from yoloproof.measurement.serving import Server, rated, swept
 from yoloproof.measurement.settling import Heat, Thermometer, WarmUpRun, settled
 from yoloproof.measurement.subject import Subject
 from yoloproof.measurement.usage import Meters, meters_of
-from yoloproof.records import Protocol
+from yoloproof.records import Protocol, ServerPlan, Serving
 from yoloproof.runtime.base import Session, SessionSpec
 
 Emit = Callable[[Event], None]
@@ -59,6 +62,7 @@ class WorkerJob:
 
     best_s, wait_s -- for `HostWatch`: the quickest reading of earlier processes, and what is left of the run's waiting
     cores -- how many this process may use
+    rated -- under the protocol `server`: what earlier processes found of subjects
     """
 
     process: int
@@ -68,6 +72,7 @@ class WorkerJob:
     best_s: float | None = None
     wait_s: float = 0.0
     cores: float = 1.0
+    rated: Mapping[int, Serving] = field(default_factory=dict)
 
 
 class _Step(NamedTuple):
@@ -130,7 +135,7 @@ def timed_process(
                 _take_turns(runners, job.protocol, order, emit, clock, watch)
             else:
                 for runner in order.sample(runners, len(runners)):
-                    _guarded(runners, runner, emit, lambda r: _alone(r, job.protocol, emit, clock, thermometer))
+                    _guarded(runners, runner, emit, lambda r: _alone(r, job, emit, clock, thermometer, open_session))
     finally:
         for runner in runners:
             runner.session.close()
@@ -164,11 +169,32 @@ def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, mete
     return runners
 
 
-def _alone(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, thermometer: Thermometer | None) -> None:
-    """Warm-up and one turn to the end, with no other subject between."""
-    _warm_up(runner, protocol, emit, clock, thermometer)
-    _turn(runner, protocol, False, emit, clock)
-    _completed(runner, protocol, emit)
+def _alone(
+    runner: _Runner, job: WorkerJob, emit: Emit, clock: Clock, thermometer: Thermometer | None, open_session: Opener
+) -> None:
+    """Warm-up and one turn to the end, with no other subject between; then it is served, where the protocol says so."""
+    _warm_up(runner, job.protocol, emit, clock, thermometer)
+    alone_s = _turn(runner, job.protocol, False, emit, clock)
+    if job.protocol.server is not None:
+        _serve(runner, job.protocol.server, job, alone_s, emit, clock, open_session)
+    _completed(runner, job.protocol, emit)
+
+
+def _serve(
+    runner: _Runner,
+    plan: ServerPlan,
+    job: WorkerJob,
+    alone_s: Sequence[float],
+    emit: Emit,
+    clock: Clock,
+    open_session: Opener,
+) -> None:
+    """Capacity and bound, where no earlier process found them, and latency at each arrival rate."""
+    seed = f"{job.protocol.seed}/{job.process}/{runner.index}"
+    with Server(runner.session, runner.subject.spec, plan.sessions, open_session, runner.next_images, clock) as server:
+        found = job.rated.get(runner.index) or rated(server, plan, alone_s)
+        emit(Rated(runner.index, found))
+        swept(server, plan, found, seed, lambda load, share: emit(Offered(runner.index, load, share)))
 
 
 def _warm_up(runner: _Runner, protocol: Protocol, emit: Emit, clock: Clock, thermometer: Thermometer | None) -> None:
@@ -239,20 +265,23 @@ def _completed(runner: _Runner, protocol: Protocol, emit: Emit) -> None:
         emit(Completed(runner.index))
 
 
-def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Clock) -> None:
-    """Time the subject for `turn_s`, or to its end. After a switch, or a look at the host's speed, the first inference
-    finds the caches full of something else (`cold`): it goes to the warm-ups."""
+def _turn(runner: _Runner, protocol: Protocol, cold: bool, emit: Emit, clock: Clock) -> list[float]:
+    """Time the subject for `turn_s`, or to its end; its samples. After a switch, or a look at the host's speed, the first
+    inference finds the caches full of something else (`cold`): it goes to the warm-ups."""
     emit(TurnBegan(runner.index, "sample"))
     if cold:
         emit(WarmedUp(runner.index, _timed([_inference(runner, protocol, clock)], runner, protocol)))
     turn_end = clock.now() + protocol.turn_s if protocol.turn_s else float("inf")
-    goes_on = False
+    goes_on, samples_s = False, list[float]()
     while not _finished(runner, protocol) and clock.now() < turn_end:
-        _stretch(runner, protocol, turn_end, goes_on, emit, clock)
+        samples_s += _stretch(runner, protocol, turn_end, goes_on, emit, clock)
         goes_on = True
+    return samples_s
 
 
-def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool, emit: Emit, clock: Clock) -> None:
+def _stretch(
+    runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool, emit: Emit, clock: Clock
+) -> tuple[float, ...]:
     """Samples up to the turn's end, the subject's end or `REPORT_EVERY_S`, and one event with them."""
     cpu, energy_before = cpu_meter(), runner.meters.energy_j()
     start = clock.now()
@@ -287,6 +316,7 @@ def _stretch(runner: _Runner, protocol: Protocol, turn_end: float, goes_on: bool
                     energy_j=None if energy_before is None or energy_after is None else energy_after - energy_before,
                 )
             )
+    return _timed(steps, runner, protocol)
 
 
 def _share(runner: _Runner, protocol: Protocol) -> float:

@@ -21,7 +21,7 @@ HEAD_DIM = 32
 def attention_from_name(name: str) -> Attention:
     """The member of that name; YoloproofError lists those there are."""
     if name not in list(Attention):
-        raise YoloproofError(f"attention '{name}' is none of {', '.join(Attention)}")
+        raise YoloproofError(f"attention '{name}' is not one of {', '.join(Attention)}")
     return Attention(name)
 
 

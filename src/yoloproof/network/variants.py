@@ -84,5 +84,5 @@ VARIANTS: dict[str, Variant] = {
 def variant_from_name(name: str) -> Variant:
     """The row of that exact name; raises YoloproofError that lists the names there are."""
     if name not in VARIANTS:
-        raise YoloproofError(f"no variant is called '{name}'; there are {', '.join(VARIANTS)}")
+        raise YoloproofError(f"no variant is called '{name}'; choose from {', '.join(VARIANTS)}")
     return VARIANTS[name]

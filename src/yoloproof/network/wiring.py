@@ -164,7 +164,7 @@ class Network(Block):
     ) -> None:
         super().__init__()
         if classes < 1:
-            raise YoloproofError(f"a detector of {classes} classes cannot be; give at least 1")
+            raise YoloproofError(f"a detector needs at least 1 class, not {classes}")
         self.variant, self.classes, self.attention = variant, classes, attention_from_name(attention)
         self.names = {i: (names or {}).get(i, f"class{i}") for i in range(classes)}
         self.source, self.sha256 = source, sha256

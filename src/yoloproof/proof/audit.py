@@ -89,7 +89,7 @@ def _constants(graph: Graph, strange: Mapping[str, tuple[int, ...]]) -> Check:
     for name, shape in strange.items():
         reader = graph.readers_through_casts(name)
         where = f", read by {reader[0].name or reader[0].op_type}" if reader else ""
-        detail = f"constant {name} {list(shape)} is no weight and no grid of the network{where}: a recorded result, or a mask"
+        detail = f"constant {name} {list(shape)} is neither a weight nor the grid of the network{where}: a recorded result, or a mask"
         return Check("constants", False, figures, detail)
     return Check("constants", True, figures, "no computation was recorded as a constant")
 
@@ -113,7 +113,9 @@ def _attention(
             {**figures, "lost": [p for p, _ in lost]},
             f"{path}: {missing} ({len(lost)} of {len(paths)} blocks)",
         )
-    return Check("attention", True, figures, f"{len(paths)} of {len(paths)} blocks attend, q, k and v to output")
+    return Check(
+        "attention", True, figures, f"{len(paths)} of {len(paths)} blocks attend, from q, k and v to the output"
+    )
 
 
 def _recorded(graph: Graph, path: str, found: dict[str, str], strange: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -173,10 +175,10 @@ def _precision(graph: Graph, found: dict[str, str], coarse: set[str], stated: St
     claim = None if stated.precision is None else stated.precision.value
     figures = {"weights": kinds, "claimed": claim, "rounded": rounded}
     if not kinds:
-        return Check("precision", None, {}, "no convolution weight of the network was found to look at")
+        return Check("precision", None, {}, "none of the network's convolution weights was found")
     if rounded:
         detail = f"{rounded} of {len(weights)} weights are stored as {', '.join(kinds)} but were rounded through a coarser type"
         return Check("precision", False, figures, detail)
-    says = "the file claims nothing" if claim is None else f"claimed {claim}"
+    says = "the file states no precision" if claim is None else f"claimed {claim}"
     passed = len(kinds) == 1 and (claim is None or claim in kinds)
     return Check("precision", passed, figures, f"weights are {', '.join(kinds)}, {says}")

@@ -90,7 +90,7 @@ def verify_guest(
 def graph_alone(artifact: Path, model: Path) -> Check:
     """What the graph shows of an artifact that nothing is named to hold it to: never "passed", since its weights and what
     it computes besides are not looked at. `model` is the file that the user named."""
-    say = f"not compared with its weights: `--against WEIGHTS` does, also of `yoloproof verify {model.name}`"
+    say = f"not compared with its weights; add `--against WEIGHTS`, here or to `yoloproof verify {model.name}`"
     if artifact.suffix != ".onnx":
         audit = read_identity(artifact).audit
         fused, found = (len(listed) if isinstance(listed := audit.get(key), list | tuple | dict) else 0
@@ -197,7 +197,7 @@ def row_parity(wanted: Sequence[Array], given: Sequence[Array], tolerance: Toler
         return Check(f"outputs, {what}", distance <= tolerance.score, {**figures, "score_max": distance}, detail)
     if not found:
         return Check(f"outputs, {what}", None, figures, "all scores are alike: nothing can be told apart by them")
-    detail = f"{found - lone} of {found} rows have a partner (boxes within {tolerance.box_px:g} px, scores within {tolerance.score:g})"
+    detail = f"{found - lone} of {found} rows match (boxes within {tolerance.box_px:g} px, scores within {tolerance.score:g})"
     return Check(f"outputs, {what}", lone <= tolerance.unmatched * found, figures, detail)
 
 

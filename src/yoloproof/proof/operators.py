@@ -45,9 +45,9 @@ def operators_check(model: onnx.ModelProto, graph: Graph) -> Check:
     if foreign:
         return Check("operators", False, figures, f"operators of a foreign domain: {', '.join(foreign)}")
     for found, what in (
-        (choosing, "chooses what runs while it runs: other images may take a graph that nobody looked at"),
+        (choosing, "decides at run time what to compute: other images may take a path that was not examined"),
         (random, "draws random numbers: no two answers need be alike"),
-        (strange, "is no operation of this network: it may treat some images otherwise"),
+        (strange, "does not occur in this network and may treat some images differently"),
     ):
         if found:
             first = found[0]

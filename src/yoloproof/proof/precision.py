@@ -36,7 +36,7 @@ def allowed_for(
         try:
             return Allowed(Precision(asked), "as the caller claims")
         except ValueError:
-            raise YoloproofError(f"precision '{asked}' is none of {', '.join(Precision)}") from None
+            raise YoloproofError(f"precision '{asked}' is not one of {', '.join(Precision)}") from None
     runs_in = Precision.of_dtype(session.facts.precision) or Precision.FP32
     if model is not None and session.facts.name is not Runtime.OPENVINO:
         return Allowed(computed_precision(Graph(model)), "as the graph computes")

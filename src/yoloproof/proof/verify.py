@@ -96,7 +96,7 @@ def verify(
 def examined_first(checks: list[Check], session: Session, allowed: Allowed) -> list[Check]:
     """The checks with what was examined in front: images, sizes, slots, classes, what computed, and the tolerance."""
     found = next((check for check in checks if check.name == EXAMINED), None)
-    facts, detail = session.facts, found.detail if found else "nothing that was run to its end"
+    facts, detail = session.facts, found.detail if found else "nothing that ran to its end"
     computed = " ".join(str(word) for word in (facts.name, facts.version, facts.provider) if word)
     figures = {**(found.figures if found else {}), "computed_by": computed, "tolerance": allowed.precision.value,
                "tolerance_from": allowed.source}  # fmt: skip
@@ -119,7 +119,7 @@ def refuse_coat(path: Path | None, session: Session) -> None:
         return
     if not session.facts.name.builds_engines:
         raise YoloproofError(
-            f"{path}: {session.facts.name} runs no engines, so this is none; give an ONNX file as .onnx, which is audited"
+            f"{path}: {session.facts.name} does not run engines, so this is not one; give an ONNX file as .onnx, which is audited"
         )
     if is_onnx_model(path):
         raise YoloproofError(f"{path} is an ONNX file under an engine's name; rename it to .onnx, which is audited")
@@ -132,7 +132,7 @@ def engine_check(engine: EngineIdentity, network: Network) -> Check:
         faults = ["no audit in its sidecar"]
     figures = {"attentions": len(attentions), "fused": len(fused), "faults": faults}
     if engine.checkpoint_sha256 != network.sha256:
-        return Check("engine", False, figures, "its sidecar names other weights than these")
+        return Check("engine", False, figures, "its sidecar names different weights")
     passed = len(attentions) > 0 and (not faults or engine.attention != Attention.FUSED)
     detail = f"stated by its sidecar: built from these weights; {len(fused)} of {len(attentions)} attentions in fused kernels"
     return Check("engine", passed, figures, detail + (f"; {faults[0]}" if faults else ""))

@@ -9,6 +9,7 @@ from yoloproof.records.case import Artifact, Case, ModelFacts, SessionFacts
 from yoloproof.records.machine import Battery, Cpu, Gpu, GpuReading, Machine, MachineAfter, Reading
 from yoloproof.records.measurement import CpuTime, Process, Protocol, RunWarning, SetAside, Summary, Timer, Turn
 from yoloproof.records.result import Entry, Result, Run, Tool
+from yoloproof.records.serving import Load, LoadPoint, ServerPlan, ServerSummary, Serving
 from yoloproof.records.verdict import Accuracy, AccuracyProtocol, Check, PublishedFigure, StageTimes, Verdict
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Entry",
     "Gpu",
     "GpuReading",
+    "Load",
+    "LoadPoint",
     "Machine",
     "MachineAfter",
     "ModelFacts",
@@ -34,6 +37,9 @@ __all__ = [
     "Result",
     "Run",
     "RunWarning",
+    "ServerPlan",
+    "ServerSummary",
+    "Serving",
     "SessionFacts",
     "SetAside",
     "StageTimes",

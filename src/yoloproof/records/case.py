@@ -20,6 +20,7 @@ class Case(Record):
     rewrites -- names of `yoloproof.simplify`; None: those that pay on the runtime
     kernels -- PyTorch on a GPU: our own kernels, where the case allows them; compiled -- PyTorch: torch.compile
     cuda_graph -- on a GPU a run is one launch of a captured graph, where the runtime can
+    throughput -- OpenVINO: its throughput hint, and a request for each of its streams at once
     """
 
     model: str
@@ -36,6 +37,7 @@ class Case(Record):
     kernels: bool = True
     compiled: bool = False
     cuda_graph: bool = True
+    throughput: bool = False
 
     @property
     def label(self) -> str:
@@ -92,6 +94,7 @@ class SessionFacts(Record):
     nodes_by_provider -- ONNX Runtime: operators per provider; copies_timed -- transfers are inside `execute`
     filled_inputs -- further inputs of a foreign file, and what they were filled with
     performance_hint, streams, pinned -- OpenVINO; channels_last, compile, cuda_graph, tf32 -- PyTorch
+    requests -- OpenVINO: that one `execute` runs at once, each on a whole batch; None: one
     tuning -- launch configurations that were chosen for our kernels
     prepare_s -- compiling and capturing; deserialize_s, first_run_s, capture_s -- of an engine
     engine_sha256, target, attention, compute_capability, runtime_cache -- of an engine, see its sidecar
@@ -113,6 +116,7 @@ class SessionFacts(Record):
     filled_inputs: Mapping[str, str] | None = None
     performance_hint: str | None = None
     streams: int | None = None
+    requests: int | None = None
     pinned: bool | None = None
     channels_last: bool | None = None
     compile: bool | None = None

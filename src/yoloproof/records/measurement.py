@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from yoloproof.names import Runtime
 from yoloproof.records.base import Record
+from yoloproof.records.serving import ServerPlan, ServerSummary, Serving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class Protocol(Record):
     threads -- of ONNX Runtime where the case names none; cuda_graph -- whether a captured graph may be run
     statistic -- the summary that speaks for the protocol: "median", "p90" or "clipped_mean"
     batches -- batch sizes of a sweep; seed -- of the order of turns, chosen by the run
+    row_max_s -- what a run may take for each of its rows, building and proof included, before it stops waiting and repeating
+      for a host that others slow; 0: no such limit
+    server -- how queries arrive at sessions that are served, after an inference alone was timed; None: they do not
     """
 
     name: str
@@ -53,6 +57,8 @@ class Protocol(Record):
     batches: tuple[int, ...] = ()
     quick: bool = False
     seed: int | None = None
+    row_max_s: float = 0.0
+    server: ServerPlan | None = None
 
     def runs_of(self, runtime: Runtime) -> int:
         """Timed inferences per process that the runtime must reach."""
@@ -165,7 +171,7 @@ class Process(Record):
     samples_s -- the timed step; load_s, fetch_s -- the transfers around each; device_s -- the device's own clock
     turns -- every turn, also those that were repeated because the host was slowed, whose samples are `set_aside`
     warmup_s -- untimed inferences, those after a switch of case too; settled -- whether the machine stood still
-    complete -- the process ran to the protocol's end for this case
+    complete -- the process ran to the protocol's end for this case; serving -- under the protocol `server` alone
     """
 
     process: int
@@ -187,6 +193,7 @@ class Process(Record):
     complete: bool = False
     timer: Timer | None = None
     cpu: CpuTime = field(default_factory=CpuTime)
+    serving: Serving | None = None
 
     @property
     def gauge_s(self) -> tuple[float, ...]:
@@ -208,6 +215,7 @@ class Summary(Record):
     cold_start_s -- of the processes that opened it first; host_bytes, device_bytes -- memory, medians over processes
     energy_j, power_w -- of the device, per inference and on average while the samples ran
     clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under the protocol `published` alone
+    server -- under the protocol `server` alone, where every other figure is of a query alone
     """
 
     median_s: float
@@ -236,3 +244,4 @@ class Summary(Record):
     clipped_mean_s: float | None = None
     clipped_std_s: float | None = None
     clipped_runs: int | None = None
+    server: ServerSummary | None = None

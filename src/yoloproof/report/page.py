@@ -19,9 +19,11 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
 from yoloproof.records import Check, Result
 from yoloproof.report import plots, svg
+from yoloproof.report.load_plot import load_curves
 from yoloproof.report.rows import Origin, RatioTo, Row, repeat_command, rows_from_results
 from yoloproof.report.text import (
     COLUMNS,
+    SECONDARY,
     Column,
     columns_from_keys,
     digits,
@@ -36,8 +38,6 @@ from yoloproof.results.labels import NOT_SAID, plain_text
 from yoloproof.results.published import figures_of, verdict
 from yoloproof.results.schema import plain
 
-# Shown only when asked for; every other column is shown unless it says the same in all rows.
-SECONDARY = ("p99", "of_stripped", "parameters", "flops", "rewrites", "flush", "device")
 FILTERS = ("model", "attention", "network", "runtime", "precision", "proof", "machine")
 
 
@@ -74,6 +74,7 @@ def html_from_results(
         scatters=_scatters(rows, colours),
         forensics=_forensics(rows, colours),
         batches=plots.batch_scaling(rows, colours),
+        loads=load_curves(rows, colours),
         warnings=_warnings(rows),
         details=[_detail(row, colours) for row in rows],
         tool=f"yoloproof {getattr(yoloproof, '__version__', '')}".strip(),
@@ -92,7 +93,7 @@ def pictures_from_results(results: Sequence[tuple[str, Result]]) -> dict[str, by
     colours, css = plots.series_of(rows), svg.PRINT_CSS
     charts = [wide for wide, _ in _scatters(rows, colours, css)]
     charts += [plots.forensic(group, colours, css) for group in plots.forensic_groups(rows)]
-    charts += plots.batch_scaling(rows, colours, css)
+    charts += [*plots.batch_scaling(rows, colours, css), *load_curves(rows, colours, css)]
     charts += [chart for row in rows if (chart := plots.distribution(row, colours, css))]
     if not charts:
         raise YoloproofError("nothing to draw: the result files hold no samples")

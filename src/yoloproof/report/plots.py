@@ -253,7 +253,7 @@ def batch_scaling(rows: Sequence[Row], colours: dict[str, int], css: str = "") -
 def _batch(group: list[Row], colours: dict[str, int], css: str) -> Chart:
     group = sorted(group, key=lambda row: row.batch)
     first, left, width, height, bottom = group[0], 46, 360, 230, 40
-    rates = [row.batch / (row.median_s or 1.0) for row in group]
+    rates = [0.0 if row.summary is None else row.summary.fps for row in group]
     x_of = scale(group[0].batch, group[-1].batch, left + 18, width - 26, log=True)
     y_of = scale(0.0, max(rates) * 1.12, height - bottom, 20)
     words = "; ".join(f"batch {row.batch}: {digits(rate)} images/s" for row, rate in zip(group, rates, strict=True))

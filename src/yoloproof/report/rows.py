@@ -224,6 +224,7 @@ def repeat_command(row: Row) -> str:
     if case.compiled or not case.kernels or case.rewrites is not None:
         script = ["python"] if row.origin.run.command[:1] and row.origin.run.command[0].endswith(".py") else []
         return plain_text(shlex.join([*script, *row.origin.run.command]))
+    plan = row.origin.run.protocol.server
     options = {
         "--runtime": runtime if case.runtime is Runtime.AUTO else case.runtime,
         "--attention": case.attention,
@@ -233,6 +234,8 @@ def repeat_command(row: Row) -> str:
         "--device": case.device,
         "--threads": case.threads,
         "--protocol": row.origin.run.protocol.name,
+        "--sessions": plan and plan.sessions,
+        "--p99-ms": plan and plan.p99_s and f"{plan.p99_s * 1e3:g}",
     }
     words = ["yoloproof", "profile", case.model]
     words += [word for option, value in options.items() if value is not None for word in (option, str(value))]

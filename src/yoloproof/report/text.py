@@ -83,16 +83,29 @@ def protocol_cell(row: Row) -> str:
     return plain_text(row.origin.run.protocol.name) + "".join(f" ({badge})" for badge in row.badges)
 
 
-def p90_s(row: Row) -> float | None:
-    return None if row.summary is None else row.summary.p90_as_it_came_s or row.summary.p90_s
+def of_summary(name: str) -> Callable[[Row], float | None]:
+    """A field of a row's summary; None where it has none."""
+    return lambda row: None if row.summary is None else getattr(row.summary, name)
 
 
-def p99_s(row: Row) -> float | None:
-    return None if row.summary is None else row.summary.p99_as_it_came_s or row.summary.p99_s
+def as_it_came(percent: int) -> Callable[[Row], float | None]:
+    """A percentile as it came, also of turns that were repeated; older files have only that of the others."""
+    came, kept = of_summary(f"p{percent}_as_it_came_s"), of_summary(f"p{percent}_s")
+    return lambda row: kept(row) if came(row) is None else came(row)
 
 
-def fps(row: Row) -> float | None:
-    return None if row.summary is None else row.summary.fps
+def of_server(name: str) -> Callable[[Row], float | None]:
+    """A figure of a row that was served; None for any other."""
+    return lambda row: None if row.summary is None or row.summary.server is None else getattr(row.summary.server, name)
+
+
+def _number(key: str, heading: str, of: Callable[[Row], float | None], unit: float = 1.0) -> Column:
+    """A column of plain numbers, in multiples of `unit`."""
+    return Column(key, heading, lambda row: digits(of(row), unit), of)
+
+
+def _time(key: str, heading: str, of: Callable[[Row], float | None]) -> Column:
+    return Column(key, heading, lambda row: milliseconds(of(row)), of)
 
 
 def yes_or_no(said: bool | None) -> str:
@@ -122,23 +135,39 @@ COLUMNS: tuple[Column, ...] = (
     Column("imgsz", "Size", lambda row: row.imgsz),
     Column("batch", "Batch", lambda row: str(row.batch), lambda row: row.batch),
     Column("interval", "95 % interval", interval_cell, lambda row: row.interval_s[0] if row.interval_s else None),
-    Column("p90", "p90 ms", lambda row: milliseconds(p90_s(row)), p90_s),
-    Column("p99", "p99 ms", lambda row: milliseconds(p99_s(row)), p99_s),
-    Column("fps", "FPS", lambda row: digits(fps(row)), fps),
+    _time("p90", "p90 ms", as_it_came(90)),
+    _time("p99", "p99 ms", as_it_came(99)),
+    _time("device_time", "Device ms", of_summary("device_median_s")),
+    _time("query", "Whole query ms", of_summary("query_median_s")),
+    _number("fps", "FPS", of_summary("fps")),
+    _number("rate", "Highest rate /s", of_server("highest_hz")),
+    _time("bound", "p99 bound ms", of_server("p99_bound_s")),
+    _number("power", "W", of_summary("power_w")),
+    _number("energy", "mJ", of_summary("energy_j"), 1e-3),
+    _number("host_memory", "Host MB", of_summary("host_bytes"), 1e6),
+    _number("device_memory", "Device MB", of_summary("device_bytes"), 1e6),
     Column("ap", "AP", lambda row: digits(row.ap, 0.01), lambda row: row.ap),
     Column("reported", "Reported ms", reported_cell, lambda row: row.reported.latency_s if row.reported else None),
-    Column(
-        "parameters",
-        "Params M",
-        lambda row: digits(row.entry.model.parameters, 1e6),
-        lambda row: row.entry.model.parameters,
-    ),
-    Column("flops", "GFLOPs", lambda row: digits(row.entry.model.flops, 1e9), lambda row: row.entry.model.flops),
+    _number("parameters", "Params M", lambda row: row.entry.model.parameters, 1e6),
+    _number("flops", "GFLOPs", lambda row: row.entry.model.flops, 1e9),
     Column("rewrites", "Rewrites", lambda row: plain_text(", ".join(row.entry.artifact.simplified))),
     Column("flush", "Flush to zero", lambda row: yes_or_no(row.entry.runtime.flush_to_zero)),
     Column("device", "Device", lambda row: plain_text(row.entry.runtime.device)),
     Column("machine", "Machine", lambda row: row.origin.machine),
     Column("protocol", "Protocol", protocol_cell),
+)
+# Shown only when asked for; every other column is shown unless it says the same in all rows.
+SECONDARY = (
+    "p99",
+    "of_stripped",
+    "power",
+    "host_memory",
+    "device_memory",
+    "parameters",
+    "flops",
+    "rewrites",
+    "flush",
+    "device",
 )
 DEFAULT_COLUMNS = (
     "model",
@@ -160,7 +189,7 @@ def columns_from_keys(keys: Sequence[str]) -> list[Column]:
     known = {column.key: column for column in COLUMNS}
     unknown = [key for key in keys if key not in known]
     if unknown:
-        raise YoloproofError(f"no column is called {', '.join(unknown)}; there are {', '.join(known)}")
+        raise YoloproofError(f"no column is called {', '.join(unknown)}; choose from {', '.join(known)}")
     return [known[key] for key in keys]
 
 

@@ -14,8 +14,9 @@ from rich.text import Text
 from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
+from yoloproof.results.figures import decimals
 from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
-from yoloproof.results.table import decimals, unwrapped
+from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
 # What speaks against one run's level as a whole, and with it against any comparison with another run: each warning says
@@ -74,7 +75,7 @@ def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Com
     pairs, alone = _pairs(a.entries, b.entries)
     if not pairs:
         raise YoloproofError(NO_ROW_IN_COMMON)
-    left_out = [f"in one file alone, not compared: {row_label(entry)}" for entry in alone]
+    left_out = [f"only in one file, not compared: {row_label(entry)}" for entry in alone]
     sides = [(Side(a.run_of(left), left), Side(b.run_of(right), right)) for left, right in pairs]
     kept, unproved = _with_proof(sides, allow)
     return [_compared(left, right, allow, left_out + unproved) for left, right in kept]
@@ -134,7 +135,7 @@ def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str])
     ratio, deviation = repeated_ratio(after, before)
     notes.append(
         f"{len(a)} runs against {len(b)}: one run's level moves by {deviation:.1%} from run to run (standard deviation), which "
-        "the interval holds"
+        "the interval includes"
     )
     return _comparison(a[0], b[0], (median(before), median(after)), ratio, notes, deviation)
 
@@ -152,9 +153,9 @@ def fastest_lines(result: Result) -> list[str]:
             continue
         best, second = sorted(entries, key=lambda entry: median(_medians(entry).values()))[:2]
         (found,) = compare_rows(replace(result, entries=(second, best)), ALLOWANCES)
-        sure = "fastest verified" if found.verdict == "faster" else "fastest verified, as far as one can tell"
+        sure = "fastest verified" if found.verdict == "faster" else "fastest verified, though not clearly"
         interval = f" ({found.interval[0]:.3f}–{found.interval[1]:.3f})" if found.interval else ""
-        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of {found.a}")
+        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of the time of {found.a}")
     return lines
 
 
@@ -223,7 +224,7 @@ def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
         "machine": [*machine_differences(a.run.machine, b.run.machine), *_gauge_difference(a.run, b.run)],
         "protocol": protocol_differences(a.run.protocol, b.run.protocol),
         "unproved": [f"{row_label(side.entry)} is not proved" for side in sides if not side.entry.proof.passed],
-        "quick": ["a --quick run is no result" for side in sides if side.run.quick],
+        "quick": ["a --quick run is not a result" for side in sides if side.run.quick],
         "partial": [f"{row_label(side.entry)} is partial" for side in sides if side.entry.partial],
     }
     for kind, found in obstacles.items():
@@ -248,12 +249,12 @@ def _doubted(ratio: Ratio, a: Side, b: Side) -> tuple[Ratio, str]:
     if not doubts:
         return (
             ratio,
-            f"the interval holds within these two runs: how far another run's level lies is not known; {advice}",
+            f"the interval covers these two runs only; how far other runs would differ is unknown; {advice}",
         )
     factor = max(doubts.values())
-    size = f"{factor:.2f} times" if math.isfinite(factor) else "nobody knows how much"
+    size = f"up to {factor:.2f} times" if math.isfinite(factor) else "an unknown factor"
     return ratio.widened(factor), (
-        f"{' and '.join(doubts)}: by that alone the level may differ, {size}, which the interval allows for; {advice}"
+        f"{' and '.join(doubts)}: for this alone the level may differ by {size}, which the interval allows for; {advice}"
     )
 
 
@@ -275,6 +276,7 @@ def _setting_differences(left: Entry, right: Entry) -> list[str]:
         ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
         ("network", network_label(left), network_label(right)),
         ("threads", one.threads, other.threads),
+        ("requests at once", one.requests or 1, other.requests or 1),
         ("provider", one.provider, other.provider),
         ("precision", precision_of(left), precision_of(right)),
         ("cuda_graph", one.cuda_graph, other.cuda_graph),
@@ -327,12 +329,13 @@ def _traits(machine: Machine) -> dict[str, object]:
 
 
 def protocol_differences(a: Protocol, b: Protocol) -> list[str]:
-    """The settings in which two protocols differ; the order's seed and the describing line are no settings."""
+    """The settings in which two protocols differ. The order's seed, the describing line and when a run stops waiting are none:
+    what was not waited for is on record, and warned of."""
     pairs = {one.name: (getattr(a, one.name), getattr(b, one.name)) for one in fields(Protocol)}
     return [
         f"protocol's {key} {_said(mine)} against {_said(theirs)}"
         for key, (mine, theirs) in pairs.items()
-        if key not in ("seed", "summary") and mine != theirs
+        if key not in ("seed", "summary", "row_max_s") and mine != theirs
     ]
 
 
@@ -374,4 +377,4 @@ def _verdict(row: Comparison) -> str:
     """With how large a difference would have been seen, where none was."""
     if row.verdict != "cannot tell" or row.detectable is None:
         return row.verdict
-    return f"{row.verdict} (would tell {row.detectable:.1%})"
+    return f"{row.verdict} ({row.detectable:.1%} would show)"

@@ -68,7 +68,7 @@ def which_resembles(figures: Sequence[PublishedFigure], entries: Sequence[Entry]
     correct = next((one for one in figures[1:] if "correct" in one.protocol and one.gpu == figure.gpu), None)
     base_s = next((s for entry, s in measured if entry.artifact.attention is Attention.PUBLISHED), None)
     if correct is None or base_s is None:
-        missing = "nobody's figure of an engine that detects" if correct is None else "no `published` row"
+        missing = "no figure of an engine that detects" if correct is None else "no `published` row"
         line = f"cannot tell for {label}: {'; '.join(differences)}, and {missing} to take a ratio with"
         return Resemblance(None, "none", (), line)
     hint = (

@@ -17,8 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from yoloproof.errors import YoloproofError
-from yoloproof.records import Artifact, Entry, Process, PublishedFigure, Result, Run, RunWarning, Summary, Verdict
-from yoloproof.results.upgrade import from_schema_1
+from yoloproof.records import (
+    Artifact,
+    Entry,
+    Load,
+    LoadPoint,
+    Process,
+    PublishedFigure,
+    Result,
+    Run,
+    RunWarning,
+    ServerSummary,
+    Serving,
+    Summary,
+    Verdict,
+)
+from yoloproof.results.upgrade import from_schema_1, with_gained
 
 SCHEMA = 2
 HISTORY = {
@@ -32,9 +46,13 @@ HEAD = ("tool", "created", "command")
 # Numbers that readers divide by or draw on a logarithmic axis, and the largest integer that is one of anything.
 POSITIVE: dict[type, tuple[str, ...]] = {
     Artifact: ("imgsz", "batch"),
+    Load: ("rate_hz", "latency_s"),
+    LoadPoint: ("rate_hz", "p50_s", "p90_s", "p99_s"),
     Process: ("samples_s",),
     PublishedFigure: ("latency_s",),
     RunWarning: ("level_factor",),
+    ServerSummary: ("capacity_hz", "p99_bound_s", "highest_hz"),
+    Serving: ("capacity_hz", "p99_bound_s"),
     Summary: ("median_s", "interval_s", "fps"),
 }
 LARGEST = 2**63
@@ -62,7 +80,7 @@ def result_from_json(document: object, where: str) -> Result:
     schema = document["schema"]
     if type(schema) is not int or schema not in HISTORY:
         raise YoloproofError(
-            f"{where} is of schema {schema!r}, this version reads {', '.join(map(str, HISTORY))};"
+            f"{where} has schema {schema!r}, but this version reads {', '.join(map(str, HISTORY))};"
             " use the yoloproof that wrote it"
         )
     rest = {key: value for key, value in document.items() if key != "schema"}
@@ -92,7 +110,7 @@ def _validated(document: dict[str, Any]) -> Result | str:
     """The result of a document with a list of runs; else the path of the first key that is wrong, and what is."""
     from pydantic import ValidationError
 
-    plain_document, derived = _without_derived(document)
+    plain_document, derived = _without_derived(with_gained(document))
     try:
         # as JSON text: strict about kinds, and an array there is a tuple here
         result: Result = _adapter().validate_json(json.dumps(plain_document), strict=True)

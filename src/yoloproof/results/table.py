@@ -12,7 +12,8 @@ from rich.text import Text
 
 from yoloproof.intervals import Ratio, process_medians, side_by_side
 from yoloproof.names import Weights
-from yoloproof.records import Accuracy, Entry, Result, RunWarning, Summary
+from yoloproof.records import Accuracy, Entry, Result, RunWarning
+from yoloproof.results.figures import bracketed, decimals, figure_columns, is_served
 from yoloproof.results.labels import (
     NOT_SAID,
     machine_label,
@@ -25,7 +26,7 @@ from yoloproof.results.labels import (
 from yoloproof.results.published import model_ratios, verdict
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
-DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "p90", "FPS")
+DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "mJ", "p90", "capacity\n/s", "FPS", "query\nms", "p50\nms", "p90\nms")
 UNLIMITED = 100_000  # columns of a pipe
 LEAST_NAME = 8  # letters of a model's name that stay
 
@@ -69,7 +70,7 @@ def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
     is none, ~ is the median absolute deviation of the samples.
     AP columns, in percent points, stand where an AP was measured; "AP lost" is against the float32 network.
     """
-    columns = [column for column in _columns(result) if not _is_shared(column)]
+    columns = [column for column in _columns(result) if not _is_shared(column, result)]
     left_out = []
     for heading in DROPPED_FIRST:
         if _width(columns) > width:
@@ -107,12 +108,10 @@ def _columns(result: Result) -> list[Column]:
         Column("attention", tuple(map(network_label, entries)), numeric=False, shared="{} attention"),
         Column("runtime", tuple(str(e.runtime.name) for e in entries), numeric=False, shared="{}"),
     ]
-    figures = [_figures(e.summary, e.proof.passed) for e in entries]
-    headings = "median\nms", "95 % over\nprocesses", "p90", "FPS"
-    shown += [Column(heading, tuple(row[i] for row in figures)) for i, heading in enumerate(headings)]
+    shown += [Column(heading, cells) for heading, cells in figure_columns(entries)]
     ratios = first_row_ratios(result)
     if any(ratio is not None for ratio in ratios):
-        cells = (_bracketed(ratio or NOT_SAID, e.proof.passed) for ratio, e in zip(ratios, entries, strict=True))
+        cells = (bracketed(ratio or NOT_SAID, e.proof.passed) for ratio, e in zip(ratios, entries, strict=True))
         shown.append(Column("of\nfirst", tuple(cells)))
     shown.append(
         Column("proof", tuple({True: "✓", False: "✗", None: "?"}[e.proof.passed] for e in entries), numeric=False)
@@ -131,9 +130,10 @@ def _accuracy_columns(entries: Sequence[Entry]) -> Iterator[Column]:
             yield Column(heading, tuple(_percent(share, places) for share in shares))
 
 
-def _is_shared(column: Column) -> bool:
-    """Whether a column's one value goes into the title instead."""
-    return column.shared is not None and len(column.cells) > 1 and len(set(column.cells)) == 1
+def _is_shared(column: Column, result: Result) -> bool:
+    """Whether a column's one value goes into the title instead: of several rows, and of one that has many figures."""
+    several = len(column.cells) > 1 or any(map(is_served, result.entries))
+    return column.shared is not None and several and len(set(column.cells)) == 1
 
 
 def _width(columns: Sequence[Column]) -> int:
@@ -144,7 +144,7 @@ def _title(result: Result) -> str:
     protocols = dict.fromkeys(plain_text(run.protocol.name) for run in result.runs)
     machines = dict.fromkeys(machine_label(run) for run in result.runs)
     marks = [word for word, is_so in (("QUICK", result.quick), ("PARTIAL", result.partial)) if is_so]
-    shared = [column for column in _columns(result) if _is_shared(column) and column.cells[0] != NOT_SAID]
+    shared = [column for column in _columns(result) if _is_shared(column, result) and column.cells[0] != NOT_SAID]
     said = [column.shared.format(column.cells[0]) for column in shared if column.shared is not None]
     return " · ".join([*marks, ", ".join(protocols), ", ".join(machines), *said])
 
@@ -153,27 +153,9 @@ def _name(entry: Entry) -> str:
     return model_label(entry) if entry.artifact.batch == 1 else f"{model_label(entry)} ×{entry.artifact.batch}"
 
 
-def _figures(summary: Summary | None, passed: bool | None) -> tuple[str, ...]:
-    """Median, its interval, p90, images per second."""
-    if summary is None:
-        return "failed", NOT_SAID, NOT_SAID, NOT_SAID
-    places = decimals(summary.median_s)
-    shorter = places if places == 3 else max(0, places - 1)
-    spread = f"~{summary.mad_s * 1e3:.{places}f}"
-    if summary.interval_s is not None:
-        spread = "–".join(f"{end * 1e3:.{shorter}f}" for end in summary.interval_s)
-    cells = (
-        f"{summary.median_s * 1e3:.{places}f}",
-        spread,
-        NOT_SAID if summary.p90_s is None else f"{summary.p90_s * 1e3:.{places}f}",
-        f"{summary.fps:.{1 if summary.fps < 100 else 0}f}",
-    )
-    return tuple(_bracketed(cell, passed) for cell in cells)
-
-
 def first_row_ratios(result: Result) -> list[str | None]:
     """Each row's time over that of the first row of the same model, size and batch in its run, as a cell; None where
-    these rows differ in neither network, runtime nor precision."""
+    these rows differ in neither network, runtime nor precision, or were served."""
     groups: dict[tuple[object, ...], list[Entry]] = {}
     for entry in result.entries:
         groups.setdefault(_group(entry), []).append(entry)
@@ -182,7 +164,7 @@ def first_row_ratios(result: Result) -> list[str | None]:
         first, *_ = group = groups[_group(entry)]
         differ = len({(network_label(one), one.runtime.name, precision_of(one)) for one in group}) > 1
         ratio = side_by_side(process_medians(first.processes), process_medians(entry.processes))
-        cells.append(None if not differ else "1" if entry is first else _ratio(ratio))
+        cells.append(None if not differ or any(map(is_served, group)) else "1" if entry is first else _ratio(ratio))
     return cells
 
 
@@ -197,15 +179,6 @@ def _ratio(ratio: Ratio | None) -> str:
     return f"{sign}{ratio.value:.2f}"
 
 
-def _bracketed(cell: str, passed: bool | None) -> str:
-    return cell if passed is True or cell == NOT_SAID else f"({cell})"
-
-
-def decimals(seconds: float) -> int:
-    """Decimal places of a latency in milliseconds, so that three or four digits show."""
-    return next((places for places, least in enumerate((1.0, 0.1, 0.01)) if seconds >= least), 3)
-
-
 def _scaled(value: float | None, unit: float) -> str:
     return NOT_SAID if value is None else f"{value / unit:.{2 if value / unit < 10 else 1}f}"
 
@@ -215,17 +188,27 @@ def _percent(share: float | None, places: int) -> str:
 
 
 def _signs(result: Result) -> Iterator[Text]:
+    servers = {entry.summary.server.sessions for entry in result.entries if entry.summary and entry.summary.server}
+    if servers:
+        sessions = " or ".join(map(str, sorted(servers)))
+        yield Text(
+            f"highest /s: Poisson arrivals at {sessions} session{'' if servers == {1} else 's'} behind one queue, with the 99th "
+            "percentile from the scheduled arrival within its bound; p50, p90, p99 are those at that rate", "dim",
+        )  # fmt: skip
     if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
     if any(ratio is not None for ratio in first_row_ratios(result)):
-        said = "of first: time over that of the model's first row, process by process; ≈ not told apart from 1"
+        said = "of first: time divided by that of the model's first row; ≈ cannot be told from 1"
         yield Text(said, "dim")
+    for name, requests in dict.fromkeys((str(e.runtime.name), e.runtime.requests) for e in result.entries):
+        if requests is not None and requests > 1:
+            yield Text(f"{name}: the median is of {requests} batches at once, one for each of its streams", "dim")
     unproved = [entry for entry in result.entries if entry.proof.passed is not True]
     unheld = [entry for entry in unproved if entry.model.weights is Weights.FOREIGN and entry.proof.passed is None]
     if unheld:
-        yield Text("( ) a file's latency; whether it is the right detector was not checked", "dim")
+        yield Text("( ) latency of a file that was not checked to be the right detector", "dim")
     if len(unheld) < len(unproved):
-        yield Text("( ) not proved to be the published detector: the figure is no result", "dim")
+        yield Text("( ) not proved to be the published detector: the figure is not a result", "dim")
 
 
 def _failures(result: Result) -> Iterator[Text]:

@@ -1,4 +1,5 @@
-"""A document of schema 1 in the keys of schema 2: what was not recorded then is null, what has moved is moved."""
+"""A document of schema 1 in the keys of schema 2: what was not recorded then is null, what has moved is moved. And fields that
+schema 2 gained later, in a file that was written before."""
 
 from __future__ import annotations
 
@@ -7,8 +8,16 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from yoloproof.names import ArtifactFormat, Attention, Precision, Weights
-from yoloproof.records import Entry, Run
+from yoloproof.records import Case, Entry, Process, Protocol, Result, Run, SessionFacts, Summary
 
+# Fields that schema 2 gained: a file without them is read with their default.
+GAINED: dict[type, tuple[str, ...]] = {
+    Case: ("throughput",),
+    SessionFacts: ("requests",),
+    Protocol: ("row_max_s", "server"),
+    Process: ("serving",),
+    Summary: ("server",),
+}
 UNKNOWN = (None, "unknown")
 RENAMED = {"gpu form": "kernels"}
 
@@ -81,22 +90,29 @@ def _process(process: dict[str, Any]) -> dict[str, Any]:
     return process
 
 
-def _filled(given: dict[str, Any], record: type) -> dict[str, Any]:
-    """`given` with every field of `record` that it lacks, at its default; fields that are records themselves likewise."""
+def with_gained(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of schema 2, its runs in a list, with what schema 2 gained since it was written."""
+    return _filled(document, Result, GAINED)
+
+
+def _filled(given: dict[str, Any], record: type, gained: dict[type, tuple[str, ...]] | None = None) -> dict[str, Any]:
+    """`given` with every field of `record` that it lacks, or only those that were `gained`, at its default; fields that are
+    records themselves likewise."""
     hints = get_type_hints(record)
     whole = dict(given)
     for one in fields(record):  # type: ignore[arg-type]
         inner, many = _record_in(hints[one.name])
-        if one.name not in whole:
+        if one.name not in whole and (gained is None or one.name in gained.get(record, ())):
             if one.default is not MISSING:
                 whole[one.name] = one.default
             elif one.default_factory is not MISSING:
                 whole[one.name] = {} if inner is not None else one.default_factory()
         value = whole.get(one.name)
         if inner is not None and many and isinstance(value, list | tuple):
-            whole[one.name] = [_filled(item, inner) for item in value]
+            whole[one.name] = [_filled(item, inner, gained) if isinstance(item, dict) else item for item in value]
         elif inner is not None and isinstance(value, dict):
-            whole[one.name] = _filled(value, inner) if value or one.default is not None else None
+            known = value or one.default is not None or gained is not None
+            whole[one.name] = _filled(value, inner, gained) if known else None
     return whole
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.util import find_spec
 
+from yoloproof.engine_libraries import MODULES, is_installed, line_here, missing_library
 from yoloproof.errors import YoloproofError
 from yoloproof.names import ArtifactFormat, Precision, Runtime
 from yoloproof.runtime.base import (
@@ -39,14 +39,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RuntimeRow:
-    """What a runtime opens, where its session lives, the library it needs and its pip line, whether it needs a GPU, of ONNX
-    Runtime the provider it stands for (None: the device's own), and what it can compute in."""
+    """What a runtime opens, where its session lives, the library it needs and its pip line ("" where `engine_libraries` knows
+    it), whether it needs a GPU, of ONNX Runtime the provider it stands for (None: the device's own), and what it can
+    compute in."""
 
     opens: ArtifactFormat
     module: str
     session: str
     library: str
-    install: str
+    install: str = ""
     needs_gpu: bool = False
     provider: str | None = None
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16)
@@ -64,8 +65,8 @@ def _onnxruntime(provider: str, install: str) -> RuntimeRow:
     )
 
 
-def _tensorrt(library: str, install: str) -> RuntimeRow:
-    return RuntimeRow(ArtifactFormat.ENGINE, "tensorrt", "TensorRtSession", library, install, needs_gpu=True)
+def _tensorrt(library: str) -> RuntimeRow:
+    return RuntimeRow(ArtifactFormat.ENGINE, "tensorrt", "TensorRtSession", library, needs_gpu=True)
 
 
 RUNTIMES = {
@@ -84,16 +85,16 @@ RUNTIMES = {
         precisions=tuple(Precision),
     ),
     Runtime.ONNXRUNTIME_CUDA: _onnxruntime(
-        "CUDAExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        "CUDAExecutionProvider", "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
     ),
     Runtime.ONNXRUNTIME_TENSORRT: _onnxruntime(
-        "TensorrtExecutionProvider", "pip uninstall onnxruntime, then pip install onnxruntime-gpu tensorrt"
+        "TensorrtExecutionProvider", "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
     ),
     Runtime.ONNXRUNTIME_TENSORRT_RTX: _onnxruntime(
         "NvTensorRTRTXExecutionProvider", "pip install onnxruntime-ep-nv-tensorrt-rtx-cu12"
     ),
-    Runtime.TENSORRT: _tensorrt("tensorrt", "pip install tensorrt"),
-    Runtime.TENSORRT_RTX: _tensorrt("tensorrt_rtx", "pip install 'yoloproof[gpu]'"),
+    Runtime.TENSORRT: _tensorrt("tensorrt"),
+    Runtime.TENSORRT_RTX: _tensorrt("tensorrt_rtx"),
     Runtime.NATIVE: RuntimeRow(
         ArtifactFormat.NATIVE,
         "native",
@@ -116,11 +117,13 @@ AUTO_ORDER = {
 def missing_part(name: Runtime) -> str | None:
     """What this machine lacks to open a session of runtime `name`, with its remedy, or None."""
     if name == Runtime.AUTO:
-        raise YoloproofError(f"runtime auto is a choice, not a runtime to open; name one of {', '.join(RUNTIMES)}")
+        raise YoloproofError(f"auto is a choice among runtimes, not one that opens; name one of {', '.join(RUNTIMES)}")
     if name not in RUNTIMES:
-        raise YoloproofError(f"no runtime {name}; there are {', '.join(RUNTIMES)}")
+        raise YoloproofError(f"no runtime is called {name}; choose from {', '.join(RUNTIMES)}")
     row = RUNTIMES[name]
-    if not _is_installed(row.library):
+    if name in MODULES and (missing := missing_library(name)) is not None:
+        return missing
+    if not is_installed(row.library):
         return f"{row.library} is not installed; {row.install}"
     if name == Runtime.NATIVE:
         from yoloproof.runtime.cuda_driver import driver_missing
@@ -130,22 +133,14 @@ def missing_part(name: Runtime) -> str | None:
         import torch
 
         if not torch.cuda.is_available():
-            return "no CUDA device that PyTorch can use; an engine can be built here, but runs on a GPU machine"
+            return "PyTorch finds no CUDA device; engines can be built here, but run on a GPU machine only"
     if row.provider is not None:
         from yoloproof.runtime.onnxruntime import has_provider
 
         if not has_provider(row.provider):
-            return f"this onnxruntime has no {row.provider}; {row.install}"
+            also = f", {line_here(Runtime.TENSORRT)}" if name is Runtime.ONNXRUNTIME_TENSORRT else ""
+            return f"this onnxruntime has no {row.provider}; {row.install}{also}"
     return None
-
-
-def _is_installed(library: str) -> bool:
-    """Stubs alone (tensorrt-stubs) leave a folder of that name without a module in it."""
-    try:
-        found = find_spec(library)
-    except ModuleNotFoundError:  # the package that the module is in
-        return False
-    return found is not None and (found.origin is not None or library == "cuda.bindings")
 
 
 def available_runtimes() -> tuple[Runtime, ...]:

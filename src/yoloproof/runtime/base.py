@@ -41,7 +41,9 @@ class NonFiniteOutput(YoloproofError):
     def __init__(self, counts: Mapping[str, int]) -> None:
         self.counts = dict(counts)
         held = ", ".join(f"{name} holds {count} values that are NaN or infinite" for name, count in counts.items())
-        super().__init__(f"{held}: this artifact's numbers cannot be used; export it in float32 to see which it is")
+        super().__init__(
+            f"{held}: this artifact cannot be used; export it in float32 to see whether the weights or the rounding are at fault"
+        )
 
 
 def check_finite(specs: Sequence[TensorSpec], outputs: Outputs) -> None:
@@ -57,9 +59,7 @@ def check_finite(specs: Sequence[TensorSpec], outputs: Outputs) -> None:
 
 def took_too_long(artifact: object, limit_s: float) -> YoloproofError:
     """What to say of a graph that does not come to an end."""
-    return YoloproofError(
-        f"{artifact}: one inference was stopped after {limit_s:.0f} s; is there a loop without end in it?"
-    )
+    return YoloproofError(f"{artifact}: one inference was stopped after {limit_s:.0f} s; does it hold an endless loop?")
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class SessionOptions:
     cuda_graph -- PyTorch and TensorRT on a GPU: capture the call, so that a run is one launch
     channels_last -- PyTorch; None: on a GPU alone; compile -- PyTorch: torch.compile
     tf32 -- PyTorch on a GPU: float32 products may be rounded to TF32
+    throughput -- OpenVINO: its throughput hint; `execute` runs a request for each of its streams, all on the loaded images
     native -- native engines
     """
 
@@ -102,6 +103,7 @@ class SessionOptions:
     channels_last: bool | None = None
     compile: bool = False
     tf32: bool = False
+    throughput: bool = False
     native: NativeOptions = field(default_factory=NativeOptions)
 
 
@@ -134,7 +136,7 @@ def _member(what: str, names: type[Name], text: str) -> Name:
     try:
         return names(text)
     except ValueError:
-        raise YoloproofError(f"no {what} {text}; there are {', '.join(names)}") from None
+        raise YoloproofError(f"no {what} {text}; choose from {', '.join(names)}") from None
 
 
 class Session(ABC):

@@ -70,8 +70,13 @@ def _runtimes(case: Case) -> tuple[Runtime, ...]:
         if missing is not None:
             raise YoloproofError(f"{path}: runtime {name}: {missing}")
         if path.suffix not in (".onnx", ".engine", SUFFIX) and case.precision not in RUNTIMES[name].precisions:
-            able = ", ".join(row for row in RUNTIMES if case.precision in RUNTIMES[row].precisions)
+            able = " or --runtime ".join(row for row in RUNTIMES if case.precision in RUNTIMES[row].precisions)
             raise YoloproofError(f"{path}: {name} does not compute in {case.precision}; name --runtime {able}")
+        if name is Runtime.OPENVINO is case.runtime and case.precision is not Precision.FP32:
+            from yoloproof.runtime.openvino import lacks_precision
+
+            if (incapable := lacks_precision(case.precision)) is not None:
+                raise YoloproofError(f"{path}: {incapable}")
     if not names:
         raise YoloproofError(f"{path}: no runtime for {case.device} is installed; see `yoloproof doctor`")
     return names

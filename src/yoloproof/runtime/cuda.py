@@ -24,7 +24,11 @@ class CudaDevice:
         import torch
 
         if not torch.cuda.is_available():
-            built = "no CUDA device is visible" if torch.version.cuda else f"torch {torch.__version__} is without CUDA"
+            built = (
+                "no CUDA device is visible"
+                if torch.version.cuda
+                else f"torch {torch.__version__} was built without CUDA"
+            )
             raise YoloproofError(f"device {device}: {built}; use --device cpu, or see `yoloproof doctor`")
         self.device = torch.device(device)
         index = self.device.index or 0

@@ -39,7 +39,7 @@ class Gpu:
         try:
             from cuda.bindings import driver
         except ImportError:
-            raise YoloproofError("native engines run through cuda-bindings: pip install cuda-bindings") from None
+            raise YoloproofError("native engines need cuda-bindings: pip install 'yoloproof[native]'") from None
         self._cuda: Any = driver
         self._modules: list[Any] = []
         self._memory: list[int] = []
@@ -217,13 +217,15 @@ def driver_missing() -> str | None:
     try:
         from cuda.bindings import driver
     except ImportError:
-        return "cuda-bindings is not installed; pip install cuda-bindings"
+        return "cuda-bindings is not installed; pip install 'yoloproof[native]'"
     try:
         status, *_ = driver.cuInit(0)
         count = 0 if int(status) else int(driver.cuDeviceGetCount()[1])
     except RuntimeError as error:  # no libcuda
-        return f"no CUDA driver ({error}); an engine can be built here, but runs on a GPU machine"
-    return None if count else "the CUDA driver finds no device; an engine can be built here, but runs on a GPU machine"
+        return f"no CUDA driver ({error}); engines can be built here, but run on a GPU machine only"
+    return (
+        None if count else "the CUDA driver finds no device; engines can be built here, but run on a GPU machine only"
+    )
 
 
 class CudaError(YoloproofError):

@@ -81,7 +81,7 @@ def borrowed(array: Any, stream: int) -> Iterator[DeviceArray]:
         yield _from_interface(array.__cuda_array_interface__, array)
     else:
         raise YoloproofError(
-            f"{type(array).__name__} is no array that lies on a GPU: it has neither __dlpack__ nor __cuda_array_interface__"
+            f"{type(array).__name__} is not an array on a GPU: it has neither __dlpack__ nor __cuda_array_interface__"
         )
 
 

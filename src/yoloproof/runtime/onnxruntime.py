@@ -27,13 +27,8 @@ from yoloproof.runtime.tensors import cast_images, check_images, companion_input
 from yoloproof.runtime.threads import physical_cores
 
 CPU = "CPUExecutionProvider"
-# The pip package that brings a provider. TensorRT-RTX's is a plugin of its own beside the plain onnxruntime (1.24 and
-# later; nvidia.github.io/TensorRT-RTX-EP-ABI), for Ampere and newer; there was one inside onnxruntime-trt-rtx 1.23.
-PROVIDER_PACKAGES = {
-    "CUDAExecutionProvider": "onnxruntime-gpu",
-    "TensorrtExecutionProvider": "onnxruntime-gpu and tensorrt",
-    "NvTensorRTRTXExecutionProvider": "onnxruntime-ep-nv-tensorrt-rtx-cu12",
-}
+# TensorRT-RTX's provider is a plugin of its own beside the plain onnxruntime (1.24 and later;
+# nvidia.github.io/TensorRT-RTX-EP-ABI), for Ampere and newer; there was one inside onnxruntime-trt-rtx 1.23.
 PLUGINS = {"NvTensorRTRTXExecutionProvider": "onnxruntime_ep_nv_tensorrt_rtx"}
 
 
@@ -50,8 +45,8 @@ class OnnxRuntimeSession(Session):
         file = read_onnx_file(path)
         if spec.precision is not None and spec.precision.dtype != file.precision:
             raise YoloproofError(
-                f"{path} holds {file.precision} weights, not {spec.precision.dtype}; ONNX Runtime computes what it says, "
-                f"so export it with --precision {spec.precision}"
+                f"{path} holds {file.precision} weights, not {spec.precision.dtype}; ONNX Runtime computes in what the "
+                f"file holds: export it with --precision {spec.precision}"
             )
         self._path = path
         self._provider = _provider(spec, onnxruntime.get_available_providers())
@@ -172,10 +167,8 @@ def _provider(spec: SessionSpec, available: list[str]) -> str:
     if (provider == CPU) != (spec.device == "cpu"):
         raise YoloproofError(f"{provider} does not run on device {spec.device}; name a device and provider that agree")
     if provider not in available and not is_plugin(provider):
-        package = PROVIDER_PACKAGES.get(provider, "a build of ONNX Runtime that has it")
         raise YoloproofError(
-            f"this onnxruntime has no {provider} (it has {', '.join(available)}); `pip install {package}`, "
-            "after uninstalling onnxruntime"
+            f"this onnxruntime has no {provider} (it has {', '.join(available)}); `yoloproof doctor` says what installs it"
         )
     return provider
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class OpenVinoSession(Session):
     """An ONNX file compiled by OpenVINO for the CPU.
 
     `spec.precision` is the precision of the arithmetic: float32 unless bfloat16 or float16 is asked for, whatever
-    the file's weights are stored in. Of the options it knows `inputs`.
+    the file's weights are stored in. Of the options it knows `inputs` and `throughput`.
     """
 
     def __init__(self, spec: SessionSpec) -> None:
@@ -41,14 +42,16 @@ class OpenVinoSession(Session):
         path = self._path = Path(spec.path)
         file = read_onnx_file(path)
         self._compiled, precision = _compile(path, spec)
-        self._request = self._compiled.create_infer_request()
+        self._requests = [self._compiled.create_infer_request() for _ in range(_requests(self._compiled, spec))]
         self._given = spec.options.inputs
         graph = load_onnx(path, external_data=False).graph
         names = {value.name for value in (*graph.input, *graph.output)}
         self.inputs = image_first([_tensor_spec(port, names) for port in self._compiled.inputs], str(path))
         self.outputs = tuple(_tensor_spec(port, names) for port in self._compiled.outputs)
         self._arrays: dict[str, NDArray[Any]] = {}
-        self.facts = _facts(self._compiled, file)
+        self.facts = replace(
+            _facts(self._compiled, file), requests=len(self._requests) if spec.options.throughput else None
+        )
         if self.facts.precision != precision.dtype:
             raise YoloproofError(
                 f"{path}: OpenVINO computes in {self.facts.precision} though {precision.dtype} was set; "
@@ -63,27 +66,51 @@ class OpenVinoSession(Session):
         arrays |= companion_inputs(self.inputs[1:], images.shape, self._given)
         self.facts = with_filled_inputs(self.facts, {spec.name: arrays[spec.name] for spec in self.inputs[1:]})
         for name, array in arrays.items():
-            self._request.set_tensor(name, Tensor(array, shared_memory=True))
-        self._arrays = arrays  # the request holds views
+            for request in self._requests:
+                request.set_tensor(name, Tensor(array, shared_memory=True))
+        self._arrays = arrays  # the requests hold views
 
     def execute(self) -> None:
-        self._request.start_async()
-        self._request.wait()
+        for request in self._requests:
+            request.start_async()
+        for request in self._requests:
+            request.wait()
 
     def execute_within(self, limit_s: float) -> None:
-        self._request.start_async()
-        if not self._request.wait_for(int(limit_s * 1000)):
-            # OpenVINO cannot leave a loop: a thread keeps what runs alive until the process ends, which would hang else.
-            held = self._request, self._compiled
-            threading.Thread(target=lambda: held[0].wait(), daemon=True).start()
-            raise took_too_long(self._path, limit_s)
-        self._request.wait()  # raises what went wrong
+        for request in self._requests:
+            request.start_async()
+        for request in self._requests:
+            if not request.wait_for(int(limit_s * 1000)):
+                # OpenVINO cannot leave a loop: a thread keeps what runs alive until the process ends, which would hang else.
+                threading.Thread(target=_hold, args=(self._requests, self._compiled), daemon=True).start()
+                raise took_too_long(self._path, limit_s)
+            request.wait()  # raises what went wrong
 
     def fetch(self) -> Outputs:
-        return tuple(np.array(self._request.get_output_tensor(i).data, copy=True) for i in range(len(self.outputs)))
+        """The first request's outputs; the others', of the same images, are the same."""
+        first = self._requests[0]
+        return tuple(np.array(first.get_output_tensor(i).data, copy=True) for i in range(len(self.outputs)))
 
     def close(self) -> None:
-        del self._request, self._compiled
+        del self._requests, self._compiled
+
+
+def _hold(requests: list[Any], compiled: Any) -> None:
+    """Keep what runs, and the compiled model, alive until it ends."""
+    for request in requests:
+        request.wait()
+    del compiled
+
+
+def lacks_precision(precision: Precision) -> str | None:
+    """Why OpenVINO cannot compute in a precision on this CPU, and what to do; None where it can."""
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = [name for name, (needs, _) in ELEMENTS.items() if needs in capabilities]
+    if precision in able:
+        return None
+    return f"openvino cannot compute in {precision} on this CPU; use --precision {' or '.join(able)}"
 
 
 def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
@@ -94,14 +121,12 @@ def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
 
     core = openvino.Core()
     precision = spec.precision or Precision.FP32
-    capability, element = ELEMENTS[precision]
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if capability not in capabilities:
-        can = ", ".join(name.dtype for name, (needs, _) in ELEMENTS.items() if needs in capabilities)
-        raise YoloproofError(f"openvino cannot compute in {precision.dtype} on this CPU; it can in {can}")
+    incapable = lacks_precision(precision)
+    if incapable is not None:
+        raise YoloproofError(incapable)
     config = {
-        hint.inference_precision: getattr(openvino.Type, element),
-        hint.performance_mode: hint.PerformanceMode.LATENCY,
+        hint.inference_precision: getattr(openvino.Type, ELEMENTS[precision][1]),
+        hint.performance_mode: getattr(hint.PerformanceMode, "THROUGHPUT" if spec.options.throughput else "LATENCY"),
         properties.inference_num_threads: spec.threads or physical_cores(),
         intel_cpu.denormals_optimization: spec.flush_to_zero,
     }
@@ -114,6 +139,13 @@ def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
             f"{path}: openvino {openvino.__version__} cannot take it: {reason[:300]}; "
             "export it again with another opset, or update openvino"
         ) from None
+
+
+def _requests(compiled: Any, spec: SessionSpec) -> int:
+    """How many requests run at once: one, or under the throughput hint as many as OpenVINO says keep its streams busy."""
+    from openvino import properties
+
+    return int(compiled.get_property(properties.optimal_number_of_infer_requests)) if spec.options.throughput else 1
 
 
 def _facts(compiled: Any, file: OnnxFile) -> SessionFacts:

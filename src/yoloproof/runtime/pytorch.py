@@ -137,7 +137,7 @@ def _device(spec: SessionSpec) -> Any:
     try:
         device = torch.device(spec.device)
     except RuntimeError:
-        raise YoloproofError(f"{spec.device} is no device; use cpu, cuda or cuda:N") from None
+        raise YoloproofError(f"{spec.device} is not a device; use cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise YoloproofError(f"pytorch sessions run on cpu or cuda, not on {spec.device}")
     if device.type == "cuda" and not torch.cuda.is_available():

@@ -43,7 +43,7 @@ def measured_choice(
     for operation in tqdm(several, desc="choosing tactics", disable=True if seconds is None else None, leave=False):
         usable = [i for i, tactic in enumerate(operation.tactics) if _usable(tactic, available)]
         if not usable:
-            raise YoloproofError(f"this GPU can run no tactic of {operation.name}; build the engine for it")
+            raise YoloproofError(f"this GPU can run none of the tactics of {operation.name}; build the engine for it")
         index = operation.default if operation.default in usable else usable[0]
         if seconds is not None and len(usable) > 1:
             same = _signature(operation)

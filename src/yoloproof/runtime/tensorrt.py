@@ -127,7 +127,7 @@ class TensorRtSession(Session):
             shape = tuple(self._context.get_tensor_shape(spec.name))
             if any(size < 0 for size in shape):
                 raise YoloproofError(
-                    f"{self._path}: {spec.name} {list(shape)} depends on the data; export --nms in its top-k form"
+                    f"{self._path}: {spec.name} {list(shape)} depends on the data; `yoloproof export --nms` writes fixed shapes"
                 )
             self._buffers[spec.name] = self._device.empty(shape, spec.dtype)
             self._context.set_tensor_address(spec.name, self._buffers[spec.name].data_ptr())

@@ -313,7 +313,7 @@ def simplify(network: Network, rewrites: Iterable[str] | None = None) -> Simplif
     """
     chosen = set(DEFAULT_REWRITES if rewrites is None else rewrites)
     if unknown := chosen - REWRITES.keys():
-        raise YoloproofError(f"no rewrite is called {', '.join(sorted(unknown))}; there are {', '.join(REWRITES)}")
+        raise YoloproofError(f"no rewrite is called {', '.join(sorted(unknown))}; choose from {', '.join(REWRITES)}")
     if chosen and "norms" not in chosen:
         raise YoloproofError("the other rewrites work on folded batch norms; add 'norms'")
     if not isinstance(network, Network):

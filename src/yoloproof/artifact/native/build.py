@@ -14,7 +14,8 @@ from yoloproof.artifact.native.recording import plan_from_network
 from yoloproof.artifact.native.targets import Capability
 from yoloproof.artifact.onnx import onnx_metadata
 from yoloproof.errors import YoloproofError
-from yoloproof.files.native import Evidence, NativeEngine
+from yoloproof.files.native import CompiledKernel, Evidence, NativeEngine
+from yoloproof.files.plan import Launch, Operation, Plan, all_launches, all_operations
 from yoloproof.names import Precision, Progress, no_progress
 from yoloproof.network.wiring import Network
 from yoloproof.simplify.rewrites import simplify
@@ -33,13 +34,13 @@ def native_from_network(
     """
     height, width = images.shape[2:]
     if any(side % 32 for side in (height, width)) or (height // 16) * (width // 16) % 4:
-        raise YoloproofError(f"native engine: {height}x{width} images do not divide into the attention's four areas")
+        raise YoloproofError(f"native engine: {height}x{width} images cannot be split into the attention's four areas")
     progress("planning the launches", None)
     recorded = plan_from_network(simplify(network), batch, (height, width))
     code, built = {}, {"yoloproof": yoloproof.__version__}
     for capability in sorted(set(capabilities)):
         name = f"{capability[0]}.{capability[1]}"
-        code[capability] = tuple(compile_kernels(recorded.plan.kernels, capability, progress))
+        code[capability] = without_spills(recorded.plan, compile_kernels(recorded.plan.kernels, capability, progress))
         built[f"triton for {name}"] = toolchain_for(capability).version
     progress("running the float32 network on the evidence", None)
     stated = onnx_metadata(simplify(network), (height, width), batch, Precision.FP16, "float32", False, 0)
@@ -47,6 +48,22 @@ def native_from_network(
         {key: value for key, value in stated.items() if isinstance(value, str)}, built, recorded.plan,
         recorded.weights, code, evidence(network, images[:EVIDENCE_IMAGES]),
     )  # fmt: skip
+
+
+def without_spills(plan: Plan, kernels: Sequence[CompiledKernel | None]) -> tuple[CompiledKernel | None, ...]:
+    """The kernels without those that spill registers, except where an operation could then run in no tactic."""
+
+    def runs(step: Launch | Operation, kept: Sequence[CompiledKernel | None]) -> bool:
+        if isinstance(step, Launch):
+            return kept[step.kernel] is not None
+        return any(all(runs(part, kept) for part in tactic) for tactic in step.tactics)
+
+    kept = [one if one is not None and not one.facts.spilled_bytes else None for one in kernels]
+    for operation in all_operations(plan.operations):
+        if not runs(operation, kept):
+            for launch in all_launches([operation]):
+                kept[launch.kernel] = kernels[launch.kernel]
+    return tuple(kept)
 
 
 def evidence(network: Network, images: NDArray[np.float32]) -> Evidence:

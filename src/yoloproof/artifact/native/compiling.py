@@ -54,7 +54,7 @@ def compile_kernels(
     if capability not in CAPABILITIES:
         known = ", ".join(f"{major}.{minor}" for major, minor in CAPABILITIES)
         raise YoloproofError(
-            f"no native engine for compute capability {capability[0]}.{capability[1]}; there are {known}"
+            f"no native engine for compute capability {capability[0]}.{capability[1]}; choose from {known}"
         )
     toolchain = toolchain_for(capability)
     folder = cache_folder() / "kernels"
@@ -79,14 +79,14 @@ def toolchain_for(capability: Capability) -> Toolchain:
         found = next((d for d in distributions(path=[str(folder)]) if d.metadata["Name"] == "triton"), None)
         if found is None or found.version != TURING_TRITON:
             raise YoloproofError(
-                "kernels for Turing are compiled by the last Triton with its tensor cores: "
+                "kernels for Turing need the last Triton that uses its tensor cores: "
                 f"pip install --no-deps --target {folder} triton=={TURING_TRITON}"
             )
         return Toolchain(TURING_TRITON, folder)
     try:
         return Toolchain(version("triton"), None)
     except PackageNotFoundError:
-        raise YoloproofError("native kernels are compiled by Triton: pip install triton (Linux, x86-64)") from None
+        raise YoloproofError("building native engines needs Triton: pip install triton (Linux, x86-64)") from None
 
 
 @cache

@@ -32,7 +32,7 @@ def capabilities_from_targets(targets: Sequence[str]) -> tuple[Capability, ...]:
         elif name in by_name:
             found.append(by_name[name])
         else:
-            raise YoloproofError(f"target '{name}' is none of {', '.join(by_name)}, current")
+            raise YoloproofError(f"target '{name}' is not one of {', '.join(by_name)}, current")
     return tuple(sorted(set(found)))
 
 
@@ -46,7 +46,7 @@ def _present() -> Capability:
     import torch
 
     if not torch.cuda.is_available():
-        raise YoloproofError("target current: no CUDA device here; name one, e.g. --target t4")
+        raise YoloproofError("target current: there is no CUDA device here; name a GPU, such as --target t4")
     capability = torch.cuda.get_device_capability()
     if capability not in CAPABILITIES:
         raise YoloproofError(f"target current: no native engine for compute capability {capability[0]}.{capability[1]}")

@@ -215,7 +215,7 @@ def _difference(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
     """How the first tensor that does not fit fails to; empty where all fit."""
     missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing:
-        folded = " (its batch norms are folded in: take the weights from before fuse())" if ".bn." in missing[0] else ""
+        folded = " (its batch norms are folded in: use the weights saved before fuse())" if ".bn." in missing[0] else ""
         return f"lacks {len(missing)} tensors, first {missing[0]}{folded}"
     if extra:
         return f"has {len(extra)} tensors too many (training-only parts?), first {extra[0]}"
@@ -225,7 +225,7 @@ def _difference(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
             shapes = f"{list(found.shape)} where {list(wanted.shape)} belongs"
             return f"tensor {name} has shape {shapes} (a training-only shape?)"
         if wanted.is_floating_point() and found.dtype not in FLOATS:
-            return f"tensor {name} holds {found.dtype} (a quantized network?); weights are float16, bfloat16 or float32"
+            return f"tensor {name} holds {found.dtype} (a quantized network?); weights must be float16, bfloat16 or float32"
     return ""
 
 

@@ -14,7 +14,7 @@ from yoloproof.files.new import write_over
 from yoloproof.network.variants import FAMILIES, Variant
 
 # Two independent public records name this hash with the release's address. Where none is known, the hash of the first
-# download is recorded beside the file and later loads are held to it.
+# download is recorded beside the file and later loads are checked against it.
 KNOWN_SHA256 = {"yolov13n": "6653035017b0f111f80ec11ed914874ea85699b104aeac1e46e517d16889d6b7"}
 
 

@@ -45,7 +45,7 @@ ARCHITECTURES = (
     Architecture("RT-DETR (ultralytics)", (_layer(r"enc_score_head\."),)),
     Architecture("YOLOv5 (ultralytics)", (r"model\.2\.cv3\.", r"model\.24\.cv2\.0\.")),
     Architecture("YOLOv8", (r"model\.2\.m\.0\.cv1\.", r"model\.2\.cv2\.", r"model\.9\.cv2\.")),
-    Architecture("a detector of the ultralytics package of another kind", (_layer(r"dfl\.conv\."),)),
+    Architecture("another detector of the ultralytics package", (_layer(r"dfl\.conv\."),)),
     Architecture("RF-DETR", (r"transformer\.decoder\.", r"backbone\.0\.encoder\.")),
     Architecture("RT-DETR, D-FINE or DEIM", (r"decoder\.dec_score_head\.", r"encoder\.input_proj\.")),
     Architecture("YOLOX", (r"head\.cls_preds\.",)),
@@ -85,7 +85,7 @@ def refusal(tensors: Mapping[str, Tensor]) -> str | None:
         example = next(iter(tensors))
         return f"{kind}not one of the {rebuilt} that this project rebuilds (its tensors are like '{example}')"
     if task != DETECTION:
-        return f"{found.name} for {task}, and only {rebuilt} are rebuilt from weights; `profile` times its ONNX export"
+        return f"{found.name} for {task}, and only {rebuilt} are rebuilt from weights; export it to ONNX: `profile` times that file"
     if found.family not in FAMILIES:
         return (
             f"{found.name}, and only {rebuilt} are rebuilt from weights; export it to ONNX with the package it comes from:"
