@@ -11,7 +11,7 @@ Each stage is a process of its own, so that what one breaks the others still mea
     fresh     the engine opened again: from opening to the first result, host and device memory
     compiled  native and `published` beside the simplified network compiled by PyTorch
     kernels   the same beside our kernels in PyTorch
-    variants  all nine with random weights built for this GPU and held to their evidence
+    variants  all nine with random weights, end to end: built for this GPU and verified by their evidence
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from yoloproof.files.native import Evidence, read_native
 from yoloproof.files.plan import chosen_launches
 from yoloproof.names import Runtime
 from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
-from yoloproof.runtime.native import NativeSession
+from yoloproof.runtime.native import NativeSession, native_session
+from yoloproof.runtime.native_frames import FrameSession
 
 ROUNDS, RUNS, WARM = 25, 20, 30
 SMALL = 40  # multiprocessors, as many as a T4 has
@@ -136,7 +137,7 @@ def native(engine: Path, subject: Subject, report: Report) -> None:
 
 def poisoned(session: NativeSession, built: Any, found: list[Any]) -> bool:
     """Whether the outputs stay the same after all memory was filled with NaN."""
-    session._gpu.fill(session._arena, built.plan.arena_bytes, 0xFF)
+    session.gpu.fill(session._arena, built.plan.arena_bytes, 0xFF)
     again = session.infer(pictures(built.evidence)[-1:])[0]
     return bool(np.array_equal(again, found[-1]))
 
@@ -305,27 +306,35 @@ def side_by_side(engine: Path, weights: Path, subjects: list[Subject], report: R
 
 
 def variant(name: str, report: Report) -> None:
-    """One of the nine with random weights: built for this GPU here, and held to its evidence."""
+    """One of the nine with random weights: built end to end for this GPU here, and verified by its evidence."""
     import torch
 
     from yoloproof.artifact.native.build import native_from_network
+    from yoloproof.artifact.nms import NmsOptions
     from yoloproof.demo import demo_images
     from yoloproof.detection.letterbox import letterboxed
     from yoloproof.files.native import write_native
     from yoloproof.network import load_network
+    from yoloproof.proof.native import verify_by_evidence
 
     started, path = time.perf_counter(), Path(f"/tmp/{name}.native")
-    network = load_network(name, random_weights=True)
-    built = native_from_network(network, [torch.cuda.get_device_capability()], letterboxed(demo_images(), (640, 640)))
+    network, images = load_network(name, random_weights=True), letterboxed(demo_images(), (640, 640))
+    built = native_from_network(network, [torch.cuda.get_device_capability()], images, suppression=NmsOptions())
     path.unlink(missing_ok=True)
     write_native(built, path)
     build_s, images = time.perf_counter() - started, pictures(built.evidence)
-    with NativeSession(SessionSpec(Runtime.NATIVE, path, "cuda")) as session:
-        found = np.concatenate([session.infer(images[i : i + 1])[0] for i in range(len(images))])
-        seconds = statistics.median(float(session.execute() or 0) for _ in range(50))
+    with native_session(SessionSpec(Runtime.NATIVE, path, "cuda")) as session:
+        assert isinstance(session, FrameSession)
+        verdict = verify_by_evidence(path, session)
+        found = np.concatenate([session.network.infer(images[i : i + 1])[0] for i in range(len(images))])
+        alone, whole = (
+            statistics.median(float(one.execute() or 0) for _ in range(50)) for one in (session.network, session)
+        )
     report.row(
-        name, **differences(found, built.evidence.outputs), build_s=build_s, bytes=path.stat().st_size,
-        median_s=seconds, arena_bytes=built.plan.arena_bytes,
+        name, verified=verdict.passed, failures=[f"{one.name}: {one.detail}" for one in verdict.failures],
+        **differences(found, built.evidence.outputs), build_s=build_s, bytes=path.stat().st_size,
+        median_s=alone, end_to_end_s=whole, arena_bytes=built.plan.arena_bytes,
+        checks=[asdict(one) for one in verdict.checks],
     )  # fmt: skip
     path.unlink()
 

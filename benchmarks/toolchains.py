@@ -220,7 +220,7 @@ def best_of(bench: Bench, problem: Problem, candidates: Sequence[Candidate]) -> 
         tried[one.name] = min(run() for _ in range(TRIES))
         if best is None or tried[one.name] <= min(tried.values()):
             best, facts = run, {"configuration": one.name, "error": error, **bench.resources(one)}
-    return {**facts, "tried_s": tried}, best
+    return {**facts, "tried_s": {name: round(seconds, 10) for name, seconds in tried.items()}}, best
 
 
 def cudnn(bench: Bench, problem: Problem) -> tuple[Any, Any, float]:
@@ -259,7 +259,10 @@ def row(bench: Bench, convolution: Convolution, triton: Sequence[Candidate], cud
                 rounds[name].append(seconds)
     bench.forget()
     for name, taken in rounds.items():
-        facts[name] |= {"median_us": round(statistics.median(taken) * 1e6, 3), "rounds_s": taken}
+        facts[name] |= {
+            "median_us": round(statistics.median(taken) * 1e6, 3),
+            "rounds_s": [round(s, 10) for s in taken],
+        }
     return facts
 
 
@@ -314,7 +317,7 @@ def main() -> None:
         )
         print(f"{c}: " + ", ".join(f"{name} {f['median_us']:.2f}" for name, f in facts.items()) + " µs", flush=True)
         document["totals"] = totals(document["rows"])
-        given.out.write_text(json.dumps(document, indent=1) + "\n")
+        given.out.write_text(json.dumps(document) + "\n")
     print(json.dumps(document.get("totals"), indent=1))
 
 

@@ -1,4 +1,4 @@
-"""The constants from published T4 latencies: least squares under priors, held out by family, bootstrapped.
+"""The constants from published T4 latencies: most probable under priors, held out by family, bootstrapped.
 
 A table of figures comes from one protocol (clocks, versions, what was timed), so each table has its own offset and
 factor with a prior. A table without figures of its own is taken to be typical: the geometric mean of the tables that
@@ -7,6 +7,7 @@ have some, the prior counting as one more. (Tables differ about as much, in loga
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from t4_model.sizes import kernels_of
-from yoloproof.estimate.cost import Constants, Formula, network_seconds
+from yoloproof.estimate.cost import Constants, Formula, kernel_seconds
 from yoloproof.estimate.gpus import GPUS
 from yoloproof.estimate.kernels import KernelTable, table_from_kernels
 from yoloproof.estimate.posterior import NOISE, Fit, Observation
@@ -28,11 +29,14 @@ Key = TypeVar("Key")
 T4 = GPUS["t4"]
 PRIOR_TABLE = "prior"  # stands among a fit's tables, so that one table of figures is not taken for all there could be
 LEAST_PLAUSIBLE = 0.003  # share of the plausibility below which a formula is left out of an average
+TAIL = (
+    4.0  # degrees of freedom of a figure's noise (Student's t): one odd figure hardly moves the others; 4 to 8 do alike
+)
 STEP = 1e-3  # of a constant's logarithm, for the slopes of the fit
 
 FORMULAS: tuple[Formula, ...] = tuple(
     Formula(grid=grid, floor=floor, concat=concat)
-    for grid, floor, concat in product(("free", "smooth", "half", "waves"), ("add", "max"), ("free", "copy"))
+    for grid, floor, concat in product(("free", "smooth", "waves"), ("add", "max"), ("free", "copy"))
 )
 """What neither measurements nor build logs settle: every combination counts by how plausible the figures make it, held-out
 figures apart. A T4's cache is measured, SiLU is a kernel of its own in TensorRT's logs, loads and arithmetic overlap in part."""
@@ -53,7 +57,9 @@ class Prior:
 PRIORS = {
     "tensor": Prior(0.54, 0.20),  # 41.6 of 65 TFLOP/s in large products at 1,590 MHz, held at 1,350 (arXiv 1903.07486)
     "memory": Prior(0.688, 0.08),  # 220 of 320 GiB/s (the same)
-    "cache": Prior(3.0, 0.30),
+    # 49.4 TFLOP/s at 38 FLOP a byte of level-2 cache, over memory's 220 GB/s (alexarmbr.github.io, matrix products on a T4);
+    # that is for reading alone
+    "cache": Prior(5.8, 0.50),
     "floor_s": Prior(3.5e-6, 0.40),
     "depthwise": Prior(0.25, 0.50),
     "tiles_in_flight": Prior(1.5, 0.15),
@@ -81,9 +87,29 @@ class Beliefs:
 BELIEFS = Beliefs()
 
 
+def heavy_tailed(off: NDArray[np.float64], degrees: float = TAIL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Residuals whose half sum of squares is the negative log density of Student's t at `off` (less that at zero), and their
+    slopes."""
+    squared = off**2 / degrees
+    with np.errstate(invalid="ignore"):  # 0 / 0 at zero
+        ratio = np.where(squared > 0, np.sqrt(np.log1p(squared) / squared), 1.0)
+    bent = np.sqrt((degrees + 1) / degrees) * ratio
+    return off * bent, (degrees + 1) / degrees / ((1 + squared) * bent)
+
+
 @cache
-def _table_of(models: tuple[str, ...]) -> KernelTable:
-    return table_from_kernels([kernels_of(model) for model in models])
+def _counted_kernels(models: tuple[str, ...]) -> tuple[KernelTable, NDArray[np.float64]]:
+    """Each kernel that these networks have, once, and how often each network has it: [networks, kernels]."""
+    unnamed = [[replace(kernel, name="", block="") for kernel in kernels_of(model)] for model in models]
+    counted = [Counter(kernels) for kernels in unnamed]
+    kernels = list(dict.fromkeys(kernel for row in unnamed for kernel in row))
+    return table_from_kernels([kernels]), np.array([[row[kernel] for kernel in kernels] for row in counted], float)
+
+
+def _kernel_s(models: tuple[str, ...], constants: Constants, formula: Formula) -> NDArray[np.float64]:
+    """Seconds of the kernels of each of these networks on a T4."""
+    table, counts = _counted_kernels(models)
+    return counts @ kernel_seconds(table, constants, formula, T4)
 
 
 class _Problem:
@@ -96,11 +122,11 @@ class _Problem:
         self.formula = formula
         self.tables = tuple(sorted({row.table for row in data}))
         self.names, self.count = tuple(beliefs.constants), len(beliefs.constants)
-        self.kernels = _table_of(models)
+        self.models = models
         self.of_model = np.array([models.index(row.model) for row in data])
         self.of_table = np.array([[row.table == table for table in self.tables] for row in data], dtype=float)
         self.logs = np.log([row.seconds for row in data])
-        self.scale = np.sqrt(np.ones(len(data)) if weights is None else np.asarray(weights, dtype=float)) / NOISE
+        self.counts = np.sqrt(np.ones(len(data)) if weights is None else np.asarray(weights, dtype=float))
         priors = [*beliefs.constants.values(), *(p for p in beliefs.tables.values() for _ in self.tables)]
         self.centre = np.log([prior.median for prior in priors])
         self.spread = np.array([prior.spread for prior in priors])
@@ -110,7 +136,7 @@ class _Problem:
         return replace(MEDIANS, **dict(zip(self.names, found, strict=True)))
 
     def kernel_s(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        of_row: NDArray[np.float64] = network_seconds(self.kernels, self.constants(x), self.formula, T4)[self.of_model]
+        of_row: NDArray[np.float64] = _kernel_s(self.models, self.constants(x), self.formula)[self.of_model]
         return of_row
 
     def offsets_factors(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -119,8 +145,8 @@ class _Problem:
 
     def residuals(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         offset, factor = self.offsets_factors(x)
-        off = (np.log(offset + factor * self.kernel_s(x)) - self.logs) * self.scale
-        return np.concatenate([off, (x - self.centre) / self.spread])
+        off = (np.log(offset + factor * self.kernel_s(x)) - self.logs) / NOISE
+        return np.concatenate([self.counts * heavy_tailed(off)[0], (x - self.centre) / self.spread])
 
     def slopes(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Differences for the constants; the tables' offsets and factors have their derivatives in closed form."""
@@ -131,7 +157,8 @@ class _Problem:
             self.of_table * offset[:, None],
             self.of_table * (factor * inside)[:, None],
         ]
-        relative = (self.scale / (offset + factor * inside))[:, None]
+        off = (np.log(offset + factor * inside) - self.logs) / NOISE
+        relative = (self.counts * heavy_tailed(off)[1] / NOISE / (offset + factor * inside))[:, None]
         return np.concatenate([np.concatenate(columns, axis=1) * relative, np.diag(1 / self.spread)])
 
 
@@ -152,7 +179,7 @@ def fit(
 def predict(fitted: Fit, data: Sequence[Observation]) -> NDArray[np.float64]:
     """What `fitted` says of each observation, in seconds; a table it has not seen counts as typical."""
     models = tuple(sorted({row.model for row in data}))
-    kernel_s = dict(zip(models, fitted.kernel_s(_table_of(models), T4), strict=True))
+    kernel_s = dict(zip(models, _kernel_s(models, fitted.constants, fitted.formula), strict=True))
     return np.array([float(fitted.latency_s(kernel_s[row.model], row.table)) for row in data])
 
 

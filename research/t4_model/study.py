@@ -87,7 +87,7 @@ class Sensitivity:
 @dataclass(frozen=True)
 class Study:
     """Everything that was fitted: the calibration, the held-out rows of each scheme, what hangs on each belief, and each
-    formula's misfit on all thirty figures."""
+    formula's misfit on all figures."""
 
     posterior: Posterior
     folds: dict[str, list[HeldOut]]
@@ -105,15 +105,16 @@ def held_out(
     """Each group of models (a family; each model alone with `group_of=str`) predicted by a model that saw none of its
     figures, in any table.
 
-    Inside each fold the formulas are weighed by their misfits on what is left, and their predictions averaged. A table that the held-out
-    group alone stands in is predicted as a typical one. `beside`: figures to fit, too, unless they are of the group.
+    Inside each fold the formulas are weighed by their misfits on what is left, and their predictions averaged. A table
+    that the held-out group alone stands in is predicted as a typical one. `beside`: figures to fit, too, unless they are
+    of the group.
     """
     rng = np.random.default_rng(0)
     found = []
     for group in sorted({group_of(row.model) for row in data}):
         rest, held = without(data, group, group_of)
         rest += without(beside, group, group_of)[0]
-        ranking = misfits([row for row in rest if row.role != "size"], formulas)  # at 640 px
+        ranking = misfits(rest, formulas)
         best = next(iter(ranking))
         predicted = predict_by_all(ranking, rest, held)
         samples = np.stack(
@@ -170,8 +171,8 @@ def study_from_data(draws: int) -> Study:
             "alone": workers.submit(held_out, project, draws),
         }
         folds = {name: running[name].result() for name in ("family", "model", "size", "alone")}
-    ranking = misfits(data)
     both = [*data, *sizes]
+    ranking = misfits(both)
     drawn = tuple(draw_fits(both, ranking, draws, np.random.default_rng(0)))
     posterior = Posterior(fit(both, Formula()), drawn, summary(fifteen(folds["family"])))
     formulas = {formula_text(formula): misfit for formula, misfit in ranking.items()}

@@ -10,13 +10,13 @@ from pathlib import Path
 from t4_model.figure import figure_svg
 from t4_model.fitting import FORMULAS, plausibilities
 from t4_model.study import HeldOut, Study, fifteen, formula_text, summary
-from t4_model.transfer import mean_errors, transfer_rows
+from t4_model.transfer import TransferRow, mean_error, transfer_rows
 from t4_model.verdicts import verdicts, verdicts_under_moved_priors
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import Formula
-from yoloproof.estimate.domain import OUTSIDE_CHECK
+from yoloproof.estimate.domain import OUTSIDE_CHECK, Check
 from yoloproof.estimate.forensics import ModelForensics, forensics
-from yoloproof.estimate.posterior import Posterior
+from yoloproof.estimate.posterior import HeldOutErrors, Posterior
 from yoloproof.estimate.shapes import ATTENTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +27,13 @@ VERDICT_TABLES = {
     "users-yolov13": "YOLOv13-N measured by users",
 }  # fmt: skip
 SCHEMES = {
-    "family": "by family, calibrated on all three tables",
-    "model": "by model, calibrated on all three tables",
-    "alone": "by family, calibrated on the fifteen alone",
-    "size": "each network at another size",
+    "family": "by family",
+    "model": "by model",
+    "alone": "by family, without the other table",
+    "size": "by model, other sizes",
 }
+SIZES = {"-cls": "YOLO11-cls, 224 px", "-obb": "YOLO11-obb, 1024 px"}
+ERRORS = ("mean error, %", "worst", "in the 50 % interval", "in the 90 %")
 BLOCK = re.compile(r"(<!-- estimate: (\w+) -->\n).*?(<!-- /estimate -->)", re.DOTALL)
 
 
@@ -47,29 +49,31 @@ def percent(value: float, digits: int = 1) -> str:
 def accuracy_table(study: Study) -> str:
     rows = []
     for name, title in SCHEMES.items():
-        sets = [("the fifteen", fifteen(study.folds[name]))]
+        sets = [("fifteen", fifteen(study.folds[name]))]
         if name == "size":
-            sets = [("YOLO11-cls at 224 px, YOLO11-obb at 1024 px", study.folds[name])]
+            sets = [(size, size_rows(study, ending)) for ending, size in SIZES.items()]
         elif name != "alone":
-            sets.append(("all thirty", study.folds[name]))
+            sets.append(("thirty", study.folds[name]))
         for which, held in sets:
-            found = summary(held)
-            rows.append([
-                title, which, percent(found.mean_error), percent(found.worst_error),
-                percent(found.coverage_50, 0), percent(found.coverage_90, 0),
-            ])  # fmt: skip
-    return table(["held out", "figures", "mean error", "worst", "in the 50 % interval", "in the 90 % interval"], rows)
+            rows.append([title, which, *error_cells(summary(held))])
+    return table(["held out", "figures", *ERRORS], rows)
+
+
+def size_rows(study: Study, ending: str) -> list[HeldOut]:
+    """The held-out rows of the networks whose names end so."""
+    return [row for row in study.folds["size"] if row.observation.model.endswith(ending)]
+
+
+def error_cells(found: HeldOutErrors | Check) -> list[str]:
+    """By `ERRORS`."""
+    shares = (found.mean_error, found.worst_error, found.coverage_50, found.coverage_90)
+    mean, worst, half, most = (100 * share for share in shares)
+    return [f"{mean:.1f}", f"{worst:.1f}", f"{half:.0f}", f"{most:.0f}"]
 
 
 def outside_table() -> str:
-    rows = [
-        [
-            row.what, str(row.figures), percent(row.mean_error), percent(row.worst_error), f"{100 * row.bias:+.0f} %",
-            f"{percent(row.coverage_50, 0)} / {percent(row.coverage_90, 0)}",
-        ]
-        for row in OUTSIDE_CHECK
-    ]  # fmt: skip
-    return table(["what", "figures", "mean error", "worst", "bias", "in the 50 % / 90 % interval"], rows)
+    rows = [[row.what, str(row.figures), *error_cells(row), f"{100 * row.bias:+.0f}"] for row in OUTSIDE_CHECK]
+    return table(["what", "figures", *ERRORS, "bias, %"], rows)
 
 
 def held_out_table(rows: Sequence[HeldOut]) -> str:
@@ -110,6 +114,15 @@ def alone_table(models: Sequence[ModelForensics]) -> str:
     return table(["figure, taken alone", *ATTENTIONS], rows)
 
 
+def verdict_page_table(posterior: Posterior) -> str:
+    """Each probability at a spread of 0.10, then at 0.20."""
+    rows = []
+    for name, title in VERDICT_TABLES.items():
+        at_10, at_20 = verdicts(name, posterior, (0.10, 0.20)).values()
+        rows.append([title, *(f"{at_10[one]:.2f}, {at_20[one]:.2f}" for one in ATTENTIONS)])
+    return table(["figures", *ATTENTIONS], rows)
+
+
 def verdict_table(posterior: Posterior) -> str:
     rows = []
     for name, title in VERDICT_TABLES.items():
@@ -122,6 +135,13 @@ def attention_table(posterior: Posterior) -> str:
     moved = verdicts_under_moved_priors(posterior, ("yolov12", "yolov13", "users-yolov12"))
     rows = [[VERDICT_TABLES[name], what, *(f"{p:.3f}" for p in found.values())] for name, what, found in moved]
     return table(["figures (spread 0.10)", "prior median moved to", *ATTENTIONS], rows)
+
+
+def how_it_ran(network: str) -> str:
+    """In words: "published compiled" → "PyTorch, compiled"."""
+    if network.startswith("gpu"):
+        return "our kernels"
+    return "PyTorch, compiled" if network.endswith("compiled") else "PyTorch, eager"
 
 
 def transfer_tables(posterior: Posterior) -> tuple[str, str]:
@@ -139,19 +159,22 @@ def transfer_tables(posterior: Posterior) -> tuple[str, str]:
         ]
         for row in found
     ]  # fmt: skip
-    means = [
-        [network, str(count), f"{100 * signed:+.0f} %", percent(absolute, 0)]
-        for network, (count, signed, absolute) in mean_errors(found).items()
-    ]
+    by_how: dict[str, list[TransferRow]] = {}
+    for row in found:
+        by_how.setdefault(how_it_ran(row.network), []).append(row)
+    means = []
+    for how, timed in by_how.items():
+        count, signed, absolute = mean_error(timed)
+        means.append([how, str(count), f"{100 * signed:+.0f}", f"{100 * absolute:.0f}"])
     heads = ["GPU", "model", "network", "attention", "measured", "estimated", "error"]
-    return table(["network", "timings", "mean error", "mean absolute error"], means), table(heads, rows)
+    return table(["how it ran", "timings", "mean error, %", "mean absolute error"], means), table(heads, rows)
 
 
 def constants_tables(study: Study) -> str:
     point, weights = study.posterior.point, plausibilities(study.formulas)
     formulas = [*list(study.formulas)[:5], formula_text(Formula())]
     parts = [
-        f"Formulas tried: {len(FORMULAS)}. By misfit on all thirty, and the one of the central figure:\n",
+        f"Formulas tried: {len(FORMULAS)}. By misfit on all forty figures, and the one of the central figure:\n",
         table(
             ["formula", "misfit", "weight"], [[f, f"{study.formulas[f]:.2f}", f"{weights[f]:.3f}"] for f in formulas]
         ),
@@ -171,7 +194,7 @@ def pages(study: Study) -> dict[Path, str]:
     models = [forensics(model, posterior) for model in NINE]
     errors, timings = transfer_tables(posterior)
     blocks = {
-        "accuracy": accuracy_table(study), "nine": nine_table(models), "verdicts": verdict_table(posterior),
+        "accuracy": accuracy_table(study), "nine": nine_table(models), "verdicts": verdict_page_table(posterior),
         "transfer": errors, "outside": outside_table(),
     }  # fmt: skip
     sections = {
@@ -183,6 +206,7 @@ def pages(study: Study) -> dict[Path, str]:
         + sensitivity_table(study),
         "The calibration": constants_tables(study),
         "Each figure alone": alone_table(models),
+        "Attention, by how far the factors of two tables may lie apart": verdict_table(posterior),
         "What hangs on the attention priors": attention_table(posterior),
         "H100, measured ceilings": timings,
     }

@@ -86,10 +86,7 @@ def _rows(posterior: Posterior, result: Mapping[str, Any]) -> Iterator[TransferR
         yield TransferRow(gpu.title, model, batch, attention, network, entry["summary"]["median_s"], estimated)
 
 
-def mean_errors(rows: Sequence[TransferRow]) -> dict[str, tuple[int, float, float]]:
-    """Network as it ran → (timings, mean error with its sign, mean absolute error), in the order of first appearance."""
-    found = {}
-    for network in dict.fromkeys(row.network for row in rows):
-        errors = np.array([row.error for row in rows if row.network == network])
-        found[network] = (len(errors), float(errors.mean()), float(np.abs(errors).mean()))
-    return found
+def mean_error(rows: Sequence[TransferRow]) -> tuple[int, float, float]:
+    """How many timings, their mean error with its sign, and the mean absolute error."""
+    errors = np.array([row.error for row in rows])
+    return len(errors), float(errors.mean()), float(np.abs(errors).mean())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yoloproof.artifact.nms import NmsOptions
+from yoloproof.artifact.nms import NmsOptions, check_thresholds
 from yoloproof.artifact.options import OPSET, TORCH_OPSET, OnnxOptions
 from yoloproof.artifact.tensorrt import EngineOptions, check_options, library, shapes_up_to
 from yoloproof.errors import YoloproofError
@@ -22,6 +22,7 @@ class Export:
     nms -- a suppression inside; runtime -- what the graph is laid out for, or builds the engine; None: no runtime in particular
     targets -- GPUs of an engine: names such as "t4" or "sm86"; () for the one here
     explain -- a native engine's launch plan as a table; images -- real images for the proof; (): the bundled ones
+    end_to_end -- a native engine with letterbox before and suppression (`nms`) behind the network
     """
 
     format: ArtifactFormat = ArtifactFormat.ONNX
@@ -36,6 +37,7 @@ class Export:
     timing_cache: Path | None = None
     explain: bool = False
     images: tuple[Path, ...] = ()
+    end_to_end: bool = False
 
 
 def builds_engine(wanted: Export) -> bool:
@@ -56,11 +58,20 @@ def engine_options(case: Case, wanted: Export) -> EngineOptions:
 
 
 def _check_native(case: Case, wanted: Export) -> None:
-    others = wanted.nms or wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
+    if wanted.nms and not wanted.end_to_end:
+        raise YoloproofError("--nms: a native engine has suppression together with the letterbox; use --end-to-end")
+    others = wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
     if others or wanted.version_compatible or wanted.hardware_compatible:
         raise YoloproofError(
-            "--format native takes --imgsz, --batch, --target, --images and --explain; leave the other options out"
+            "--format native takes --imgsz, --batch, --target, --images, --end-to-end and --explain; leave the other options"
+            " out"
         )
+    if wanted.end_to_end and case.batch != 1:
+        raise YoloproofError("--end-to-end takes one frame at a time; leave --batch out")
+    if wanted.nms and wanted.nms.layout != "ours":
+        raise YoloproofError("--end-to-end gives count, boxes, scores and classes; leave --nms-format out")
+    if wanted.nms:
+        check_thresholds(wanted.nms)
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
@@ -83,6 +94,10 @@ def check_export(case: Case, wanted: Export) -> None:
     if wanted.format is ArtifactFormat.NATIVE:
         _check_native(case, wanted)
         return
+    if wanted.end_to_end:
+        raise YoloproofError(
+            "--end-to-end is for native engines; add --format native, or use --nms for suppression alone"
+        )
     if wanted.explain:
         raise YoloproofError("--explain prints a native engine's launch plan; add --format native")
     engine, triton = wanted.format is ArtifactFormat.ENGINE, wanted.format is ArtifactFormat.TRITON

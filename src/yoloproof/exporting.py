@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from yoloproof.artifact.build import native_engine, onnx_from_network, published_network
 from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
-from yoloproof.artifact.nms import add_nms
+from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.errors import YoloproofError
 from yoloproof.export_options import Export, builds_engine, check_export, engine_options
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import write_native
 from yoloproof.files.onnx import load_onnx
+from yoloproof.files.plan import Plan
 from yoloproof.inspection import inspect
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import Network
@@ -120,7 +121,10 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
     from yoloproof.artifact.native.targets import capabilities_from_targets
 
     started = time.perf_counter()
-    engine = native_engine(case, network, capabilities_from_targets(wanted.targets), progress, wanted.images)
+    suppression = wanted.nms if wanted.end_to_end else None
+    engine = native_engine(
+        case, network, capabilities_from_targets(wanted.targets), progress, wanted.images, suppression
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     write_native(engine, output)
     built_s, size = time.perf_counter() - started, output.stat().st_size
@@ -131,11 +135,22 @@ def _native(network: Network, case: Case, wanted: Export, output: Path, progress
         *(plan_lines(engine.plan, engine.weights) if wanted.explain else ()),
         f"{output}: {network.variant.name}, fp16, for compute capability {capabilities}, {size} bytes, built in {built_s:.1f} s",
         f"{len(engine.plan.operations)} operations, {len(kernels)} kernels, {spilling} of which spill registers",
+        *_ends_lines(engine.plan, suppression),
         f"next, on the GPU: {shlex.join(['yoloproof', 'verify', str(output)])}",
     )
     identity = {"path": str(output), "format": "native", "sha256": sha256_of(output), "bytes": size, "built_s": built_s,
                 "capabilities": capabilities, "built": dict(engine.built), "metadata": dict(engine.properties)}  # fmt: skip
     return Exported(output, identity, lines)
+
+
+def _ends_lines(plan: Plan, suppression: NmsOptions | None) -> tuple[str, ...]:
+    if plan.frames is None or suppression is None:
+        return ()
+    most = plan.buffers[plan.frames.frame].bytes
+    return (
+        f"takes one RGB frame, uint8 [H, W, 3], of up to {most} bytes; gives boxes in its pixels, scores, classes",
+        f"suppression: score > {suppression.score:g}, IoU {suppression.iou:g}, at most {suppression.max_detections}",
+    )
 
 
 def _engine(onnx: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:

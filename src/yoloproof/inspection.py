@@ -17,6 +17,7 @@ from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import load_onnx, read_onnx_file
 from yoloproof.names import Precision
 from yoloproof.runtime import TensorSpec
+from yoloproof.runtime.native_frames import frame_tensors
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ def _engine(path: Path) -> Inspection:
 def _native(path: Path) -> Inspection:
     engine = read_native(path)
     capabilities = ", ".join(f"{major}.{minor}" for major, minor in sorted(engine.code))
-    images = TensorSpec("images", engine.plan.images, "float32")
-    output = TensorSpec("output0", ("B", *engine.evidence.outputs.shape[1:]), "float32")
+    inputs = [TensorSpec("images", engine.plan.images, "float32")]
+    outputs = [TensorSpec("output0", ("B", *engine.evidence.outputs.shape[1:]), "float32")]
+    if engine.plan.frames is not None:
+        inputs, outputs = frame_tensors(engine.plan.frames.most)
     made_by = ", ".join(f"{name} {version}" for name, version in engine.built.items())
     kind = f"native engine for compute capability {capabilities}"
-    return _described(path, kind, made_by, "float16", [images], [output], [], engine.properties)
+    return _described(path, kind, made_by, "float16", inputs, outputs, [], engine.properties)
 
 
 def _weights(path: Path) -> Inspection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from native_engines import recorded
@@ -51,6 +53,18 @@ def test_a_kernels_code_is_kept_by_its_own_source_and_by_what_it_calls(monkeypat
     assert changed("begin") == set(names)
     assert changed("gelu") == set()
     compiling.kernel_digest.cache_clear()
+
+
+def test_overlaps_are_computed_without_fused_multiplications(cache) -> None:
+    """Whose rounding would decide otherwise than NumPy at the limit, and then everything behind it."""
+    (cover,) = [k for k in recorded("yolov13n", 1, True).plan.kernels if k.name == "cover_kernel"]
+    fused = replace(cover, constants=tuple(one for one in cover.constants if one[0] != "enable_fp_fusion"))
+    exact, other = compile_kernels([cover, fused], HOPPER, processes=1)
+    assert exact is not None
+    assert other is not None
+    assert b"fma." not in exact.ptx
+    assert b"mul.rn.f32" in exact.ptx  # a driver that compiles it may not fuse them, either
+    assert b"fma." in other.ptx
 
 
 def test_kernels_that_spill_go_where_an_operation_has_another_tactic() -> None:

@@ -97,7 +97,7 @@ def test_export_writes_an_engine_for_the_asked_gpus(compiled, tmp_path):
         (["--format", "native", "--runtime", "tensorrt"], "goes with --runtime native"),
         (["--format", "native", "--precision", "fp32"], "fp16, not"),
         (["--format", "native", "--attention", "published"], "fused attention"),
-        (["--format", "native", "--nms"], "leave the other options out"),
+        (["--format", "native", "--opset", "24"], "leave the other options out"),
         (["--format", "native", "--target", "t800"], "target 't800' is not one of"),
         (["--explain"], "add --format native"),
     ],
@@ -256,3 +256,103 @@ def test_what_a_file_states_stands_in_its_artifact(path):
     assert artifact.metadata["variant"] == "yolov13n"
     assert artifact.bytes == path.stat().st_size
     assert artifact.simplified[0] == "norms"
+
+
+# End to end: frames in, detections out
+
+
+@pytest.fixture
+def frames(monkeypatch, gpu, tmp_path):
+    """An end-to-end engine's file, and the stand-in for its plan."""
+    driver = CudaStandIn(engine(end_to_end=True).plan)
+    put_in_place(driver, partial(monkeypatch.setitem, sys.modules))
+    write_native(engine(end_to_end=True), tmp_path / "frames.native")
+    return tmp_path / "frames.native"
+
+
+def test_export_writes_an_end_to_end_engine(compiled, tmp_path):
+    file = tmp_path / "n.native"
+    done = ran("export", "yolov13n", "--runtime", "native", "--target", "t4", "--imgsz", "64x96", "--random-weights",
+               "--end-to-end", "--nms-confidence", "0.3", "--nms-max", "50", "-o", file, "--explain")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "takes one RGB frame, uint8 [H, W, 3], of up to 24883200 bytes" in done.output
+    assert "suppression: score > 0.3, IoU 0.7, at most 50" in done.output
+    assert "suppression: greedy choice" in done.output
+    read = read_native(file)
+    assert (read.plan.frames.most, read.plan.frames.candidates) == (50, 128)
+    assert json.loads(read.properties["yoloproof.nms"])["score"] == 0.3
+    told = ran("inspect", file)
+    assert told.exit_code == 0, told.output
+    assert "frame [height, width, 3] uint8" in told.output
+    assert "boxes [1, 50, 4] float32" in told.output
+    assert "score 0.3" in told.output
+    assert 'input "uint8"' in told.output
+    assert '"order": "RGB", "most_bytes": 24883200' in told.output
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--end-to-end"], "is for native engines"),
+        (["--runtime", "native", "--end-to-end", "--batch", "2"], "one frame at a time"),
+        (["--runtime", "native", "--end-to-end", "--nms-format", "ultralytics"], "leave --nms-format out"),
+        (["--runtime", "native", "--end-to-end", "--nms-confidence", "2"], "must be between 0 and 1"),
+        (["--runtime", "native", "--nms"], "use --end-to-end"),
+    ],
+)
+def test_options_of_end_to_end_that_do_not_fit_are_refused(compiled, tmp_path, options, told):
+    done = ran("export", "yolov13n", "--random-weights", "--imgsz", "64", "-o", tmp_path / "n.native", *options)
+    assert isinstance(done.exception, YoloproofError)
+    assert told in str(done.exception)
+    assert not compiled
+
+
+def test_an_end_to_end_engine_is_verified_by_its_evidence_and_its_ends(frames):
+    done = ran("verify", frames)
+    assert done.exit_code == 0, done.output
+    for told in ("outputs, the file's own images", "letterbox: frames of 640x480", "inside the engine and outside"):
+        assert told in done.output
+    assert "verified: the same detector" in done.output
+
+
+def test_an_end_to_end_engine_is_verified_against_weights(frames):
+    case = candidates(Case(str(frames)))[0]
+    with opened(replace(case, device="cuda")) as model:
+        verdict = verify(frames, network("yolov13n"), images(2), session=model.session)
+    assert verdict.passed, verdict.failures
+    assert {"launch plan", "sensitivity", "letterbox", "suppression"} <= {check.name for check in verdict.checks}
+
+
+def test_thresholds_that_are_not_those_stated_fail(gpu, frames, tmp_path):
+    built = engine(end_to_end=True)
+    other = json.dumps({**json.loads(built.properties["yoloproof.nms"]), "score": 0.5, "max_detections": 3})
+    write_native(replace(built, properties={**built.properties, "yoloproof.nms": other}), tmp_path / "other.native")
+    with opened(replace(candidates(Case(str(tmp_path / "other.native")))[0], device="cuda")) as model:
+        failed = verify_by_evidence(tmp_path / "other.native", model.session).failures
+    assert [check.name for check in failed] == ["suppression"]
+
+
+def test_predict_hands_pictures_of_different_sizes_over_as_they_are(frames, tmp_path):
+    pictures = [str(one) for one in demo_images()[:2]]
+    done = ran("predict", frames, *pictures, "--json", tmp_path / "found.json", "--confidence", "0")
+    assert done.exit_code == 0, done.output
+    records = json.loads((tmp_path / "found.json").read_text())["images"]
+    assert len({(record["height"], record["width"]) for record in records}) == 2
+    for record in records:
+        assert record["detections"]
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "told"),
+    [("val", [], "COCO bbox AP"), ("profile", ["--quick"], "letterbox and suppression are inside its time")],
+)
+def test_an_end_to_end_engine_needs_no_framework(frames, command, more, told):
+    (frames.parent / "sitecustomize.py").write_text(BARE)
+    (frames.parent / "t.json").write_text(json.dumps({"schema": 1, "key": KEY + sha256_of(frames), "choice": {}}))
+    found = os.pathsep.join([str(frames.parent), str(TESTS), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "yoloproof", command, str(frames), *more, "--tactics", str(frames.parent / "t.json")],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": found, "ENGINE": str(frames)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert told in done.stdout

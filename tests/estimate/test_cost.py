@@ -32,7 +32,7 @@ def test_every_formula_gives_each_kernel_a_finite_cost():
         memory_kernel("t", "b", 1e5, "selection"),
     ]
     table = table_from_kernels([kernels])
-    assert len(FORMULAS) == len(set(FORMULAS)) == 16
+    assert len(FORMULAS) == len(set(FORMULAS)) == 12
     for formula in FORMULAS:
         cost = kernel_seconds(table, TERMS, formula, T4)
         assert np.isfinite(cost).all()
@@ -60,6 +60,18 @@ def test_slower_memory_costs_as_much_more_as_there_are_bytes():
     table = table_from_kernels([kernels])
     uncached = Formula(cache=False)
     assert memory_seconds(table, TERMS, uncached, slow) == pytest.approx(2 * memory_seconds(table, TERMS, uncached, T4))
+
+
+def test_a_tensor_twice_as_large_as_the_cache_gains_less_than_half_of_it():
+    def rate(size):
+        kernel = [memory_kernel("k", "b", size / 2)]
+        return size / float(memory_seconds(table_from_kernels([kernel]), TERMS, Formula(), T4)[0])
+
+    held = 0.75 * T4.cache_bytes
+    memory = T4.memory_bytes_s * TERMS.memory
+    assert rate(held) == pytest.approx(TERMS.cache * memory)
+    share = (1 - memory / rate(2 * held)) / (1 - 1 / TERMS.cache)
+    assert share == pytest.approx(0.25)
 
 
 def test_a_second_batch_costs_more_but_less_than_twice():

@@ -53,6 +53,7 @@ def test_a_paced_t4_is_faster_for_large_networks_alone():
         now, paced = estimate(model), estimate(model, paced=True)
         assert paced.seconds / now.seconds == pytest.approx(factor, abs=0.01)
         assert sum(paced.parts_s.values()) == pytest.approx(paced.seconds)
+        assert (now.paced, paced.paced) == (False, True)
     with pytest.raises(YoloproofError, match="known for a T4 alone"):
         estimate("yolov8n", "l4", paced=True)
 

@@ -83,6 +83,12 @@ def convolutions() -> Iterator[tuple[str, Tensor]]:
     fine = image(2, 40, 8, 6)
     wanted = F.silu(pointwise(fine) + F.interpolate(coarse, scale_factor=2.0))
     yield from configurations("dense 1x1, coarse sum", dense(pointwise, True), [fine], wanted, coarse, True)
+    for count in (3, 4, 5, 6):
+        parts = [image(1, c, 5, 4) for c in (40, 8, 72, 16, 24, 16)[:count]]
+        beside = nn.Conv2d(sum(part.shape[1] for part in parts), 20, 1)
+        yield from configurations(
+            f"dense 1x1, {count} sources", dense(beside, False), parts, beside(torch.cat(parts, 1))
+        )
     grouped = nn.Conv2d(40, 20, 3, 1, 1, groups=4)
     yield from configurations("grouped", dense(grouped, True), [wide], F.silu(grouped(wide)))
     stem, picture, add = nn.Conv2d(3, 20, 3, 2, 1), image(2, 3, 9, 7), image(2, 20, 5, 4)

@@ -127,7 +127,7 @@ def test_no_operation_can_be_dropped():
 
 def test_no_two_buffers_can_be_laid_over_each_other_too_early():
     plan = recorded("yolov13n").plan
-    sharing = shareable(plan.operations, len(plan.buffers), (plan.input, plan.output))
+    sharing = shareable(plan.operations, len(plan.buffers), plan.given, plan.kept)
     pairs = [(i, j) for i in range(len(plan.buffers)) for j in range(i) if not sharing[i] >> j & 1]
     assert len(pairs) > 1000
     for a, b in pairs[:: len(pairs) // 30]:

@@ -171,7 +171,7 @@ def test_images_of_another_size_are_refused(gpu, path):
 
 def test_without_bindings_the_remedy_is_said(monkeypatch, path):
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(YoloproofError, match="pip install cuda-bindings"):
+    with pytest.raises(YoloproofError, match=r"pip install 'yoloproof\[native\]'"):
         opened(path)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 import yoloproof
 from yoloproof.artifact.gpu_network import compile_kernels, gpu_kernels_missing, network_with_kernels
+from yoloproof.artifact.nms import NmsOptions
 from yoloproof.artifact.onnx import export_onnx, read_artifact
 from yoloproof.artifact.options import OnnxOptions
 from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
@@ -160,10 +161,13 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
 
 def native_engine(
     case: Case, network: Network, capabilities: Sequence[tuple[int, int]], progress: Progress = no_progress,
-    images: Sequence[Path] = (),
+    images: Sequence[Path] = (), suppression: NmsOptions | None = None,
 ) -> NativeEngine:  # fmt: skip
-    """The native engine of a published network for some compute capabilities; images -- its evidence, the first two of
-    which it keeps: (): the bundled ones"""
+    """The native engine of a published network for some compute capabilities.
+
+    images -- its evidence, the first two of which it keeps; (): the bundled ones
+    suppression -- of an end-to-end engine
+    """
     from yoloproof.artifact.native.build import native_from_network
 
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
@@ -171,7 +175,7 @@ def native_engine(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
         )
     pictures = letterboxed(images or demo_images(), case.imgsz)
-    return native_from_network(network, capabilities, pictures, case.batch, progress)
+    return native_from_network(network, capabilities, pictures, case.batch, progress, suppression)
 
 
 BUILDERS: dict[ArtifactFormat, Callable[[Case, Path, Progress], Artifact]] = {

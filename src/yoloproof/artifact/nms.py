@@ -84,6 +84,13 @@ def _one_tensor(draw: _Draw, boxes: str, scores: str, classes: str) -> Any:
 def _check(options: NmsOptions) -> None:
     if options.layout not in LAYOUTS:
         raise YoloproofError(f"NMS layout {options.layout!r} is not one of {', '.join(LAYOUTS)}")
+    check_thresholds(options)
+    if options.max_detections > options.candidates:
+        raise YoloproofError(f"NMS keeps {options.max_detections} of {options.candidates} candidates; raise candidates")
+
+
+def check_thresholds(options: NmsOptions) -> None:
+    """Raise YoloproofError for numbers that no suppression here takes."""
     for name in ("score", "iou"):
         if not 0 <= getattr(options, name) <= 1:
             raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it must be between 0 and 1")
@@ -91,8 +98,6 @@ def _check(options: NmsOptions) -> None:
     for name, most in (("max_detections", 3840), ("candidates", 3840), ("rounds", 1000)):
         if not 1 <= getattr(options, name) <= most:
             raise YoloproofError(f"NMS {name} is {getattr(options, name)}; it must be from 1 to {most}")
-    if options.max_detections > options.candidates:
-        raise YoloproofError(f"NMS keeps {options.max_detections} of {options.candidates} candidates; raise candidates")
 
 
 def _output_shape(graph: Any, source: Path) -> tuple[int, int, int]:

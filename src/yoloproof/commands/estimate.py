@@ -87,7 +87,7 @@ def estimate(
     evidence = forensics(name) if not is_graph and found[0].calibrated else None
     if json_file:
         write_json(_document(found, evidence), json_file)
-    _print(found, evidence, row, paced, err=json_file == STDOUT)
+    _print(found, evidence, row, err=json_file == STDOUT)
 
 
 def _native(path: Path, gpu: str, json_file: Path | None) -> None:
@@ -145,12 +145,12 @@ def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[st
     }
 
 
-def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates, paced: bool, err: bool) -> None:
+def _print(found: list[Estimate], evidence: ModelForensics | None, gpu: GpuRates, err: bool) -> None:
     tell = partial(say, err=err)
     first = found[0]
     tell(
         f"ESTIMATE, not a measurement: {Path(first.model).name} on {gpu.title} ({gpu.source}), TensorRT FP16, "
-        f"batch {first.batch}, {_input_text(first)}{', 200 ms rest between inferences' if paced else ''}"
+        f"batch {first.batch}, {_input_text(first)}{', 200 ms rest between inferences' if first.paced else ''}"
     )
     for one in found:
         low, high = one.interval_s

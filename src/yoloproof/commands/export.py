@@ -142,6 +142,14 @@ def export(
     explain: Annotated[
         bool, typer.Option("--explain", help="native: print the launch plan", rich_help_panel=ENGINE_GROUP)
     ] = False,
+    end_to_end: Annotated[
+        bool,
+        typer.Option(
+            "--end-to-end",
+            help="native: takes a uint8 frame of any size, gives its boxes; the options below apply",
+            rich_help_panel=NMS_GROUP,
+        ),
+    ] = False,
     nms: Annotated[
         bool, typer.Option("--nms", help="the file itself suppresses overlapping boxes", rich_help_panel=NMS_GROUP)
     ] = False,
@@ -208,12 +216,12 @@ def export(
     inside = NmsOptions(
         score=nms_confidence, iou=nms_iou, max_detections=nms_max, candidates=max(512, nms_max), layout=nms_format.value
     )
-    if not nms and inside != NmsOptions():
-        raise YoloproofError("the --nms-… options belong to --nms; give that, too")
+    if not (nms or end_to_end) and inside != NmsOptions():
+        raise YoloproofError("the --nms-… options belong to --nms and --end-to-end; give one of them, too")
     wanted = Export(
         ArtifactFormat(written.value), output, runtime, not not_simplified, OnnxOptions(input_type.value, dynamic, opset),
-        inside if nms else None, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
-        image_files(images) if images else (),
+        inside if nms or end_to_end else None, tuple(target), version_compatible, hardware_compatible, timing_cache, explain,
+        image_files(images) if images else (), end_to_end,
     )  # fmt: skip
     check_export(case, wanted)
     from yoloproof.exporting import export as exported

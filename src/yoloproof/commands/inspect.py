@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from yoloproof.inspection import Inspection
 
-SHOWN = ("variant", "weights", "checkpoint_sha256", "attention", "rewrites", "input", "description", "task", "args")
+SHOWN = (
+    "variant",
+    "weights",
+    "checkpoint_sha256",
+    "attention",
+    "rewrites",
+    "input",
+    "frames",
+    "description",
+    "task",
+    "args",
+)
 
 
 def inspect(

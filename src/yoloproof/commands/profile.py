@@ -308,7 +308,7 @@ def _print(result: Result, console: Console, forensics: bool, wide: bool) -> Non
     print_result(result, console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
     estimates = [] if measured_on_gpu else t4_estimates([("this run", result)])
-    for line in (*_stage_lines(result), *fastest_lines(result), *estimates):
+    for line in (*_stage_lines(result), *_frame_lines(result), *fastest_lines(result), *estimates):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
@@ -324,6 +324,15 @@ def _stage_lines(result: Result) -> list[str]:
             parts = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in figures.items())
             lines.append(f"end to end, {entry.model.name} {entry.runtime.name}: {parts}")
     return lines
+
+
+def _frame_lines(result: Result) -> list[str]:
+    """Of an end-to-end engine, whose time is of more than the network's."""
+    return [
+        f"{entry.model.name} {entry.runtime.name}: letterbox and suppression are inside its time, frame in, detections out"
+        for entry in result.entries
+        if "frames" in entry.artifact.metadata
+    ]
 
 
 def _print_forensics(result: Result, console: Console) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from yoloproof.detection.images import read_image
 from yoloproof.errors import YoloproofError
+from yoloproof.files.frames import fitted
 
 GREY = 114  # the border of the published preprocessing
 
@@ -35,15 +36,13 @@ def letterbox(image: NDArray[np.uint8], imgsz: tuple[int, int] = (640, 640)) -> 
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise YoloproofError(f"an image is uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
     height, width = image.shape[:2]
-    scale = min(imgsz[0] / height, imgsz[1] / width)
-    # a 20000 x 30 picture still gets one row
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    fit = fitted(height, width, imgsz)
+    size = (fit.width, fit.height)
     placed = image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    top, left = round((imgsz[0] - size[1]) / 2 - 0.1), round((imgsz[1] - size[0]) / 2 - 0.1)
     canvas = np.full((*imgsz, 3), GREY, np.uint8)
-    canvas[top : top + size[1], left : left + size[0]] = placed
+    canvas[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = placed
     blob: NDArray[np.float32] = cv2.dnn.blobFromImage(canvas, 1 / 255)[0]  # HWC → CHW and float in one pass
-    return blob, Letterbox(scale, left, top, height, width)
+    return blob, Letterbox(fit.scale, fit.left, fit.top, height, width)
 
 
 def boxes_to_image(detections: NDArray[np.float32], box: Letterbox) -> NDArray[np.float32]:

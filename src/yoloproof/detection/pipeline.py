@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.records import StageTimes
 
 Item = TypeVar("Item")
+Place = Callable[[NDArray[np.uint8]], tuple[NDArray[Any], Letterbox]]
 READERS = min(4, os.cpu_count() or 1)  # threads that decode and letterbox; both leave Python's lock alone
 IN_GRAPH = ("count", "boxes", "scores", "classes")  # outputs of an artifact with suppression inside
 
@@ -32,10 +33,22 @@ class Detector(Protocol):
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
 
-    def load(self, images: NDArray[np.float32]) -> None: ...
+    def load(self, images: NDArray[Any]) -> None: ...
     def execute(self) -> float | None: ...
     def fetch(self) -> tuple[NDArray[Any], ...]: ...
-    def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], ...]: ...
+    def infer(self, images: NDArray[Any]) -> tuple[NDArray[Any], ...]: ...
+
+
+class FrameDetector(Detector, Protocol):
+    """One that takes pictures as they are, uint8 [H, W, 3], and answers in their pixels."""
+
+    def check_frame(self, frame: NDArray[np.uint8]) -> None:
+        """Raise YoloproofError for a picture that it does not take."""
+
+
+def takes_frames(session: Detector) -> TypeGuard[FrameDetector]:
+    """Whether an artifact letterboxes by itself: its input is one picture of any size."""
+    return len(session.inputs[0].shape) == 3
 
 
 @dataclass(frozen=True)
@@ -114,13 +127,14 @@ def detect(
     """
     size = batch_of(session)
     stream = iter(items)
+    place = _placing(session, imgsz)
     with ThreadPoolExecutor(READERS, "read") as reader, ThreadPoolExecutor(1, "suppress") as suppressor:
         ahead: deque[tuple[Item, Future[Any]]] = deque()
         behind: deque[Future[list[Found[Item]]]] = deque()
 
         def refill() -> None:
             for item in islice(stream, 2 * size + READERS - len(ahead)):
-                ahead.append((item, reader.submit(_input_of, item, read, imgsz)))
+                ahead.append((item, reader.submit(_input_of, item, read, place)))
 
         refill()
         while ahead:
@@ -135,20 +149,34 @@ def detect(
             yield from behind.popleft().result()
 
 
-def _input_of(item: Any, read: Callable[[Any], NDArray[np.uint8]], imgsz: tuple[int, int]) -> tuple[Any, ...]:
-    """(image, network input, letterbox, error) of one item."""
+def _placing(session: Detector, imgsz: tuple[int, int]) -> Place:
+    """How a picture becomes what the session takes, and where it lies in that."""
+    if not takes_frames(session):
+        return lambda image: letterbox(image, imgsz)
+
+    def whole(image: NDArray[np.uint8]) -> tuple[NDArray[Any], Letterbox]:
+        session.check_frame(image)
+        return image, Letterbox(1.0, 0, 0, *image.shape[:2])
+
+    return whole
+
+
+def _input_of(item: Any, read: Callable[[Any], NDArray[np.uint8]], place: Place) -> tuple[Any, ...]:
+    """(image, the session's input, letterbox, error) of one item."""
     try:
         image = read(item)
-        return (image, *letterbox(image, imgsz), None)
+        return (image, *place(image), None)
     except YoloproofError as error:
         return (None, None, None, error)
 
 
 def _inferred(
-    session: Detector, images: list[NDArray[np.float32]], size: int, imgsz: tuple[int, int]
+    session: Detector, images: list[NDArray[Any]], size: int, imgsz: tuple[int, int]
 ) -> tuple[NDArray[Any], ...]:
     if not images:
         return ()
+    if takes_frames(session):
+        return session.infer(images[0])
     batch = np.zeros((size, 3, *imgsz), np.float32)  # a last batch that is not full is filled with black
     batch[: len(images)] = images
     return session.infer(batch)
@@ -173,7 +201,8 @@ def end_to_end(
 ) -> StageTimes:
     """Seconds of each stage for each batch of image files, nothing overlapped.
 
-    preprocess_s -- letterbox from decoded pixels to the device's memory (the last step is the session's `load`)
+    preprocess_s -- letterbox from decoded pixels to the device's memory (the last step is the session's `load`, the only one
+      where the artifact takes frames: its letterbox and suppression are in inference_s)
     inference_s -- the network; nms_s -- fetching the output, suppression, boxes in image pixels; total_s -- all three
     Reading and decoding files is not part of it. The pictures are read before, a first batch is run untimed.
     Raises YoloproofError for no images, or one that cannot be read.
@@ -198,8 +227,9 @@ def _staged(
     rule: Suppression,
 ) -> tuple[float, float, float, float]:
     started = clock()
-    placed: list[tuple[NDArray[np.float32], Letterbox]] = [letterbox(image, imgsz) for image in batch]
-    session.load(np.stack([array for array, _ in placed]))
+    place = _placing(session, imgsz)
+    placed = [place(image) for image in batch]
+    session.load(placed[0][0] if takes_frames(session) else np.stack([array for array, _ in placed]))
     loaded = clock()
     session.execute()
     ran = clock()

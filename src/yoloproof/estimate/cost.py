@@ -54,8 +54,8 @@ class Constants:
 class Formula:
     """One way to write the cost down.
 
-    grid -- a product's tiles over the multiprocessors: "free", "smooth" (never less than one tile's time), "half" (and
-    half a wave of tail), "waves" (whole waves)
+    grid -- a product's tiles over the multiprocessors: "free", "smooth" (never less than one tile's time), "waves" (whole
+    waves)
     cache -- tensors that fit move at the cache's speed
     combine -- arithmetic and bytes: "max" (overlap), "sum" (none), "norm" (root of the squares)
     floor -- "add" to each kernel or "max" with it
@@ -98,8 +98,6 @@ def _arithmetic(
         in_flight = np.minimum(waves / constants.tiles_in_flight, 1) ** FEW_TILES
         if formula.grid == "smooth":
             waves = np.maximum(1, waves)
-        elif formula.grid == "half":
-            waves = np.maximum(1, waves + 0.5)
         elif formula.grid == "waves":
             waves = np.ceil(waves)
         whole = waves * one_tile + weights_s / in_flight
@@ -131,8 +129,15 @@ def _memory(
     rate = _memory_rate(constants, gpu)
     if not formula.cache:
         return (table.activations + table.weights / taken_in) / rate
-    held = np.clip(CACHE_USABLE * gpu.cache_bytes / np.maximum(table.activations, 1), 0, 1)
+    held = held_share(table.activations, gpu)
     return (table.weights / taken_in + table.activations * (1 - held + held / constants.cache)) / rate
+
+
+def held_share(moved: float | NDArray[np.float64], gpu: GpuRates) -> NDArray[np.float64]:
+    """The share of `moved` bytes that the level-2 cache serves. Tensors that do not fit push out what would be read next:
+    less of them is still there than would fit."""
+    fits = np.clip(CACHE_USABLE * gpu.cache_bytes / np.maximum(moved, 1), 0, 1)
+    return np.asarray(fits**2, dtype=np.float64)
 
 
 def kernel_seconds(table: KernelTable, constants: Constants, formula: Formula, gpu: GpuRates) -> NDArray[np.float64]:

@@ -49,6 +49,7 @@ class Estimate:
     interval_s -- holds 90 % of what the model thinks possible, another author's protocol included
     calibrated -- published latencies of this GPU at batch 1 and 640 px stand behind it; otherwise it is extrapolated
     check -- what an outsider found of such networks and sizes on a T4; None for another GPU or batch
+    paced -- with 200 ms rest between inferences
     parts_s -- outside the kernels, floors, arithmetic, bytes; they add up to `seconds`
     blocks_s -- by block of the network, in its order; adds up to `seconds` with what lies outside the kernels
     levers_s -- what each change would save, largest first
@@ -68,6 +69,7 @@ class Estimate:
     levers_s: dict[str, float]
     unmodelled: tuple[str, ...] = ()
     check: Check | None = None
+    paced: bool = False
 
 
 def model_name(model: str | Path | Network) -> str:
@@ -135,7 +137,7 @@ def _paced(found: Estimate) -> Estimate:
     )
     return replace(
         found, seconds=factor * found.seconds, interval_s=(factor * low, factor * high), parts_s=parts, blocks_s=blocks,
-        levers_s=levers,
+        levers_s=levers, paced=True,
     )  # fmt: skip
 
 

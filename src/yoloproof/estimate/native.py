@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.estimate.cost import CACHE_USABLE
+from yoloproof.estimate.cost import held_share
 from yoloproof.estimate.gpus import GpuRates
 from yoloproof.estimate.posterior import interval
 from yoloproof.files.native import NativeEngine
@@ -33,13 +33,13 @@ class Prior:
     rests_on: str
 
 
-# yolov13n's 7.5 code took 0.556 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.755 ms on 40, branches side by side
+# yolov13n's 7.5 code took 0.539 ms on 132 multiprocessors of an H200 at 1.98 GHz and 0.719 ms on 40, branches side by side
 # (results/native-h200.json). Two figures give two numbers (research/native_cycles.py).
 PRIORS = {
-    "launch": Prior(5450, 0.25, "5,450 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
-    "work": Prior(275, 0.35, "275 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
+    "launch": Prior(5464, 0.25, "5,464 cycles a launch, of which an empty one is two fifths: two figures of an H200"),
+    "work": Prior(305, 0.35, "305 FLOP a cycle and multiprocessor: the same two; a T4's large products reach 650"),
     "memory": Prior(0.688, 0.08, "0.688 of the data sheet's bandwidth: a T4 that others measured"),
-    "cache": Prior(3.0, 0.25, "level-2 cache 3 times as fast as memory: published T4 latencies"),
+    "cache": Prior(5.0, 0.4, "level-2 cache 5 times as fast as memory: published T4 latencies; 5.8 measured, reading alone"),
     "misfit": Prior(1.0, 0.2, "20 % for what this leaves out: assumed"),
 }  # fmt: skip
 Values = dict[str, NDArray[np.float64]]
@@ -88,7 +88,7 @@ def estimate_native(engine: NativeEngine, gpu: GpuRates, clock_hz: float | None 
     if clock_hz is None:
         raise YoloproofError(f"a native engine is estimated for {', '.join(CLOCKS_HZ)}, not for {gpu.title}")
     model = _Model(engine, gpu, clock_hz)
-    works = [work for operation in engine.plan.operations for work in model.quickest(operation)]
+    works = [work for operation in engine.plan.network for work in model.quickest(operation)]
     rng = np.random.default_rng(0)
     drawn = {name: one.median * np.exp(rng.normal(0, one.spread, DRAWS)) for name, one in PRIORS.items()}
     samples = model.parts(works, drawn).sum(0) * drawn["misfit"]
@@ -114,7 +114,7 @@ class _Model:
         gpu, found = self.gpu, np.zeros((3, len(values["launch"])))
         for work in works:
             busy = min(gpu.multiprocessors, work.programs)
-            held = min(1.0, CACHE_USABLE * gpu.cache_bytes / max(work.moved, 1))
+            held = float(held_share(work.moved, gpu))
             moved = work.constant + work.moved * (1 - held + held / values["cache"])
             rate = gpu.memory_bytes_s * (1.0 if gpu.measured_memory else values["memory"])
             found += [

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.frames import detections_bytes, parameter_count
 
 ALIGNMENT = 256  # bytes, of every buffer and every weight: what cuMemAlloc gives
 
@@ -36,7 +38,7 @@ Argument = int | BufferPointer | WeightPointer
 class Kernel:
     """One specialisation of a kernel.
 
-    arguments -- a type per parameter: "*fp16", "*fp32", "i32"; with ":16" known to be a multiple of 16, with "=1" known
+    arguments -- a type per parameter: "*fp16", "*fp32", "*u8", "*i32", "i32"; with ":16" known to be a multiple of 16, with "=1" known
       to be 1 and not passed
     constants -- the kernel's compile-time parameters with the compiler's num_warps and num_stages, sorted by name
     """
@@ -82,8 +84,27 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """What an end-to-end plan has around its network, which is `operations[first:last]`.
+
+    frame -- buffer of a frame, uint8 [H, W, 3] of any size that fits, RGB; parameters -- buffer of its `frame_parameters`
+    detections -- buffer: float32 [most, 6] and two int32, see `files.frames.Detections`
+    candidates -- so many of the best boxes are put in order before suppression
+    """
+
+    frame: int
+    parameters: int
+    detections: int
+    most: int
+    candidates: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """images -- [B, 3, H, W], held as float16 [B, H, W, 3] in buffer `input`; outputs -- float32, in buffer `output`."""
+    """images -- [B, 3, H, W], held as float16 [B, H, W, 3] in buffer `input`; outputs -- float32, in buffer `output`
+    frames -- of an end-to-end plan"""
 
     images: tuple[int, int, int, int]
     outputs: tuple[int, int, int]
@@ -93,6 +114,27 @@ class Plan:
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
     operations: tuple[Operation, ...]
+    frames: Frames | None = None
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The buffers that are filled from outside."""
+        return (self.input,) if self.frames is None else (self.frames.frame, self.frames.parameters)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The buffers that share space with none."""
+        return tuple(dict.fromkeys((*self.given, self.input, self.output, self.result)))
+
+    @property
+    def result(self) -> int:
+        """The buffer that all of it is for."""
+        return self.output if self.frames is None else self.frames.detections
+
+    @property
+    def network(self) -> tuple[Operation, ...]:
+        """The operations from `input` to `output`."""
+        return self.operations if self.frames is None else self.operations[self.frames.first : self.frames.last]
 
 
 Choice = Mapping[str, int]  # operation's name → index of a tactic
@@ -156,13 +198,14 @@ def check_plan(plan: Plan) -> None:
     Every launch reads only what was written before it, every pointer lies in its buffer and every buffer in the arena,
     and two buffers share space only where everything that touches one has ended before anything writes the other.
     """
+    _check_ends(plan)
     for operation in plan.operations:
         for launch in all_launches([operation]):
             _check_launch(plan, operation, launch)
     for buffer in plan.buffers:
         if buffer.offset % ALIGNMENT or buffer.offset + buffer.bytes > plan.arena_bytes:
             raise YoloproofError(f"plan: a buffer at {buffer.offset} does not lie in the arena")
-    sharing = shareable(plan.operations, len(plan.buffers), (plan.input, plan.output))
+    sharing = shareable(plan.operations, len(plan.buffers), plan.given, plan.kept)
     by_offset = sorted(range(len(plan.buffers)), key=lambda i: plan.buffers[i].offset)
     for at, a in enumerate(by_offset):
         for b in by_offset[at + 1 :]:
@@ -170,6 +213,20 @@ def check_plan(plan: Plan) -> None:
                 break
             if not sharing[a] >> b & 1:
                 raise YoloproofError(f"plan: buffers {a} and {b} share space while both are in use")
+
+
+def _check_ends(plan: Plan) -> None:
+    """The buffers that are filled and read from outside are there, and as large as what they hold."""
+    sizes = {plan.input: 2 * prod(plan.images), plan.output: 4 * prod(plan.outputs)}
+    frames, inside = plan.frames, True
+    if frames is not None:
+        parameters, most = 4 * parameter_count((plan.images[2], plan.images[3])), detections_bytes(frames.most)
+        sizes |= {frames.frame: 3, frames.parameters: parameters, frames.detections: most}
+        inside = 0 < frames.first < frames.last < len(plan.operations) and len(sizes) == 5
+    for buffer, size in sizes.items():
+        inside = inside and 0 <= buffer < len(plan.buffers) and plan.buffers[buffer].bytes >= size
+    if not inside:
+        raise YoloproofError("plan: its input, its output or what stands around its network does not lie in it")
 
 
 def _check_launch(plan: Plan, operation: Operation, launch: Launch) -> None:
@@ -189,21 +246,22 @@ def _check_launch(plan: Plan, operation: Operation, launch: Launch) -> None:
                 raise YoloproofError(f"plan: {operation.name} touches buffer {argument.buffer} without saying so")
 
 
-def shareable(operations: Sequence[Operation], buffers: int, kept: Sequence[int]) -> list[int]:
-    """For each buffer, as bits, the buffers that may lie in the same place; `kept` ones (the input first) with none.
+def shareable(operations: Sequence[Operation], buffers: int, given: Sequence[int], kept: Sequence[int]) -> list[int]:
+    """For each buffer, as bits, the buffers that may lie in the same place; `kept` ones with none, among them those that
+    are `given` from outside.
 
     a and b may share where every operation that touches a has ended before any launch that writes b starts, in the order
     that the data dependencies alone enforce, or the other way round. Raises YoloproofError for a launch that reads what
     nothing has written, and for an operation with a launch that its result does not depend on.
     """
     results: dict[int, int] = {}  # buffer that other operations may read → the operation that writes it
-    owners: dict[int, int] = {kept[0]: -1}
+    owners: dict[int, int] = dict.fromkeys(given, -1)
     ended: list[int] = []  # operation → operations that ended before it does, as bits
     users, before = [0] * buffers, [-1] * buffers  # of a buffer: operations; what ended before every write
     for index, operation in enumerate(operations):
         common, shared = -1, None
         for launches in variants(operation):
-            done = _ended_before(operation, launches, results, ended, kept[0])
+            done = _ended_before(operation, launches, results, ended, given)
             for launch, bits in zip(launches, done, strict=True):
                 for buffer in launch.writes:
                     before[buffer] &= bits
@@ -229,8 +287,9 @@ def _partners(a: int, users: list[int], before: list[int], fixed: int) -> int:
 
 
 def _ended_before(
-    operation: Operation, launches: Sequence[Launch], results: Mapping[int, int], ended: Sequence[int], input: int
-) -> list[int]:
+    operation: Operation, launches: Sequence[Launch], results: Mapping[int, int], ended: Sequence[int],
+    given: Sequence[int],
+) -> list[int]:  # fmt: skip
     """For each launch of an operation, as bits, the operations that have ended when it starts."""
     inside = dependencies(launches)
     done: list[int] = []
@@ -240,7 +299,7 @@ def _ended_before(
         for buffer in launch.reads:
             if buffer in results:
                 bits |= 1 << results[buffer] | ended[results[buffer]]
-            elif buffer not in written and buffer != input:
+            elif buffer not in written and buffer not in given:
                 raise YoloproofError(f"plan: {operation.name} reads buffer {buffer}, which no launch has written")
         done.append(bits)
         written |= set(launch.writes)

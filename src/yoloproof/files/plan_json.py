@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from yoloproof.errors import YoloproofError
-from yoloproof.files.plan import Argument, Buffer, BufferPointer, Kernel, Launch, Operation, Plan, WeightPointer
+from yoloproof.files.plan import (
+    Argument,
+    Buffer,
+    BufferPointer,
+    Frames,
+    Kernel,
+    Launch,
+    Operation,
+    Plan,
+    WeightPointer,
+)
 
 SCHEMA = 1
 T = TypeVar("T")
@@ -23,6 +34,8 @@ def json_from_plan(plan: Plan) -> str:
         "kernels": [[kernel.name, kernel.arguments, dict(kernel.constants)] for kernel in plan.kernels],
         "operations": [_plain_step(operation) for operation in plan.operations],
     }  # fmt: skip
+    if plan.frames is not None:
+        document["frames"] = asdict(plan.frames)
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -39,6 +52,7 @@ def plan_from_json(text: str | bytes) -> Plan:
             buffers=tuple(Buffer(_int(size), _int(offset)) for size, offset in document.pop("buffers")),
             kernels=tuple(_kernel(*parts) for parts in document.pop("kernels")),
             operations=tuple(_operation(one) for one in document.pop("operations")),
+            frames=_frames(document.pop("frames")) if "frames" in document else None,
         )  # fmt: skip
         if document:
             raise ValueError(f"unknown keys {', '.join(document)}")
@@ -62,6 +76,10 @@ def _plain_argument(argument: Argument) -> int | str | list[int]:
     if isinstance(argument, BufferPointer):
         return [argument.buffer, argument.offset]
     return argument.weight if isinstance(argument, WeightPointer) else argument
+
+
+def _frames(record: Mapping[str, Any]) -> Frames:
+    return Frames(*(_int(value) for value in _only(record, *(field.name for field in fields(Frames)))))
 
 
 def _kernel(name: str, arguments: list[str], constants: Mapping[str, int]) -> Kernel:

@@ -36,7 +36,7 @@ class DenseTile(NamedTuple):
 
 
 CONFIGURATIONS = tuple(DenseTile(*tile) for tile in (
-    (32, 32, 64, 2, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3), (16, 64, 64, 4, 4),
+    (32, 32, 64, 4, 4), (64, 32, 64, 4, 4), (64, 64, 64, 4, 4), (128, 64, 64, 4, 3), (16, 64, 64, 4, 4), (32, 64, 64, 4, 4),
     (32, 32, 128, 4, 3), (16, 32, 128, 4, 3), (64, 32, 32, 2, 4), (128, 32, 32, 4, 4), (128, 128, 64, 8, 3),
 ))  # fmt: skip
 
@@ -54,28 +54,60 @@ def suitable_tiles(k: int, c_in: int, c_out: int) -> tuple[DenseTile, ...]:
 
 
 @triton.jit
-def operands(
-    x, c, p, w, base, b, oy, ox, m, n, tap, start, height, width, c_in, c_out, m_total,
-    K: tl.constexpr, S: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
+def windows(m, m_total, height, width, out_h, out_w, K: tl.constexpr, S: tl.constexpr):
+    """For output pixels m: the input pixel at the first tap, and the taps that lie inside the picture, as bits."""
+    if K == 1:
+        return m, (m < m_total).to(tl.int32)
+    b, place = m // (out_h * out_w), m % (out_h * out_w)
+    iy, ix = place // out_w * S - K // 2, place % out_w * S - K // 2
+    seen = tl.zeros_like(m)
+    for tap in tl.static_range(K * K):
+        y, x = iy + tap // K, ix + tap % K
+        inside = (m < m_total) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        seen |= inside.to(tl.int32) << tap
+    return (b * height + iy) * width + ix, seen
+
+
+@triton.jit
+def operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K: tl.constexpr, BK: tl.constexpr):
     """Pixels [BM, BK] and weights [BK, BN] of one tap of the K×K kernel, channels from `start` on."""
     ch = start + tl.arange(0, BK)
     if K == 1:
-        tap, seen, pixel = 0, m < m_total, m
+        tap, inside, pixel = 0, seen != 0, corner
     else:
-        iy, ix = oy * S - K // 2 + tap // K, ox * S - K // 2 + tap % K
-        seen = (m < m_total) & (iy >= 0) & (iy < height) & (ix >= 0) & (ix < width)
-        pixel = (b * height + iy) * width + ix
-    a = tl.load(x + pixel[:, None] * p + ch[None, :], mask=seen[:, None] & (ch < c)[None, :], other=0.0)
+        inside, pixel = (seen >> tap & 1) != 0, corner + tap // K * width + tap % K
+    a = tl.load(x + pixel[:, None] * p + ch[None, :], mask=inside[:, None] & (ch < c)[None, :], other=0.0)
     at = n[None, :] * (K * K * c_in) + (tap * c_in + base + ch)[:, None]
     return a, tl.load(w + at, mask=(n < c_out)[None, :] & (ch < c)[:, None], other=0.0)
 
 
 @triton.jit
-def following(tap, start, c, BK: tl.constexpr):
-    """The next BK channels: of this tap, or the first of the next one."""
+def following(
+    source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5,
+    K: tl.constexpr, BK: tl.constexpr, SOURCES: tl.constexpr,
+):  # fmt: skip
+    """The next BK channels: of this tap, or the first of the next one; behind the last tap, of the next input."""
     over = start + BK >= c
-    return tl.where(over, tap + 1, tap), tl.where(over, 0, start + BK)
+    start = tl.where(over, 0, start + BK)
+    tap = tl.where(over, tap + 1, tap)
+    if SOURCES > 1:
+        over = over & (tap == K * K)
+        tap, source = tl.where(over, 0, tap), tl.where(over, source + 1, source)
+        base = tl.where(over, base + c, base)
+        x, c, p = tl.where(over, x1, x), tl.where(over, c1, c), tl.where(over, p1, p)
+        if SOURCES > 2:
+            over = over & (source > 1)
+            x, c, p = tl.where(over, x2, x), tl.where(over, c2, c), tl.where(over, p2, p)
+        if SOURCES > 3:
+            over = over & (source > 2)
+            x, c, p = tl.where(over, x3, x), tl.where(over, c3, c), tl.where(over, p3, p)
+        if SOURCES > 4:
+            over = over & (source > 3)
+            x, c, p = tl.where(over, x4, x), tl.where(over, c4, c), tl.where(over, p4, p)
+        if SOURCES > 5:
+            over = over & (source > 4)
+            x, c, p = tl.where(over, x5, x), tl.where(over, c5, c), tl.where(over, p5, p)
+    return source, x, c, p, base, tap, start
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -94,45 +126,40 @@ def conv_kernel(
     n = tl.program_id(1) * BN + tl.arange(0, BN)
     acc = tl.zeros((BM, BN), tl.float32) + tl.load(bias + n, mask=n < c_out, other=0.0).to(tl.float32)[None, :]
     begin(EARLY)
-    b, place = m // (out_h * out_w), m % (out_h * out_w)
-    oy, ox = place // out_w, place % out_w
+    corner, seen = windows(m, m_total, height, width, out_h, out_w, K, S)
     summand = summed(add, add_p, m, n, m_total, c_out, out_h, out_w, ADD)
-    base, waiting_a, waiting_w = 0, 0.0, 0.0
-    for i in tl.static_range(SOURCES):
-        if i == 0:
-            x, c, p = x0, c0, p0
-        elif i == 1:
-            x, c, p = x1, c1, p1
-        elif i == 2:
-            x, c, p = x2, c2, p2
-        elif i == 3:
-            x, c, p = x3, c3, p3
-        elif i == 4:
-            x, c, p = x4, c4, p4
-        else:
-            x, c, p = x5, c5, p5
-        tap, start = 0, 0
-        if AHEAD:
-            a, wt = operands(
-                x, c, p, w, base, b, oy, ox, m, n, tap, start, height, width, c_in, c_out, m_total, K, S, BK
-            )
-            tap, start = following(tap, start, c, BK)
-            if i > 0:
-                acc = tl.dot(waiting_a, waiting_w, acc)
-            waiting_a, waiting_w = a, wt
-        for _ in range(K * K * tl.cdiv(c, BK) - AHEAD):
-            a, wt = operands(
-                x, c, p, w, base, b, oy, ox, m, n, tap, start, height, width, c_in, c_out, m_total, K, S, BK
-            )
-            tap, start = following(tap, start, c, BK)
-            if AHEAD:
-                acc = tl.dot(waiting_a, waiting_w, acc)
-                waiting_a, waiting_w = a, wt
-            else:
-                acc = tl.dot(a, wt, acc)
-        base += c
+    steps = tl.cdiv(c0, BK)
+    if SOURCES > 1:
+        steps += tl.cdiv(c1, BK)
+    if SOURCES > 2:
+        steps += tl.cdiv(c2, BK)
+    if SOURCES > 3:
+        steps += tl.cdiv(c3, BK)
+    if SOURCES > 4:
+        steps += tl.cdiv(c4, BK)
+    if SOURCES > 5:
+        steps += tl.cdiv(c5, BK)
+    source, x, c, p, base, tap, start = 0, x0, c0, p0, 0, 0, 0
     if AHEAD:
-        acc = tl.dot(waiting_a, waiting_w, acc)
+        a, wt = operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K, BK)
+        source, x, c, p, base, tap, start = following(
+            source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5, K, BK, SOURCES
+        )  # fmt: skip
+        for _ in range(K * K * steps - 1):
+            next_a, next_w = operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K, BK)
+            source, x, c, p, base, tap, start = following(
+                source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5, K, BK, SOURCES
+            )  # fmt: skip
+            acc = tl.dot(a, wt, acc)
+            a, wt = next_a, next_w
+        acc = tl.dot(a, wt, acc)
+    else:
+        for _ in range(K * K * steps):
+            a, wt = operands(x, c, p, base, tap, start, w, corner, seen, n, width, c_in, c_out, K, BK)
+            source, x, c, p, base, tap, start = following(
+                source, x, c, p, base, tap, start, x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, p1, p2, p3, p4, p5, K, BK, SOURCES
+            )  # fmt: skip
+            acc = tl.dot(a, wt, acc)
     finish(acc, summand, y, y_p, m, n, m_total, c_out, ACT, ADD)
 
 

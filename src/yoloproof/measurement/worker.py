@@ -46,6 +46,8 @@ from yoloproof.measurement.subject import Subject
 from yoloproof.measurement.usage import Meters, meters_of
 from yoloproof.records import Protocol, ServerPlan, Serving
 from yoloproof.runtime.base import Session, SessionSpec
+from yoloproof.runtime.native_frames import FrameSession
+from yoloproof.runtime.tensors import cast_images
 
 Emit = Callable[[Event], None]
 Opener = Callable[[SessionSpec], Session]
@@ -156,6 +158,8 @@ def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, mete
             start = clock.now()
             session = open_session(subject.spec)
             ready = clock.now()
+            if isinstance(session, FrameSession):  # takes bytes: that they are made of these images is not timed
+                images = cast_images(images, "uint8").transpose(0, 2, 3, 1).copy()
             runner = _Runner(index, subject, session, images, job.protocol.runs_of(subject.spec.runtime), meters)
             session.infer(runner.next_images())
             end = clock.now()

@@ -19,6 +19,7 @@ from yoloproof.names import Attention, Progress, Runtime, no_progress
 from yoloproof.network.wiring import Network, attention_paths
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.blocks import block_parity
+from yoloproof.proof.ends import end_checks
 from yoloproof.proof.float16 import float16_check
 from yoloproof.proof.native import native_checks
 from yoloproof.proof.parity import Tolerance
@@ -31,6 +32,7 @@ from yoloproof.proof.stated import Stated, stated_of
 from yoloproof.proof.suppression import engine_checks, is_suppressed, suppression_check, without_suppression
 from yoloproof.records import Check, Verdict
 from yoloproof.runtime import Session, SessionSpec, open_session
+from yoloproof.runtime.native_frames import FrameSession
 
 Array = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -48,7 +50,7 @@ def verify(
     """Every check of `artifact` against `network` (as loaded, not simplified; float32 on the CPU is the reference).
 
     artifact -- the file; None for a network that runs as it is, which only a session can show. With suppression inside,
-        an ONNX file is verified without it, and the suppression by itself
+        an ONNX file and a native engine are verified without it, and the suppression by itself
     network -- loaded with attention "fused"; it is only read. As a Reference, it answers what several artifacts ask once
         for all of them
     images -- letterboxed real images [n, 3, H, W] of the artifact's size, 0…1
@@ -83,7 +85,11 @@ def verify(
             if path is not None and path.suffix == SUFFIX:
                 checks = [*native_checks(path, len(attention_paths(reference.network.named_modules()))),
                           class_names_check(reference.network, stated)]  # fmt: skip
-            if is_suppressed(session):
+            if isinstance(session, FrameSession):
+                pixels = np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+                checks += running_checks(session.network, reference, images, allowed.tolerance, say, stated.seed)
+                checks += end_checks(session, pixels, stated)
+            elif is_suppressed(session):
                 checks += engine_checks(session, reference.network, images, allowed.tolerance, stated)
             else:
                 checks += running_checks(

@@ -98,7 +98,7 @@ RUNTIMES = {
     Runtime.NATIVE: RuntimeRow(
         ArtifactFormat.NATIVE,
         "native",
-        "NativeSession",
+        "native_session",
         "cuda.bindings",
         "pip install 'yoloproof[native]'",
         needs_gpu=True,

@@ -110,9 +110,12 @@ class Gpu:
         return address
 
     def upload(self, values: NDArray[Any], address: int) -> None:
-        values = np.ascontiguousarray(values)
-        self._call("cuMemcpyHtoDAsync", address, values.ctypes.data, values.nbytes, self.stream)
+        self.send(np.ascontiguousarray(values), address, self.stream)
         self.synchronize()
+
+    def send(self, values: NDArray[Any], address: int, stream: Any) -> None:
+        """Copy contiguous values to the device on a stream; pageable ones are read before this returns."""
+        self._call("cuMemcpyHtoDAsync", address, values.ctypes.data, values.nbytes, stream)
 
     def download(self, address: int, values: NDArray[Any]) -> None:
         """Fill contiguous `values` from the device."""

@@ -51,8 +51,19 @@ EARLY_FROM = (9, 0)  # machine code from here on waits by itself for the launche
 LOADERS = 8  # threads in which the driver compiles PTX
 
 
+def native_session(spec: SessionSpec) -> Session:
+    """A `.native` file opened on a GPU: images in, raw output out, or an end-to-end engine's frames and detections."""
+    network = NativeSession(spec)
+    if network.plan.frames is None:
+        return network
+    from yoloproof.runtime.native_frames import FrameSession
+
+    return FrameSession(network)
+
+
 class NativeSession(Session):
-    """A `.native` file opened on a GPU; of the options it knows `native`."""
+    """The network of a `.native` file opened on a GPU, of an end-to-end engine without what stands around it; of the
+    options it knows `native`."""
 
     def __init__(self, spec: SessionSpec) -> None:
         if spec.path is None:
@@ -60,45 +71,46 @@ class NativeSession(Session):
         self._path = Path(spec.path)
         started = time.perf_counter()
         self._engine = read_native(self._path)
+        self.plan = self._engine.plan
         self._options = spec.options.native
         if spec.precision not in (None, Precision.FP16):
             raise YoloproofError(f"{self._path} computes in fp16, not {spec.precision}")
-        self._gpu = Gpu(_device_index(spec.device), self._options.multiprocessors)
+        self.gpu = Gpu(_device_index(spec.device), self._options.multiprocessors)
         self._capability, self._from_ptx = chosen_code(
-            self._engine, self._gpu.capability, self._options.code, self._path
+            self._engine, self.gpu.capability, self._options.code, self._path
         )
         if self._from_ptx:
-            check_driver_loads(self._engine, self._capability, self._gpu.driver, self._path)
-        self._kernels = _Kernels(self._gpu, self._engine.code[self._capability], self._from_ptx)
+            check_driver_loads(self._engine, self._capability, self.gpu.driver, self._path)
+        self._kernels = _Kernels(self.gpu, self._engine.code[self._capability], self._from_ptx)
         self._early = self._options.early_start and self._capability >= EARLY_FROM
-        plan = self._engine.plan
-        self._arena = self._gpu.allocate(plan.arena_bytes)
-        self._gpu.fill(self._arena, plan.arena_bytes, 0)
-        self._weights = _upload_weights(self._gpu, self._engine.weights)
+        plan = self.plan
+        self._arena = self.gpu.allocate(plan.arena_bytes)
+        self.gpu.fill(self._arena, plan.arena_bytes, 0)
+        self._weights = _upload_weights(self.gpu, self._engine.weights)
         self.inputs = (TensorSpec("images", plan.images, "float32"),)
         self.outputs = (TensorSpec("output0", plan.outputs, "float32"),)
         self.choice: Choice = self._tactics()
         check_choice(plan.operations, self.choice)
-        self._graph = self.graph(chosen_launches(plan.operations, self.choice))
+        self._graph = self.graph(chosen_launches(plan.network, self.choice))
         self.facts = SessionFacts(
-            name=Runtime.NATIVE, version=self._engine.built["yoloproof"], device=spec.device, provider=self._gpu.name,
+            name=Runtime.NATIVE, version=self._engine.built["yoloproof"], device=spec.device, provider=self.gpu.name,
             precision=Precision.FP16.dtype, cuda_graph=True, attention=Attention.FUSED,
             tuning={name: str(index) for name, index in self.choice.items()},
-            compute_capability=".".join(map(str, self._gpu.capability)),
+            compute_capability=".".join(map(str, self.gpu.capability)),
             target=".".join(map(str, self._capability)) + (" (PTX)" if self._from_ptx else ""),
             prepare_s=time.perf_counter() - started,
         )  # fmt: skip
 
     def _tactics(self) -> Choice:
         """The tactics given, else those kept for this GPU, driver, code and file, else measured ones."""
-        plan, options = self._engine.plan, self._options
+        plan, options = self.plan, self._options
         if options.tuning is not None:
             return choice_from_tuning(options.tuning)
         if not options.measured:
             return self._defaults(plan.operations)
         key = "; ".join(
             [
-                self._gpu.name, f"{self._gpu.multiprocessors} multiprocessors", f"driver {self._gpu.driver}",
+                self.gpu.name, f"{self.gpu.multiprocessors} multiprocessors", f"driver {self.gpu.driver}",
                 f"code {self._capability[0]}.{self._capability[1]}", sha256_of(self._path),
             ]
         )  # fmt: skip
@@ -110,8 +122,8 @@ class NativeSession(Session):
             held = "none" if kept is None else f"those of {kept.key}"
             raise YoloproofError(f"{path} holds no tactics of {key}, but {held}; leave --tactics out to measure them")
         self._kernels.load_all()
-        self._gpu.launch(self.graph(chosen_launches(plan.operations, self._defaults(plan.operations))))
-        self._gpu.synchronize()
+        self.gpu.launch(self.graph(chosen_launches(plan.operations, self._defaults(plan.operations))))
+        self.gpu.synchronize()
         tactics = Tactics(key, measured_choice(plan.operations, self._available, self._seconds))
         write_tactics(path, tactics)
         return tactics.choice
@@ -126,10 +138,10 @@ class NativeSession(Session):
     def _seconds(self, launches: Sequence[Launch], repeats: int) -> float:
         """Device seconds of launches one after the other, the least of a few runs of a graph that repeats them."""
         nodes = [self._node(launch, (i - 1,) if i else ()) for i, launch in enumerate([*launches] * repeats)]
-        graph = self._gpu.graph(nodes, self._early)
-        self._gpu.launch(graph)
-        best = min(self._gpu.timed(graph) for _ in range(5)) / repeats
-        self._gpu.forget(graph)
+        graph = self.gpu.graph(nodes, self._early)
+        self.gpu.launch(graph)
+        best = min(self.gpu.timed(graph) for _ in range(5)) / repeats
+        self.gpu.forget(graph)
         return best
 
     def graph(self, launches: Sequence[Launch]) -> Any:
@@ -139,10 +151,10 @@ class NativeSession(Session):
         else:
             after = [(i - 1,) if i else () for i in range(len(launches))]
         nodes = [self._node(launch, before) for launch, before in zip(launches, after, strict=True)]
-        return self._gpu.graph(nodes, self._early)
+        return self.gpu.graph(nodes, self._early)
 
     def _node(self, launch: Launch, after: tuple[int, ...]) -> Node:
-        plan = self._engine.plan
+        plan = self.plan
         kinds = plan.kernels[launch.kernel].arguments
         values: list[int] = []
         for argument, kind in zip(launch.arguments, kinds, strict=True):
@@ -165,32 +177,33 @@ class NativeSession(Session):
     def load(self, images: Any) -> None:
         """Take images [B, 3, H, W], RGB in 0…1: a NumPy array, or another's on the CPU with `__dlpack__`; or an array on this GPU
         in float16 and channels-last memory, with `__dlpack__` or `__cuda_array_interface__`, or a `DeviceArray`."""
-        self._gpu.take_thread()
+        self.gpu.take_thread()
         if on_cpu(images):
             images = np.from_dlpack(images)
         if not isinstance(images, np.ndarray):
-            self._copy_in(images, self._gpu.stream)
-            self._gpu.synchronize()
+            self._copy_in(images, self.gpu.stream)
+            self.gpu.synchronize()
             return
         check_images(images, self.inputs[0])
         pixels = np.empty((images.shape[0], *images.shape[2:], 3), np.float16)
-        pixels[...] = images.transpose(0, 2, 3, 1)
-        self._gpu.upload(pixels, self._address(self._engine.plan.input))
+        for channel in range(3):  # plane by plane: NumPy casts and transposes at once far more slowly
+            pixels[..., channel] = images[:, channel]
+        self.gpu.upload(pixels, self.address(self.plan.input))
 
     def execute(self) -> float | None:
-        self._gpu.take_thread()
-        return self._gpu.timed(self._graph)
+        self.gpu.take_thread()
+        return self.gpu.timed(self._graph)
 
     def fetch(self) -> Outputs:
-        outputs = np.empty(self._engine.plan.outputs, np.float32)
-        self._gpu.take_thread()
-        self._gpu.download(self._address(self._engine.plan.output), outputs)
+        outputs = np.empty(self.plan.outputs, np.float32)
+        self.gpu.take_thread()
+        self.gpu.download(self.address(self.plan.output), outputs)
         return (outputs,)
 
     def device_outputs(self) -> DeviceArray:
         """The last run's outputs where they lie, for `torch.from_dlpack` and others; the next run overwrites them."""
-        plan = self._engine.plan
-        return DeviceArray(self._address(plan.output), plan.outputs, "float32", device=self._gpu.index, owner=self)
+        plan = self.plan
+        return DeviceArray(self.address(plan.output), plan.outputs, "float32", device=self.gpu.index, owner=self)
 
     def enqueue(self, images: object, outputs: object, stream: int) -> None:
         """Copy images from this GPU, run, and copy the outputs out, all on a stream of the caller's, without waiting.
@@ -199,32 +212,32 @@ class NativeSession(Session):
         stream -- a CUDA stream's handle. Both arrays stay in place until the stream has done this; calls on several
           streams must not overlap, since they share the session's memory
         """
-        self._gpu.take_thread()
+        self.gpu.take_thread()
         self._copy_in(images, stream)
-        self._gpu.launch(self._graph, stream)
-        shape = self._engine.plan.outputs
-        with self._found(outputs, shape, "float32", _strides(shape), "outputs", stream) as found:
-            self._gpu.copy(self._address(self._engine.plan.output), found.address, found.bytes, stream)
+        self.gpu.launch(self._graph, stream)
+        shape = self.plan.outputs
+        with self.found(outputs, shape, "float32", contiguous(shape), "outputs", stream) as found:
+            self.gpu.copy(self.address(self.plan.output), found.address, found.bytes, stream)
 
     def _copy_in(self, images: object, stream: Any) -> None:
-        shape = self._engine.plan.images
+        shape = self.plan.images
         channels, width = shape[1], shape[3]
         strides = (math.prod(shape[1:]), 1, channels * width, channels)  # channels last
-        with self._found(images, shape, "float16", strides, "images", stream) as found:
-            self._gpu.copy(found.address, self._address(self._engine.plan.input), found.bytes, stream)
+        with self.found(images, shape, "float16", strides, "images", stream) as found:
+            self.gpu.copy(found.address, self.address(self.plan.input), found.bytes, stream)
 
     @contextmanager
-    def _found(
+    def found(
         self, array: object, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...], what: str, stream: Any
     ) -> Iterator[DeviceArray]:
-        """Somebody's array on this GPU, for use on a stream; YoloproofError where it is not as described."""
-        gpu = self._gpu.index
-        if isinstance(array, int):  # an address is taken at its word
-            array = DeviceArray(array, shape, dtype, strides, device=gpu)
-        with borrowed(array, int(stream)) as found:
-            if found.kind != CUDA or found.device != gpu:
-                raise YoloproofError(f"{what} lie on another device than the engine's cuda:{gpu}; move them there")
-            given = found.strides or _strides(found.shape)
+        """Somebody's array on this GPU, for use on a stream; YoloproofError where it is not as described.
+
+        array -- or the device address of such a one, taken at its word; strides -- in values
+        """
+        if isinstance(array, int):
+            array = DeviceArray(array, shape, dtype, strides, device=self.gpu.index)
+        with self.found_here(array, what, stream) as found:
+            given = found.strides or contiguous(found.shape)
             same = all(a == b for a, b, size in zip(given, strides, found.shape, strict=False) if size > 1)
             if found.shape != shape or found.dtype != dtype or not same:
                 order = "contiguous" if what == "outputs" else "channels-last"
@@ -232,17 +245,28 @@ class NativeSession(Session):
                     f"{what} on the GPU: the engine takes {dtype} {list(shape)} in {order} memory, not {found.dtype}"
                     f" {list(found.shape)} with strides {list(given)}"
                 )
-            if found.stream is not None:
-                self._gpu.wait_for(found.stream, stream)
             yield found
 
-    def _address(self, buffer: int) -> int:
-        return self._arena + self._engine.plan.buffers[buffer].offset
+    @contextmanager
+    def found_here(self, array: object, what: str, stream: Any) -> Iterator[DeviceArray]:
+        """Somebody's array, ready for use on a stream; YoloproofError where it lies on another device."""
+        with borrowed(array, int(stream)) as found:
+            if found.kind != CUDA or found.device != self.gpu.index:
+                raise YoloproofError(
+                    f"{what} lie on another device than the engine's cuda:{self.gpu.index}; move them there"
+                )
+            if found.stream is not None:
+                self.gpu.wait_for(found.stream, stream)
+            yield found
+
+    def address(self, buffer: int) -> int:
+        """Of a buffer of the plan on the device."""
+        return self._arena + self.plan.buffers[buffer].offset
 
     def close(self) -> None:
-        self._gpu.take_thread()
-        self._gpu.forget(self._graph)
-        self._gpu.close()
+        self.gpu.take_thread()
+        self.gpu.forget(self._graph)
+        self.gpu.close()
 
 
 class _Kernels:
@@ -348,8 +372,8 @@ def _upload_weights(gpu: Gpu, weights: Mapping[str, NDArray[np.float16]]) -> dic
     return {name: address + offset for name, offset in offsets.items()}
 
 
-def _strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Of a contiguous array, in values."""
+def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array, in values."""
     return tuple(math.prod(shape[at + 1 :]) for at in range(len(shape)))
 
 

@@ -56,7 +56,8 @@ class Outcome:
 def main(folder: Path) -> int:
     """Do the job of a folder and answer there."""
     threading.Thread(target=_die_with_parent, args=(folder,), daemon=True).start()
-    outcome = _outcome(*pickle.loads((folder / JOB).read_bytes()), folder)
+    runner, task, models = pickle.loads((folder / JOB).read_bytes())
+    outcome = _outcome(runner, task, models, folder)
     scratch = folder / f"{ANSWER}.tmp"
     scratch.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
     scratch.replace(folder / ANSWER)

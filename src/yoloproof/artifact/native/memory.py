@@ -8,10 +8,13 @@ from yoloproof.files.plan import ALIGNMENT, Buffer, Operation, shareable
 
 
 def laid_out(
-    operations: Sequence[Operation], bytes: Sequence[int], kept: tuple[int, int]
+    operations: Sequence[Operation], bytes: Sequence[int], given: Sequence[int], kept: Sequence[int]
 ) -> tuple[int, tuple[Buffer, ...]]:
-    """The arena's bytes and the buffers in it, the largest placed first, each at the lowest place that it may share."""
-    sharing = shareable(operations, len(bytes), kept)
+    """The arena's bytes and the buffers in it, the largest placed first, each at the lowest place that it may share.
+
+    given, kept -- as `files.plan.shareable` takes them
+    """
+    sharing = shareable(operations, len(bytes), given, kept)
     placed: dict[int, Buffer] = {}
     for index in sorted(range(len(bytes)), key=lambda i: -bytes[i]):
         taken = sorted(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from yoloproof.artifact.gpu_network import network_with_kernels
 from yoloproof.artifact.native.memory import laid_out
 from yoloproof.errors import YoloproofError
+from yoloproof.files.frames import HEAD, MOST_FRAME_BYTES, detections_bytes, parameter_count
 from yoloproof.files.plan import (
     Argument,
     BufferPointer,
+    Frames,
     Kernel,
     Launch,
     Operation,
@@ -29,7 +31,9 @@ from yoloproof.files.plan import (
     all_launches,
 )
 from yoloproof.kernels.autotune import LIBRARY, Tunable
-from yoloproof.kernels.launch import RECORDER
+from yoloproof.kernels.launch import RECORDER, Options
+from yoloproof.kernels.letterbox import placed
+from yoloproof.kernels.suppression import Rule, listed, suppressed
 from yoloproof.simplify.rewrites import SimplifiedNetwork
 
 # The parameters through which a kernel writes; it reads through the others.
@@ -37,7 +41,9 @@ WRITTEN = {
     "conv_kernel": ("y",), "thin_conv_kernel": ("y",), "depthwise_kernel": ("y",), "separable_kernel": ("y",), "gated_sum_kernel": ("y",),
     "pool_kernel": ("y",), "decode_kernel": ("y",), "attention_kernel": ("y",), "context_kernel": ("partial",),
     "prototypes_kernel": ("prototypes",), "gather_kernel": ("logits", "peaks", "masses", "sums"),
-    "edges_kernel": ("hidden", "peak", "mass"), "scatter_kernel": ("y",),
+    "edges_kernel": ("hidden", "peak", "mass"), "scatter_kernel": ("y",), "letterbox_kernel": ("y",),
+    "best_kernel": ("score", "index"), "order_kernel": ("ordered", "total"), "cover_kernel": ("covers",),
+    "greedy_kernel": ("rows", "counts"),
 }  # fmt: skip
 KINDS = {
     "conv_kernel": "convolution {K}x{K}", "thin_conv_kernel": "convolution {K}x{K}, groups {GROUPS}",
@@ -45,8 +51,11 @@ KINDS = {
     "separable_kernel": "depthwise {K}x{K} and 1x1", "gated_sum_kernel": "gated sum", "pool_kernel": "pooling",
     "decode_kernel": "decoding", "attention_kernel": "area attention", "context_kernel": "hypergraph: context",
     "prototypes_kernel": "hypergraph: prototypes", "gather_kernel": "hypergraph: gather",
-    "edges_kernel": "hypergraph: edges", "scatter_kernel": "hypergraph: scatter",
+    "edges_kernel": "hypergraph: edges", "scatter_kernel": "hypergraph: scatter", "letterbox_kernel": "letterbox",
+    "best_kernel": "suppression: best class", "order_kernel": "suppression: order", "cover_kernel": "suppression: overlaps",
+    "greedy_kernel": "suppression: greedy choice",
 }  # fmt: skip
+TYPES = {torch.float16: "*fp16", torch.float32: "*fp32", torch.uint8: "*u8", torch.int32: "*i32"}
 MULTIPROCESSORS = 40  # a T4's: what the default tactics are chosen for
 
 
@@ -133,7 +142,7 @@ def configurations(operation: Tunable) -> list[object]:
 
 def _type(value: Any, free: bool) -> str:
     if isinstance(value, Tensor):
-        kind = {torch.float16: "*fp16", torch.float32: "*fp32"}[value.dtype]
+        kind = TYPES[value.dtype]
         return kind + (":16" if value.storage_offset() * value.element_size() % 16 == 0 else "")
     if free:
         return "i32"
@@ -148,24 +157,64 @@ class RecordedNetwork:
     weights: dict[str, NDArray[np.float16]]
 
 
-def plan_from_network(network: SimplifiedNetwork, batch: int, imgsz: tuple[int, int]) -> RecordedNetwork:
+@dataclass
+class _Ends:
+    """An end-to-end plan's tensors around the network, on meta; first, last -- of the recording's steps"""
+
+    rule: Rule
+    frame: Tensor
+    parameters: Tensor
+    detections: Tensor
+    first: int = 0
+    last: int = 0
+
+    @staticmethod
+    def of(imgsz: tuple[int, int], rule: Rule) -> _Ends:
+        def memory(size: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(size, dtype=dtype, device="meta")
+
+        return _Ends(
+            rule, memory(MOST_FRAME_BYTES, torch.uint8), memory(parameter_count(imgsz), torch.int32),
+            memory(detections_bytes(rule.most) // 4, torch.float32),
+        )  # fmt: skip
+
+
+def _launched(meta: nn.Module, images: Tensor, ends: _Ends | None, recording: _Recording) -> tuple[Tensor, Tensor]:
+    """The network's input and raw output, with what stands around it launched, too."""
+    if ends is None:
+        return images, meta(images)
+    options = Options(overlap=False)
+    size = (images.shape[2], images.shape[3])
+    images = placed(ends.frame, ends.parameters[HEAD:], size, images.dtype, options)
+    ends.first = len(recording.steps)
+    raw = meta(images)
+    ends.last = len(recording.steps)
+    suppressed(raw, ends.parameters[:HEAD].view(torch.float32), ends.detections, ends.rule, options)
+    return images, raw
+
+
+def plan_from_network(
+    network: SimplifiedNetwork, batch: int, imgsz: tuple[int, int], rule: Rule | None = None
+) -> RecordedNetwork:
     """The launch plan of a network simplified with the default rewrites, at a batch of images of one size (h, w).
 
+    rule -- of the suppression of an end-to-end plan, which takes a frame of any size and gives detections
     Raises YoloproofError where anything but our kernels would touch data.
     """
     ours = network_with_kernels(network, overlap=False, early_start=False).half()
     values = dict((*ours.named_parameters(), *ours.named_buffers()))
     meta = copy.deepcopy(ours).to("meta")
     images = torch.empty((batch, *imgsz, 3), dtype=torch.float16, device="meta").permute(0, 3, 1, 2)
+    ends = None if rule is None else _Ends.of(imgsz, rule)
     recording = _Recording({module: path for path, module in meta.named_modules()})
     token = RECORDER.set(recording)
     try:
         with torch.inference_mode():
-            outputs = meta(images)
+            images, outputs = _launched(meta, images, ends, recording)
     finally:
         RECORDER.reset(token)
     weights = {recording._place(v).storage: name for name, v in (*meta.named_parameters(), *meta.named_buffers())}
-    plan = _Planner(recording, weights).plan(images, outputs)
+    plan = _Planner(recording, weights).plan(images, outputs, ends)
     read = {
         a.weight for launch in all_launches(plan.operations) for a in launch.arguments if isinstance(a, WeightPointer)
     }
@@ -181,16 +230,33 @@ class _Planner:
         self.bytes: list[int] = []
         self.kernels: dict[Kernel, int] = {}
 
-    def plan(self, images: Tensor, outputs: Tensor) -> Plan:
+    def plan(self, images: Tensor, outputs: Tensor, ends: _Ends | None) -> Plan:
         first = self._buffer(self.recording._place(images).storage)
         operations = tuple(self._operation(step) for step in self.recording.steps if isinstance(step, _Operation))
         last = self._buffer(self.recording._place(outputs).storage)
-        arena_bytes, buffers = laid_out(operations, self.bytes, (first, last))
         b, c, h, w = images.shape
         _, rows, anchors = outputs.shape
-        return Plan(
-            (b, c, h, w), (b, rows, anchors), first, last, arena_bytes, buffers, tuple(self.kernels), operations
+        plan = Plan(
+            (b, c, h, w),
+            (b, rows, anchors),
+            first,
+            last,
+            0,
+            (),
+            tuple(self.kernels),
+            operations,
+            self._frames(ends, anchors),
         )
+        arena_bytes, buffers = laid_out(operations, self.bytes, plan.given, plan.kept)
+        return replace(plan, arena_bytes=arena_bytes, buffers=buffers)
+
+    def _frames(self, ends: _Ends | None, anchors: int) -> Frames | None:
+        if ends is None:
+            return None
+        given, read, result = (
+            self._buffer(self.recording._place(x).storage) for x in (ends.frame, ends.parameters, ends.detections)
+        )
+        return Frames(given, read, result, ends.rule.most, listed(anchors), ends.first, ends.last)
 
     def _buffer(self, storage: int) -> int:
         storage = self.recording.same.get(storage, storage)

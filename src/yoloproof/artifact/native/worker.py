@@ -59,10 +59,11 @@ def compile_task(task: Task, folder: Path) -> None:
     from triton.backends.compiler import GPUTarget
 
     constants = dict(task.constants)
-    options = {name: constants.pop(name) for name in OPTIONS if name in constants}
+    options: dict[str, Any] = {name: constants.pop(name) for name in OPTIONS if name in constants}
+    options["enable_fp_fusion"] = bool(constants.pop("enable_fp_fusion", True))
     source = _source(kernel_named(task.name), task.arguments, constants)
     target = GPUTarget("cuda", task.capability, 32)
-    compiled = triton.compile(source, target=target, options={**options, "enable_fp_fusion": True})
+    compiled = triton.compile(source, target=target, options=options)
     ptx, cubin, metadata = compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata
     facts = KernelFacts(
         metadata.name,
