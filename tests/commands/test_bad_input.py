@@ -145,3 +145,11 @@ def test_what_a_look_shows_to_be_wrong_is_said_before_anything_heavy_is_imported
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
     assert done.stdout == "\n"
+
+
+def test_a_ctrl_c_while_the_first_modules_load_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", "yoloproof", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (130, "yoloproof: interrupted\n")

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from terminal import on_a_terminal
 from yoloproof.cli import app
+from yoloproof.commands.shared import ProgressBar
 from yoloproof.demo import demo_checkpoint, demo_images
 from yoloproof.detection import prediction
 from yoloproof.detection.video import Frame
@@ -50,6 +51,19 @@ def test_every_output_says_the_same(tmp_path: Path) -> None:
     picture = np.asarray(Image.open(drawn / f"{CAT.stem}.jpg"))
     assert picture.shape == (height, width, 3)
     assert np.abs(picture.astype(int) - np.asarray(Image.open(CAT))).max() > 100
+
+
+def test_what_is_done_is_cut_before_the_times_beside_it() -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(width=80))
+    task = bar.add_task("", total=None)
+    ProgressBar(bar, task)("process 3/3, yolov13n-coco128 fused fp32 openvino: sample after sample", 0.5)
+    shown = bar.tasks[0].description
+    assert shown.startswith("process 3/3, yolov13n")
+    assert len(shown) == 40
+    assert shown.endswith("…")
 
 
 def test_on_a_terminal_the_bar_breaks_no_line(tmp_path: Path) -> None:

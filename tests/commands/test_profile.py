@@ -126,7 +126,7 @@ def test_a_foreign_onnx_file_is_timed_and_its_ap_measured(tmp_path: Path) -> Non
     assert entry["accuracy"]["AP_lost"] is None
     assert entry["end_to_end"]["total_s"] > 0
     assert "✓" not in done.stdout  # nothing to prove it by
-    assert "8 whole in the graph; not compared with its weights: `--against WEIGHTS` does" in done.stdout
+    assert "8 whole in the graph; not compared with its weights; add `--against WEIGHTS`" in done.stdout
     assert "reported for" not in done.stdout  # nothing says what architecture it is
 
     done = yoloproof("profile", "ours.onnx", *more[:5], "--against", DEMO, "--json", "p.json", folder=tmp_path)

@@ -212,9 +212,7 @@ def test_waiting_and_repeating_are_said_while_they_last() -> None:
         progress=lambda what, _: said.append(what),
     )  # fmt: skip
     waits = [
-        float(found[1])
-        for what in said
-        if (found := re.search(r"waiting for a host that others slow \((\d+) of (\d+) s\)", what))
+        float(found[1]) for what in said if (found := re.search(r"waiting for the host \((\d+) of (\d+) s\)", what))
     ]
     assert waits == sorted(waits)
     assert waits[-1] > 10

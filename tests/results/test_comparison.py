@@ -318,6 +318,14 @@ def test_no_text_of_a_file_steers_the_terminal() -> None:
     assert "\x1b" not in text
 
 
+def test_words_that_all_rows_share_stand_above_the_table() -> None:
+    rows = result(entry(0.05), entry(0.04, attention="explicit"), entry(0.03, attention="published"))
+    heading, _, first, second, *_ = printed(compare_rows(rows), 80).splitlines()
+    assert heading.split() == ["yolov13n", "fp32", "onnxruntime"]
+    assert first.split()[:2] == ["fused", "explicit"]
+    assert second.split()[:2] == ["fused", "published"]
+
+
 def test_a_pipe_gets_each_note_on_one_line() -> None:
     text = printed(compare_results(result(entry(0.05)), result(entry(0.04))), None)
     assert len(text.splitlines()) == 3, "headings, a row, a note"

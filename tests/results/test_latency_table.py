@@ -164,6 +164,17 @@ def test_a_check_that_could_not_be_made_says_why() -> None:
     assert "? yolov13n fused fp32 onnxruntime: sensitivity: rounding hides the change" in " ".join(text.split())
 
 
+def test_a_row_that_failed_much_is_one_line_that_begins_with_the_attention() -> None:
+    failed = [Check(name, False, {}, f"why of {name}") for name in ("weights", "attention", "detections")]
+    entry = replace(
+        made_entry("yolov13n", "stripped"), proof=Verdict((*failed, Check("blocks", None, {}, "cannot run")))
+    )
+    lines = [line for line in printed(made_result([entry]), None).splitlines() if line[0] in "✗?"]
+    assert [line.partition("fp32 onnxruntime: ")[2] for line in lines] == [
+        "attention: why of attention; also weights, detections", "blocks: cannot run",
+    ]  # fmt: skip
+
+
 def test_a_figure_without_an_interval_shows_another_sign() -> None:
     text = printed(made_result([made_entry(summary=replace(made_summary(0.0704), interval_s=None))]))
     assert "70.40 ~0.70" in " ".join(text.split())

@@ -12,22 +12,14 @@ from yoloproof.commands.shared import ARTIFACTS, JsonFile, check_new, console_be
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from yoloproof.inspection import Inspection
 
+DECIDING = ("score", "iou", "max_detections", "layout")
 SHOWN = (
-    "variant",
-    "weights",
-    "checkpoint_sha256",
-    "attention",
-    "rewrites",
-    "input",
-    "frames",
-    "description",
-    "task",
-    "args",
-)
+    "variant", "weights", "checkpoint_sha256", "attention", "rewrites", "input", "frames", "description", "task", "args",
+)  # fmt: skip
 
 
 def inspect(
@@ -72,7 +64,7 @@ def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.outputs:
         yield "detections", found.reading or "unknown: its shapes, names and metadata do not say how to read them"
     if found.suppression:
-        yield "suppression", ", ".join(f"{name} {value}" for name, value in found.suppression.items())
+        yield "suppression", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _shown(found.suppression))
     whole = sum(block.spelling is not None for block in found.attention)
     lost = len(found.attention) - whole
     yield "attention", f"{whole} whole, {lost} lost" if found.attention else "unknown: none was found in the file"
@@ -83,4 +75,10 @@ def _lines(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "classes", f"{len(names)}: {', '.join(names[:6])}{more}" if names else "not named"
     for name in SHOWN:
         if name in found.states:
-            yield "it says", f"{name} {found.states[name][:200]}"
+            yield "states", f"{name} {found.states[name].strip(chr(34))[:200]}"
+
+
+def _shown(suppression: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """What decides which boxes are left, not how it is computed; all of a file that states something else."""
+    deciding = {name: suppression[name] for name in DECIDING if name in suppression}
+    yield from (deciding or suppression).items()

@@ -273,6 +273,8 @@ def check_folder(path: Path | None) -> None:
 class ProgressBar:
     """A Progress on a terminal's stderr, and lines that stand above it; nothing but the lines in a pipe."""
 
+    BESIDE = 40  # columns of spinner, bar and times
+
     def __init__(self, bar: Bar, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
@@ -280,7 +282,9 @@ class ProgressBar:
         from yoloproof.results.labels import printable
 
         total = None if share is None else 1.0
-        self._bar.update(self._task, description=printable(what), total=total, completed=share or 0.0)
+        words, room = printable(what), max(20, self._bar.console.width - self.BESIDE)
+        words = words if len(words) <= room else words[: room - 1] + "…"
+        self._bar.update(self._task, description=words, total=total, completed=share or 0.0)
 
     def line(self, text: str, error: bool = False) -> None:
         """A line of standard output, or of standard error; on a terminal whole, above the bar."""
@@ -307,7 +311,7 @@ def progress_bar() -> Iterator[ProgressBar]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

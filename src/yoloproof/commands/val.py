@@ -154,11 +154,10 @@ def _print(accuracy: Accuracy, name: str, per_class: bool, taken_s: float, cut: 
     from yoloproof.results.labels import plain_text
 
     figures = ("AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge")
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("model")
+    table = Table(box=None, padding=(0, 2, 0, 0), title=plain_text(name), title_justify="left")
     for figure in ("images", *figures):
         table.add_column(figure, justify="right")
-    table.add_row(plain_text(name), str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
+    table.add_row(str(accuracy.images), *(_text(getattr(accuracy, figure)) for figure in figures))
     console.print(table)
     if per_class:
         classes = Table(box=None, padding=(0, 2, 0, 0))

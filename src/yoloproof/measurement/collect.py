@@ -104,7 +104,7 @@ class Collector:
             self._report(f"{self.subjects[index].name}: {event.step}")
         elif isinstance(event, Waiting):
             waited_s = self.waited_s + event.waited_s
-            self._report(f"waiting for a host that others slow ({waited_s:.0f} of {self._wait_most_s:.0f} s)")
+            self._report(f"waiting for the host ({waited_s:.0f} of {self._wait_most_s:.0f} s)")
         elif isinstance(event, Opened):
             record = self._opened(record, event)
             self.facts[index] = self.facts[index] or event.facts

@@ -68,7 +68,7 @@ def _cut_short(
     if error is not None:
         yield RunWarning(
             "failed",
-            f"{complete} of {protocol.processes} processes came to the end: {error}",
+            f"{complete} of {protocol.processes} processes finished: {error}",
             "fix it and measure again",
         )
     elif complete < protocol.processes and crowded_out:
@@ -80,19 +80,19 @@ def _cut_short(
     elif complete < protocol.processes:
         yield RunWarning(
             "partial",
-            f"{complete} of {protocol.processes} processes came to the end",
+            f"{complete} of {protocol.processes} processes finished",
             "measure again without stopping it",
         )
 
 
 def _about_the_protocol(summary: Summary, protocol: Protocol, zero_input: bool) -> Iterator[RunWarning]:
     if protocol.quick:
-        yield RunWarning("quick", "a quick run: few inferences, short warm-up", "leave --quick out for a result")
+        yield RunWarning("quick", "a quick run: few inferences, short warm-up", "leave out --quick for a result")
     if summary.interval_s is None:
         yield RunWarning(
             "too_few_processes",
-            f"{summary.processes} processes carry no 95 % interval",
-            "five is the least; `latency` runs six",
+            f"{summary.processes} processes are too few for a 95 % interval",
+            "at least five are needed; `latency` runs six",
         )
     if zero_input:
         yield RunWarning(
@@ -104,7 +104,7 @@ def _about_the_protocol(summary: Summary, protocol: Protocol, zero_input: bool) 
         clipped = (summary.clipped_runs or 0) / summary.samples
         yield RunWarning(
             "published_protocol",
-            f"one process, and {clipped:.0%} of the runs clipped away as outliers: the spread says nothing of how well "
+            f"one process, and {clipped:.0%} of the runs clipped away as outliers: the spread does not say how well "
             "the figure repeats",
             "use it to meet a published figure on its own terms; quote `--protocol latency`",
         )
@@ -184,7 +184,7 @@ def _about_the_processes(processes: Sequence[Process]) -> Iterator[RunWarning]:
         yield RunWarning(
             "processes_differ",
             f"the processes' medians lie {spread:.1%} apart, more than the samples inside one",
-            "quiet the machine, pin the threads to cores, and measure again",
+            "stop other programs, pin the threads to cores, and measure again",
         )
 
 
@@ -266,12 +266,12 @@ def _about_the_host(
         return
     readings = [reading for p in processes for reading in p.gauge_s]
     slowed = [reading / best_s for reading in readings if reading > protocol.gauge_limit * best_s]
-    advice = "quiet the host, or rent a whole one; compare only what was timed side by side in one run"
+    advice = "use a quiet host, or a whole one of your own; compare only what was timed side by side in one run"
     if len(slowed) > protocol.gauge_share * len(readings):
         yield RunWarning(
             "host_slowed",
             f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} "
-            "turns, and waiting did not help: others slow this host",
+            "turns, and waiting did not help: other users slow this host",
             advice,
             max(slowed),
         )
@@ -279,9 +279,9 @@ def _about_the_host(
         again = sum(len(p.set_aside.samples_s) for p in [*processes, *set_aside])
         yield RunWarning(
             "host_slowed",
-            f"others slow this host at times: {again} samples of turns around which fixed matrix products were slow, and "
-            f"{len(set_aside)} whole processes, are set aside and were repeated",
-            "the figure is that of the host left alone",
+            f"at times other users slow this host: what was timed while fixed matrix products were slow ({again} samples, "
+            f"{len(set_aside)} whole processes among them) was set aside and repeated",
+            "the figure is that of the undisturbed host",
             1.0,
         )
 
@@ -312,14 +312,14 @@ def _cpu_warnings(machine: Machine) -> Iterator[RunWarning]:
     after = None if machine.after is None else machine.after.cpu_throttle_count
     if before is not None and after is not None and after > before:
         yield RunWarning(
-            "throttled", f"cores slowed for their heat {after - before} times during the run", "cool the machine"
+            "throttled", f"cores throttled for heat {after - before} times during the run", "cool the machine"
         )
     if machine.gpu is None:
         clocks = [r.cpu_clock_hz for r in machine.during if r.cpu_clock_hz and (r.cpu_busy_share or 0) > CPU_BUSY]
         advice = "fix it: sudo cpupower frequency-set -g performance, and switch boost off"
         yield from _moved(clocks, "CPU", CPU_CLOCK_SHARE, advice)
     if machine.battery is not None and machine.battery.plugged is False:
-        yield RunWarning("battery", "the machine runs on its battery", "plug it in")
+        yield RunWarning("battery", "the machine runs on battery", "plug it in")
 
 
 def _gpu_warnings(machine: Machine) -> Iterator[RunWarning]:

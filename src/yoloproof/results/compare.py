@@ -15,7 +15,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
 from yoloproof.results.figures import decimals
-from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
+from yoloproof.results.labels import plain_text, precision_of, row_label
 from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
@@ -155,7 +155,8 @@ def fastest_lines(result: Result) -> list[str]:
         (found,) = compare_rows(replace(result, entries=(second, best)), ALLOWANCES)
         sure = "fastest verified" if found.verdict == "faster" else "fastest verified, though not clearly"
         interval = f" ({found.interval[0]:.3f}–{found.interval[1]:.3f})" if found.interval else ""
-        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of the time of {found.a}")
+        other = without(found.a, words_in_all((found.a, found.b))) or found.a
+        lines.append(f"{sure}: {found.b}, {found.ratio:.3f}{interval} of the time of {other}")
     return lines
 
 
@@ -270,19 +271,19 @@ def level_doubts(warnings: Iterable[RunWarning]) -> dict[str, float]:
 
 
 def _setting_differences(left: Entry, right: Entry) -> list[str]:
-    """How two rows are run where that is not in their key: often the very thing compared, so said, not refused."""
+    """How two rows are run where that is not in their names: often the very thing compared, so said, not refused."""
     one, other = left.runtime, right.runtime
     pairs: list[tuple[str, object, object]] = [
         ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
-        ("network", network_label(left), network_label(right)),
         ("threads", one.threads, other.threads),
         ("requests at once", one.requests or 1, other.requests or 1),
         ("provider", one.provider, other.provider),
-        ("precision", precision_of(left), precision_of(right)),
         ("cuda_graph", one.cuda_graph, other.cuda_graph),
         ("channels_last", one.channels_last, other.channels_last),
         ("tf32", one.tf32, other.tf32),
     ]
+    if row_label(left) != row_label(right):  # two networks are two files
+        pairs = pairs[1:]
     return [f"{key} {_said(mine)} against {_said(theirs)}" for key, mine, theirs in pairs if mine != theirs]
 
 
@@ -359,8 +360,11 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Rows for people."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    """Rows for people; words that all rows share stand above it."""
+    labels = [label for row in comparisons for label in (row.a, row.b)]
+    shared = words_in_all(labels)
+    table = Table(box=None, padding=(0, 2, 0, 0), title=Text(plain_text(" ".join(shared))) if shared else None,
+                  title_justify="left")  # fmt: skip
     for heading in ("A", "B", "A ms", "B ms", "B / A", "95 % interval", "B is"):
         numeric = heading in ("A ms", "B ms", "B / A", "95 % interval")
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
@@ -368,9 +372,20 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         places = decimals(row.a_median_s)
         interval = f"{row.interval[0]:.3f} – {row.interval[1]:.3f}" if row.interval else "none"
         medians = (f"{seconds * 1e3:.{places}f}" for seconds in (row.a_median_s, row.b_median_s))
-        cells = row.a, row.b if row.b != row.a else "same", *medians, f"{row.ratio:.3f}", interval, _verdict(row)
-        table.add_row(*map(Text, cells))
+        names = without(row.a, shared), without(row.b, shared) if row.b != row.a else "same"
+        table.add_row(*map(Text, (*names, *medians, f"{row.ratio:.3f}", interval, _verdict(row))))
     return table
+
+
+def words_in_all(labels: Sequence[str]) -> list[str]:
+    """The words that all labels share, in the first one's order; none where a label has no other."""
+    shared = [word for word in labels[0].split() if all(word in label.split() for label in labels)] if labels else []
+    return shared if all(set(label.split()) - set(shared) for label in labels) else []
+
+
+def without(label: str, words: Sequence[str]) -> str:
+    """A label without the words that stand elsewhere."""
+    return " ".join(word for word in label.split() if word not in words)
 
 
 def _verdict(row: Comparison) -> str:

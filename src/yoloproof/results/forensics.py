@@ -17,6 +17,7 @@ from rich.text import Text
 
 from yoloproof.names import Attention
 from yoloproof.records import Entry, PublishedFigure, Run
+from yoloproof.results.figures import decimals
 from yoloproof.results.labels import plain_text
 from yoloproof.results.published import matches
 
@@ -118,7 +119,7 @@ def forensics_table(resemblance: Resemblance, name: str = "") -> Table:
         arrow = "→" if row.attention is not None and row.attention is resemblance.attention else " "
         cells = (
             f"{arrow} {plain_text(row.attention)}",
-            f"{row.median_s * 1e3:.3g}",
+            f"{row.median_s * 1e3:.{decimals(row.median_s)}f}",
             f"{row.ratio:.2f}",
             f"{row.probability or 0.0:.2f}",
             mark,

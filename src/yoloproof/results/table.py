@@ -12,7 +12,7 @@ from rich.text import Text
 
 from yoloproof.intervals import Ratio, process_medians, side_by_side
 from yoloproof.names import Weights
-from yoloproof.records import Accuracy, Entry, Result, RunWarning
+from yoloproof.records import Accuracy, Check, Entry, Result, RunWarning
 from yoloproof.results.figures import bracketed, decimals, figure_columns, is_served
 from yoloproof.results.labels import (
     NOT_SAID,
@@ -210,11 +210,19 @@ def _signs(result: Result) -> Iterator[Text]:
         yield Text("( ) not proved to be the published detector: the figure is not a result", "dim")
 
 
+def _tells_least(check: Check) -> bool:
+    """The attention goes first: a lost one is why the rest fails."""
+    return check.name != "attention"
+
+
 def _failures(result: Result) -> Iterator[Text]:
     for entry in result.entries:
-        for check in entry.proof.failures:
-            sign, colour = ("✗", "red") if check.passed is False else ("?", "yellow")
-            yield _line(f"{sign} {row_label(entry)}: {check.name}: {check.detail}", colour)
+        for passed, sign, colour in ((False, "✗", "red"), (None, "?", "yellow")):
+            failed = sorted((check for check in entry.proof.failures if check.passed is passed), key=_tells_least)
+            if failed:
+                also = "".join(f", {check.name}" for check in failed[1:])
+                said = f"{failed[0].name}: {failed[0].detail}{also and f'; also {also[2:]}'}"
+                yield _line(f"{sign} {row_label(entry)}: {said}", colour)
         if entry.error is not None:
             yield _line(f"! {row_label(entry)}: {entry.error}", "red")
 
