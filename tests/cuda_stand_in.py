@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from native_plan.execution import KERNELS, TYPES
 from yoloproof.files.plan import Plan
-from yoloproof.proof.plan import KERNELS, TYPES
 
 BASE = 1 << 40
 SIZE = 1 << 26

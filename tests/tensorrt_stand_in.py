@@ -71,7 +71,6 @@ def library(version: str, images: tuple[int, ...] = (1, 3, 32, 32), fused: bool 
     trt.ProfilingVerbosity = enumeration("LAYER_NAMES_ONLY", "NONE", "DETAILED")
     trt.BuilderFlag = enumeration("VERSION_COMPATIBLE", "TF32")
     trt.HardwareCompatibilityLevel = enumeration("NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
-    trt.MemoryPoolType = enumeration("WORKSPACE")
     trt.LayerType = enumeration("CAST", "CONVOLUTION", "ATTENTION_INPUT", "ATTENTION_OUTPUT")
     trt.LayerInformationFormat = enumeration("ONELINE", "JSON")
     trt.TensorIOMode = enumeration("NONE", "INPUT", "OUTPUT")
@@ -173,9 +172,6 @@ class Config:
 
     def clear_flag(self, flag: Member) -> None:
         self._trt.calls.append(("clear_flag", flag.name))
-
-    def set_memory_pool_limit(self, pool: Member, size: int) -> None:
-        self._trt.calls.append(("set_memory_pool_limit", pool.name, size))
 
     def add_optimization_profile(self, profile: Profile) -> int:
         self._trt.calls.append(("add_optimization_profile",))

@@ -16,7 +16,8 @@ from yoloproof.demo import demo_images
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.benchmarking import Benchmark, Measurement
 from yoloproof.measurement.protocol import PROTOCOLS, in_seconds
-from yoloproof.names import Attention, Precision, Runtime
+from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime
+from yoloproof.opening import session_spec
 from yoloproof.records import Artifact, Case, Check, Cpu, Entry, Machine, SessionFacts, Verdict
 from yoloproof.runtime import missing_part
 from yoloproof.runtime.choice import candidates
@@ -143,7 +144,9 @@ def test_sessions_that_are_served_share_the_cores_and_do_not_flush() -> None:
     assert server.server is not None
     plan = replace(server.server, sessions=64)
     shared = pipeline._under(replace(server, server=plan), Case("yolov12n", Runtime.ONNXRUNTIME), 1)
-    assert shared.threads == 1
+    assert (shared.threads, shared.sessions) == (1, 64)
+    assert not session_spec(shared, Artifact(format=ArtifactFormat.ONNX)).options.pinned
+    assert session_spec(Case("yolov12n"), Artifact(format=ArtifactFormat.ONNX)).options.pinned
     assert pipeline._under(server, Case("yolov12n", Runtime.ONNXRUNTIME, threads=3), 1).threads == 3
     assert pipeline._under(server, Case("yolov12n", Runtime.TENSORRT, device="cuda"), 1).threads is None
     flush = Case("yolov12n", Runtime.ONNXRUNTIME, flush_to_zero=True)

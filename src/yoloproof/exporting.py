@@ -198,7 +198,7 @@ def engine_lines(engine: Engine) -> list[str]:
 
 def _repository(artifact: Path, output: Path, case: Case, wanted: Export, progress: Progress) -> Exported:
     """A Triton Server repository of an artifact that is verified before it is put there."""
-    from yoloproof.artifact.triton import Serving, triton_repository
+    from yoloproof.artifact.triton import triton_repository
     from yoloproof.proof.verify import verify
     from yoloproof.runtime import SessionSpec, open_session
 
@@ -209,7 +209,7 @@ def _repository(artifact: Path, output: Path, case: Case, wanted: Export, progre
     runtime, where = (Runtime.TENSORRT, "cuda") if artifact.suffix == ".engine" else (Runtime.ONNXRUNTIME, "cpu")
     with open_session(SessionSpec(runtime, artifact, where)) as session:
         verdict = verify(artifact, reference, images, session=session)
-    folder = triton_repository(artifact, output, verdict, name=Path(case.model).stem, serving=Serving(device))
+    folder = triton_repository(artifact, output, verdict, name=Path(case.model).stem, device=device)
     checks = [asdict(check) for check in verdict.checks]
     identity = {"path": str(folder), "format": "triton", "proof": {"passed": verdict.passed, "checks": checks}}
     return Exported(folder, identity, (f"{folder}: model repository entry, verified before it was written",))

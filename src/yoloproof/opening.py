@@ -84,6 +84,7 @@ def session_spec(
     return SessionSpec(
         case.runtime, artifact.path, case.device, case.threads, case.precision, case.flush_to_zero, network,
         SessionOptions(
-            compile=case.compiled, cuda_graph=case.cuda_graph, throughput=case.throughput, native=NativeOptions(tuning, tactics)
+            compile=case.compiled, cuda_graph=case.cuda_graph, throughput=case.throughput, pinned=case.sessions == 1,
+            native=NativeOptions(tuning, tactics),
         ),
     )  # fmt: skip

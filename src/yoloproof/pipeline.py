@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from yoloproof.records import Case, Protocol, Result
 from yoloproof.references import References, accuracy_held, verdict_of
 from yoloproof.results.published import architecture_of
 from yoloproof.runtime.choice import candidates, check_tactics
-from yoloproof.runtime.threads import physical_cores
+from yoloproof.runtime.threads import physical_cores, sleeping_threads
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def profile(
     rows: list[Row] = []
     subjects: list[Subject] = []
     for few in attempts:
-        row = _verified(few, options, references, progress)
+        with nullcontext() if options.stages else sleeping_threads():  # stages are timed in this process
+            row = _verified(few, options, references, progress)
         subjects.append(Subject(f"{row.case.label}, row {len(rows) + 1}", row.spec, row.case.imgsz, row.case.batch))
         rows.append(row)
         keep(result_of(rows, not_begun(subjects, protocol)))
@@ -143,15 +145,18 @@ def _under(protocol: Protocol, case: Case, batch: int) -> Case:
             "a native engine always runs as one CUDA graph; leave out --no-cuda-graph and --protocol published"
         )
     threads = case.threads or (protocol.threads if case.runtime is Runtime.ONNXRUNTIME else None)
+    sessions = 1 if protocol.server is None else protocol.server.sessions
     if protocol.server is not None and case.device == "cpu":
-        threads = threads or max(1, physical_cores() // protocol.server.sessions)
-        if case.flush_to_zero and protocol.server.sessions > 1:
+        threads = threads or max(1, physical_cores() // sessions)
+        if case.flush_to_zero and sessions > 1:
             raise YoloproofError(
                 "--flush-to-zero is a setting of the thread that opens a process's first session, and here several threads "
                 "open sessions; leave it out, or serve with --sessions 1"
             )
-    throughput = bool(protocol.batches) and case.runtime is Runtime.OPENVINO
-    return replace(case, batch=batch, threads=threads, cuda_graph=cuda_graph, throughput=throughput)
+    return replace(
+        case, batch=batch, threads=threads, cuda_graph=cuda_graph, sessions=sessions,
+        throughput=bool(protocol.batches) and case.runtime is Runtime.OPENVINO,
+    )  # fmt: skip
 
 
 def _checked(options: Options) -> Options:

@@ -119,15 +119,32 @@ def test_a_dynamic_batch_is_built_by_profile(tmp_path: Path) -> None:
         engine_from_onnx(source, tmp_path / "none.engine", EngineOptions(target="t4", shapes=upside_down))
 
 
-def test_suppression_in_its_topk_form_builds_for_turing(tmp_path: Path) -> None:
+def test_suppression_inside_builds_for_turing(tmp_path: Path) -> None:
     source = tiny_detector(tmp_path / "tiny.onnx", "float16", size=128)
-    add_nms(source, tmp_path / "topk.onnx", NmsOptions(candidates=128, max_detections=100))
-    built = engine_from_onnx(tmp_path / "topk.onnx", tmp_path / "topk.engine", T4)
+    add_nms(source, tmp_path / "nms.onnx", NmsOptions(candidates=128, max_detections=100))
+    built = engine_from_onnx(tmp_path / "nms.onnx", tmp_path / "nms.engine", T4)
     assert [name for name, _, _ in built.identity.outputs] == ["count", "boxes", "scores", "classes", "settled"]
     assert built.audit.fused.keys() == {ATTENTION}
-    add_nms(source, tmp_path / "operator.onnx", NmsOptions(form="operator"))
-    with pytest.raises(YoloproofError, match="topk form"):
-        engine_from_onnx(tmp_path / "operator.onnx", tmp_path / "operator.engine", T4)
+    with pytest.raises(YoloproofError, match="yoloproof export --nms"):
+        engine_from_onnx(with_operator(source, tmp_path / "operator.onnx"), tmp_path / "operator.engine", T4)
+
+
+def with_operator(source: Path, path: Path) -> Path:
+    """The detector with ONNX's own operator for suppression behind it, as other tools export it."""
+    model = onnx.load(source)
+    graph, raw = model.graph, model.graph.output[0].name
+    anchors = graph.output[0].type.tensor_type.shape.dim[2].dim_value
+    boxes = np.random.default_rng(0).random((1, anchors, 4), np.float32)
+    graph.initializer.append(onnx.numpy_helper.from_array(boxes, "boxes"))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([10], np.int64), "most"))
+    graph.node.append(onnx.helper.make_node("Cast", [raw], ["scores"], to=onnx.TensorProto.FLOAT))
+    graph.node.append(
+        onnx.helper.make_node("NonMaxSuppression", ["boxes", "scores", "most"], ["selected"], "NonMaxSuppression")
+    )
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info("selected", onnx.TensorProto.INT64, ["m", 3]))
+    onnx.save(model, path)
+    return path
 
 
 def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Suppression inside the graph gives what the textbook loop gives, in both forms, on ONNX Runtime and OpenVINO."""
+"""Suppression inside the graph gives what the textbook loop gives, on ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from yoloproof.artifact.nms import FORMS, METADATA_KEY, NmsOptions, add_nms, detections_from_nms
+from yoloproof.artifact.nms import METADATA_KEY, NmsOptions, add_nms, detections_from_nms
 from yoloproof.errors import YoloproofError
 from yoloproof.files.onnx import read_onnx_file
 from yoloproof.runtime import SessionSpec, available_runtimes, open_session
@@ -52,9 +52,7 @@ def greedy(raw: np.ndarray, options: NmsOptions) -> np.ndarray:
     x, y, w, h = raw[:4]
     boxes = np.stack((x - w / 2, y - h / 2, x + w / 2, y + h / 2), 1)
     classes, scores = raw[4:].argmax(0), raw[4:].max(0)
-    order = np.argsort(-scores, kind="stable")
-    if options.form == "topk":
-        order = order[: options.candidates]
+    order = np.argsort(-scores, kind="stable")[: options.candidates]
     kept: list[int] = []
     for i in order:
         if scores[i] <= options.score:
@@ -79,9 +77,8 @@ def run(path: Path, raw: np.ndarray, runtime: str = "onnxruntime") -> tuple[np.n
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("form", FORMS)
-def test_the_graph_suppresses_as_the_loop_does(tmp_path: Path, form: str, runtime: str) -> None:
-    options = NmsOptions(form=form, score=0.6, iou=0.45, max_detections=200)
+def test_the_graph_suppresses_as_the_loop_does(tmp_path: Path, runtime: str) -> None:
+    options = NmsOptions(score=0.6, iou=0.45, max_detections=200)
     add_nms(passthrough(tmp_path / "in.onnx", batch=2), tmp_path / "out.onnx", options)
     raw = raw_output(seed=3, batch=2)
     outputs = run(tmp_path / "out.onnx", raw, runtime)
@@ -92,9 +89,8 @@ def test_the_graph_suppresses_as_the_loop_does(tmp_path: Path, form: str, runtim
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_only_the_best_are_kept(tmp_path: Path, form: str) -> None:
-    options = NmsOptions(form=form, score=0.05, iou=0.9, max_detections=7)
+def test_only_the_best_are_kept(tmp_path: Path) -> None:
+    options = NmsOptions(score=0.05, iou=0.9, max_detections=7)
     add_nms(passthrough(tmp_path / "in.onnx"), tmp_path / "out.onnx", options)
     raw = raw_output(seed=4)
     (found,) = detections_from_nms(run(tmp_path / "out.onnx", raw))
@@ -102,9 +98,8 @@ def test_only_the_best_are_kept(tmp_path: Path, form: str) -> None:
     assert len(found) == 7
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_an_empty_answer_is_zeros_of_class_minus_one(tmp_path: Path, form: str) -> None:
-    add_nms(passthrough(tmp_path / "in.onnx"), tmp_path / "out.onnx", NmsOptions(form=form, score=1.0))
+def test_an_empty_answer_is_zeros_of_class_minus_one(tmp_path: Path) -> None:
+    add_nms(passthrough(tmp_path / "in.onnx"), tmp_path / "out.onnx", NmsOptions(score=1.0))
     count, boxes, scores, classes, *_ = run(tmp_path / "out.onnx", raw_output(seed=5))
     assert count.tolist() == [0]
     assert not boxes.any()
@@ -152,7 +147,6 @@ def test_the_file_says_how_it_suppresses(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     source = passthrough(tmp_path / "in.onnx")
     for options, words in (
-        (NmsOptions(form="soft"), "not one of operator, topk"),
         (NmsOptions(score=1.5), "between 0 and 1"),
         (NmsOptions(candidates=100), "raise candidates"),
         (NmsOptions(candidates=5000), "from 1 to 3840"),

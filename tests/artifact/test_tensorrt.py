@@ -67,8 +67,6 @@ def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.Monkey
     options = EngineOptions(
         Runtime.TENSORRT,
         shapes={"images": shapes},
-        optimization_level=4,
-        workspace_bytes=1 << 30,
         version_compatible=True,
         hardware_compatible="ampere+",
         timing_cache=cache,
@@ -76,8 +74,6 @@ def test_every_option_reaches_the_builder(onnx: Path, monkeypatch: pytest.Monkey
     seen: list[float] = []
     engine_from_onnx(onnx, onnx.with_suffix(".engine"), options, progress=lambda done, phase: seen.append(done))
     assert {
-        ("set", "builder_optimization_level", "int"),
-        ("set_memory_pool_limit", "WORKSPACE", 1 << 30),
         ("set_shape", "images", *shapes),
         ("add_optimization_profile",),
         ("set_flag", "VERSION_COMPATIBLE"),

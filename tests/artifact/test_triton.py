@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 
 from tiny_onnx import tiny_detector
-from yoloproof.artifact.triton import Serving, triton_repository
+from yoloproof.artifact.triton import triton_repository
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, write_identity
@@ -56,14 +56,14 @@ def test_the_files_and_the_record(tmp_path: Path) -> None:
 
 def test_a_fixed_batch_is_served_as_it_is(tmp_path: Path) -> None:
     artifact = tiny_detector(tmp_path / "tiny.onnx", "float16", batch=2)
-    folder = triton_repository(artifact, tmp_path, VERIFIED, name="fixed", serving=Serving(device="cpu", instances=2))
+    folder = triton_repository(artifact, tmp_path, VERIFIED, name="fixed", device="cpu")
     config, module = configuration(folder)
     assert config.name == "fixed"
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [2, 3, 32, 32]
     assert config.input[0].data_type == module.TYPE_FP16
-    assert (config.instance_group[0].count, config.instance_group[0].kind) == (2, module.ModelInstanceGroup.KIND_CPU)
+    assert (config.instance_group[0].count, config.instance_group[0].kind) == (1, module.ModelInstanceGroup.KIND_CPU)
     (warmup,) = config.model_warmup
     assert warmup.batch_size == 0
     assert list(warmup.inputs["images"].dims) == [2, 3, 32, 32]
@@ -72,19 +72,18 @@ def test_a_fixed_batch_is_served_as_it_is(tmp_path: Path) -> None:
 
 def test_a_dynamic_batch_is_batched_and_warmed_at_both_ends(tmp_path: Path) -> None:
     artifact = tiny_detector(tmp_path / "tiny.onnx", batch="batch")
-    serving = Serving(max_batch=16, queue_delay_s=0.002)
-    config, module = configuration(triton_repository(artifact, tmp_path / "models", VERIFIED, serving=serving))
-    assert config.max_batch_size == 16
-    assert config.dynamic_batching.max_queue_delay_microseconds == 2000
+    config, module = configuration(triton_repository(artifact, tmp_path / "models", VERIFIED))
+    assert config.max_batch_size == 8
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
     assert list(config.input[0].dims) == [3, 32, 32]
     assert list(config.output[0].dims) == [84, 16]
     assert config.instance_group[0].kind == module.ModelInstanceGroup.KIND_GPU
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 16]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8]
 
 
 def engine(path: Path, runtime: Runtime) -> Path:
     path.write_bytes(b"a plan")
-    shapes = {"images": [[1, 3, 640, 640], [4, 3, 640, 640], [8, 3, 640, 640]]}
+    shapes = {"images": [[1, 3, 640, 640], [4, 3, 640, 640], [4, 3, 640, 640]]}
     identity = EngineIdentity(
         engine_sha256=sha256_of(path),
         engine_bytes=6,
@@ -109,11 +108,11 @@ def engine(path: Path, runtime: Runtime) -> Path:
 
 def test_an_engine_is_batched_within_its_profile(tmp_path: Path) -> None:
     path = engine(tmp_path / "n.engine", Runtime.TENSORRT)
-    folder = triton_repository(path, tmp_path / "models", VERIFIED, serving=Serving(max_batch=64))
+    folder = triton_repository(path, tmp_path / "models", VERIFIED)
     assert (folder / "1" / "model.plan").read_bytes() == b"a plan"
     config, _ = configuration(folder)
     assert config.backend == "tensorrt"
-    assert config.max_batch_size == 8
+    assert config.max_batch_size == 4
 
 
 def test_what_must_not_be_served_is_refused(tmp_path: Path) -> None:
@@ -126,9 +125,8 @@ def test_what_must_not_be_served_is_refused(tmp_path: Path) -> None:
         triton_repository(tmp_path / "none.onnx", models, VERIFIED)
     with pytest.raises(YoloproofError, match="cannot name"):
         triton_repository(artifact, models, VERIFIED, name="a/b")
-    for serving, words in ((Serving(device="tpu"), "gpu or cpu"), (Serving(instances=0), "at least 1")):
-        with pytest.raises(YoloproofError, match=words):
-            triton_repository(artifact, models, VERIFIED, serving=serving)
+    with pytest.raises(YoloproofError, match="gpu or cpu"):
+        triton_repository(artifact, models, VERIFIED, device="tpu")
     (tmp_path / "n.pt").write_bytes(b"weights")
     with pytest.raises(YoloproofError, match=r"\.onnx or a TensorRT \.engine"):
         triton_repository(tmp_path / "n.pt", models, VERIFIED)
@@ -136,7 +134,7 @@ def test_what_must_not_be_served_is_refused(tmp_path: Path) -> None:
     with pytest.raises(YoloproofError, match="not those of tensorrt-rtx"):
         triton_repository(rtx, models, VERIFIED)
     with pytest.raises(YoloproofError, match="needs a GPU"):
-        triton_repository(rtx, models, VERIFIED, serving=Serving(device="cpu"))
+        triton_repository(rtx, models, VERIFIED, device="cpu")
     assert not models.exists()
     triton_repository(artifact, models, VERIFIED)
     with pytest.raises(YoloproofError, match="exists"):

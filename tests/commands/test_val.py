@@ -36,7 +36,7 @@ def test_weights_and_artifacts_have_one_ap(onnx_file: Path, tmp_path: Path) -> N
     inside = tmp_path / "inside.onnx"
     from yoloproof.artifact.nms import NmsOptions, add_nms
 
-    add_nms(onnx_file, inside, NmsOptions(form="operator", score=0.001))
+    add_nms(onnx_file, inside, NmsOptions(score=0.001, candidates=1024, rounds=32))
     accuracies = []
     for model, more in ((MODEL, ()), (onnx_file, ()), (inside, ())):
         document = tmp_path / f"{Path(model).stem}-{len(accuracies)}.json"

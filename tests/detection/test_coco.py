@@ -16,7 +16,7 @@ from PIL import Image
 from yoloproof.detection.accuracy import accuracy_of
 from yoloproof.detection.coco import CocoSet, categories_of, coco_set, evaluate, set_of_folder, yolo_set
 from yoloproof.errors import YoloproofError
-from yoloproof.records import Accuracy
+from yoloproof.records import Accuracy, AccuracyProtocol
 
 NAMES = ("cat", "dog", "traffic light")
 BOXES = {0: [(1, (10, 10, 40, 30)), (2, (50, 20, 20, 20))], 1: [(0, (5, 5, 60, 50))], 2: []}
@@ -48,6 +48,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def scored(data: CocoSet, found: dict[int, NDArray[np.float32]]) -> Accuracy:
+    protocol = AccuracyProtocol("COCO bbox", "letterbox", (640, 640), 0.001, 0.7, 300, "best class", "outside")
+    return evaluate(data, found, data.categories, protocol)
+
+
 def rows(*found: Sequence[float]) -> NDArray[np.float32]:
     return np.array(found, np.float32).reshape(-1, 6)
 
@@ -59,7 +64,7 @@ def perfect() -> dict[int, NDArray[np.float32]]:
 
 
 def test_perfect_detections_have_ap_1(folder: Path) -> None:
-    accuracy = evaluate(set_of_folder(folder, NAMES), perfect())
+    accuracy = scored(set_of_folder(folder, NAMES), perfect())
     assert pytest.approx((1, 1, 1)) == (accuracy.AP, accuracy.AP50, accuracy.AP75)
     assert accuracy.per_class == pytest.approx(dict.fromkeys(NAMES, 1.0))
     assert accuracy.APsmall == pytest.approx(1)
@@ -70,19 +75,19 @@ def test_perfect_detections_have_ap_1(folder: Path) -> None:
 def test_each_kind_of_error_costs_what_it_should(folder: Path) -> None:
     data = set_of_folder(folder, NAMES)
     missed = perfect() | {101: rows()}
-    assert pytest.approx(2 / 3) == evaluate(data, missed).AP
+    assert pytest.approx(2 / 3) == scored(data, missed).AP
     confused = perfect() | {101: rows((5, 5, 65, 55, 0.9, 1))}
-    assert evaluate(data, confused).per_class["cat"] == pytest.approx(0)
+    assert scored(data, confused).per_class["cat"] == pytest.approx(0)
     # IoU 50 / 60: right at 0.50 … 0.80, wrong at 0.85, 0.90, 0.95
     loose = perfect() | {101: rows((5, 5, 55, 55, 0.9, 0))}
-    assert evaluate(data, loose).per_class["cat"] == pytest.approx(0.7)
-    assert pytest.approx(0) == evaluate(data, {i: rows() for i in perfect()}).AP
+    assert scored(data, loose).per_class["cat"] == pytest.approx(0.7)
+    assert pytest.approx(0) == scored(data, {i: rows() for i in perfect()}).AP
 
 
 def test_yolo_folder_is_the_same_set(folder: Path) -> None:
     data = yolo_set(folder, NAMES)
     found = dict(zip(data.ids, perfect().values(), strict=True))
-    assert pytest.approx(1) == evaluate(data, found).AP
+    assert pytest.approx(1) == scored(data, found).AP
     boxes = [box.bbox for box in data.boxes]
     np.testing.assert_allclose(boxes, [(10, 10, 40, 30), (50, 20, 20, 20), (5, 5, 60, 50)])
 
@@ -197,7 +202,7 @@ def test_reference_ap(shared: Path) -> None:
     data = coco_set(shared / "coco128" / "images", shared / "coco128" / "instances.json")
     reference = json.loads((shared / "reference" / "yolov13n-coco128.detections.json").read_text())["detections"]
     found = {i: rows(*reference.get(file.name, ())) for i, file in zip(data.ids, data.files, strict=True)}
-    accuracy = evaluate(data, found)
+    accuracy = scored(data, found)
     truth = COCO(json.loads((shared / "coco128" / "instances.json").read_text()))
     results = [
         {"image_id": i, "category_id": data.categories[int(c)], "bbox": [x1, y1, x2 - x1, y2 - y1], "score": s}

@@ -193,7 +193,7 @@ def test_options_in_the_running_text_exist() -> None:
             command = re.search(r"\byoloproof (\w+)", code)
             known = offered[command.group(1)] if command else anywhere
             unknown += [
-                f"{page}: {word}" for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code) if word not in known
+                f"{page}: {word}" for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code) if word not in known
             ]
     assert unknown == []
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from native_engines import frame
+from native_plan.frame_kernels import FRAME_REFERENCES
 from yoloproof.files.frames import HEAD, detections_from_memory, frame_parameters
 from yoloproof.kernels import suppression
 from yoloproof.kernels.launch import Options
 from yoloproof.kernels.letterbox import placed
 from yoloproof.kernels.suppression import Rule, suppressed
 from yoloproof.proof.crowds import crowded
-from yoloproof.proof.frame_reference import FRAME_REFERENCES
 
 OPTIONS = Options()
 SIZE = (64, 96)

@@ -235,6 +235,21 @@ def test_the_gauge_reads_a_fixed_work_in_milliseconds() -> None:
     assert 0 < min(readings) < 0.5
 
 
+def test_a_reading_ends_early_where_other_programs_hold_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, products = [0.0], [0]
+
+    def slow(*_: object, **__: object) -> None:
+        products[0] += 1
+        now[0] += 0.02
+
+    monkeypatch.setattr("yoloproof.measurement.gauge.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("yoloproof.measurement.gauge.np.matmul", slow)
+    gauge = matrix_gauge(2)
+    products[0] = 0
+    assert gauge() == pytest.approx(0.02)
+    assert products[0] == 6, "three of each size, not 34"
+
+
 def test_the_gauges_work_grows_with_the_cores_that_may_be_used() -> None:
     assert gauge_size(1) < gauge_size(2) == 512 < gauge_size(64)
     assert gauge_size(64) ** 3 / 64 == pytest.approx(512**3 / 2, rel=0.1)  # as much for each core

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from native_engines import RULE, SIZE, frame, network, recorded
+from native_plan.execution import execute_frame, execute_plan
+from native_plan.frame_kernels import letterbox_kernel
 from yoloproof.detection.letterbox import boxes_to_image, letterbox
 from yoloproof.detection.nms import detections_from_output
 from yoloproof.errors import YoloproofError
@@ -17,8 +19,7 @@ from yoloproof.files.plan import Launch, Plan, check_plan
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 from yoloproof.network import attention_paths
 from yoloproof.proof.ends import suppression_check
-from yoloproof.proof.frame_reference import letterbox_kernel
-from yoloproof.proof.plan import check_covers, execute_frame, execute_plan
+from yoloproof.proof.plan import check_covers
 
 FRAMES = ((48, 64), (64, 96), (97, 41), (31, 200), (375, 500))
 

@@ -18,7 +18,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.network import Network, load_network
 from yoloproof.proof.audit import graph_audit
 from yoloproof.proof.reference import Reference
-from yoloproof.proof.sensitivity import sensitivity
+from yoloproof.proof.sensitivity import Stages, response_check
 from yoloproof.proof.stated import Stated
 from yoloproof.proof.verify import verify
 from yoloproof.records import Verdict
@@ -219,8 +219,8 @@ def test_sensitivity_alone_finds_one_lost_attention(network: Network, images: Im
     with torch.inference_mode():
         output = stripped(torch.from_numpy(images[:1])).numpy()
         honest = network(torch.from_numpy(images[:1])).numpy()
-    assert sensitivity(network, images[:1], output).passed is False
-    assert sensitivity(network, images[:1], honest).passed is True
+    assert response_check(Stages(network, images[:1]), output).passed is False
+    assert response_check(Stages(network, images[:1]), honest).passed is True
 
 
 @pytest.mark.parametrize("name", ["yolov13n", "yolov13l", "yolov12n", "yolo12n", "yolo12l"])

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from native_engines import SIZE, images, network, recorded
+from native_plan.execution import PLAN_TOLERANCE, execute_plan
 from yoloproof.artifact.native.recording import plan_from_network
 from yoloproof.errors import YoloproofError
 from yoloproof.files.plan import BufferPointer, Launch, Operation, Plan, all_operations, check_plan, shareable
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 from yoloproof.network import VARIANTS, attention_paths, load_network
 from yoloproof.proof.parity import output_parity
-from yoloproof.proof.plan import PLAN_TOLERANCE, check_covers, execute_plan
+from yoloproof.proof.plan import check_covers
 from yoloproof.simplify.rewrites import simplify
 
 

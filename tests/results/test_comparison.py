@@ -13,6 +13,7 @@ from made_results import made_entry, made_process, made_result, made_run
 from yoloproof.errors import YoloproofError
 from yoloproof.records import Battery, Cpu, Entry, Gpu, Machine, Process, Protocol, Result, Run, RunWarning
 from yoloproof.results.compare import (
+    CPU_RUN_TO_RUN,
     Comparison,
     compare_groups,
     compare_results,
@@ -170,6 +171,17 @@ def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
     (row,) = compare_results(*sides)
     assert row.verdict == "slower"
     assert any("these two runs only" in note for note in row.notes)
+
+
+def test_where_nothing_is_told_stands_how_much_would_have_been() -> None:
+    (row,) = compare_results(result(), result())
+    assert row.verdict == "cannot tell"
+    assert row.detectable is not None
+    assert row.detectable >= CPU_RUN_TO_RUN - 1
+    console = Console(file=io.StringIO(), width=200)
+    print_comparisons([row], console)
+    assert isinstance(console.file, io.StringIO)
+    assert f"cannot tell ({row.detectable:.1%} would show)" in console.file.getvalue()
 
 
 def test_another_artifact_is_said() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from made_results import lab_result, made_entry, made_process, made_result, made_run, made_summary, served_entry
 from yoloproof.names import ArtifactFormat, Weights
 from yoloproof.records import Check, Entry, Protocol, Result, RunWarning, Verdict
+from yoloproof.results.compare import fastest_lines
 from yoloproof.results.figures import decimals
 from yoloproof.results.labels import network_label
 from yoloproof.results.table import first_row_ratios, notes, print_result
@@ -109,7 +111,7 @@ def test_accuracy_has_columns_only_where_it_was_measured() -> None:
     assert "AP" not in printed(made_result([made_entry(accuracy=None)]))
 
 
-def timed(attention: str, factor: float, processes: int = 6, **changes: object) -> Entry:
+def timed(attention: str, factor: float, processes: int = 6, **changes: Any) -> Entry:
     moods = (1.0, 1.02, 0.99, 1.03, 1.01, 0.98)[:processes]
     columns = tuple(made_process(i, [factor * mood * (1 + 1e-4 * i)] * 5) for i, mood in enumerate(moods))
     return replace(made_entry(attention=attention, processes=0), processes=columns, **changes)
@@ -122,6 +124,20 @@ def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
     text = printed(made_result(entries))
     assert "of first: time divided by that of the model's first row" in " ".join(text.split())
     assert "1.30" in line_of(text, "yolov13n published")
+
+
+def test_two_quiet_rows_are_a_line_each_and_two_plain_notes_follow() -> None:
+    """What `make profile` ends in on a host that is left alone."""
+    entries = [
+        timed("fused", 0.1, accuracy=None),
+        timed("fused", 0.13, accuracy=None, runtime=made_entry(runtime="openvino").runtime),
+    ]
+    result = made_result(entries)
+    lines = printed(result, 80).splitlines()
+    assert sum(line.startswith("yolov13n") and len(line) <= 80 for line in lines) == 2
+    plain = [note.plain for note in notes(result) if not note.style]
+    assert len(plain) == len(fastest_lines(result)) == 1
+    assert all(note.style == "dim" for note in notes(result) if note.plain not in plain)
 
 
 def test_rows_that_differ_in_nothing_or_were_timed_in_two_runs_have_no_ratio() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from yoloproof.intervals import repeated_ratio
+from yoloproof.intervals import repeated_ratio, unpaired_ratio
+from yoloproof.results.compare import CPU_RUN_TO_RUN
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,6 +86,27 @@ def test_the_interval_over_repeated_runs_covers_what_it_says(runs: int) -> None:
         assert interval is not None
         covered += interval.low <= 1 <= interval.high
     assert 0.92 <= covered / groups <= 0.98
+
+
+def factor_needed(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """By what factor the interval of two single runs of one file must be widened to hold 1."""
+    interval = unpaired_ratio(after["process_medians_s"], before["process_medians_s"]).interval
+    assert interval is not None
+    return max(interval.low, 1 / interval.high, 1.0)
+
+
+def test_the_default_between_two_single_runs_holds_in_a_session_that_it_was_not_taken_from() -> None:
+    """Each of the four sessions held out: the factor that 95 % of the other sessions' pairs need, on the pairs within it."""
+    files = sorted((ROOT / "results").glob("repeatability-amd-epyc-[5-8].json"))
+    sessions = [json.loads(file.read_text())["runs"] for file in files]
+    held, factors = [], []
+    for out, session in enumerate(sessions):
+        others = [run for i, runs in enumerate(sessions) if i != out for run in runs]
+        needed = sorted(factor_needed(*pair) for pair in combinations(others, 2))
+        factors.append(needed[int(0.95 * len(needed))])
+        held += [factor_needed(*pair) <= factors[-1] for pair in combinations(session, 2)]
+    assert max(abs(factor - CPU_RUN_TO_RUN) for factor in factors) < 0.01
+    assert 0.92 <= sum(held) / len(held) <= 0.98
 
 
 def test_a_block_is_filled_and_what_stands_around_it_is_kept(benchmark: ModuleType) -> None:

@@ -168,7 +168,7 @@ def test_every_key_of_a_file_must_be_there() -> None:
     free = ("metadata", "libraries", "figures", "per_class")
     gained = [
         ("protocol", "row_max_s"), ("protocol", "server"), ("serving",), ("summary", "server"), ("case", "throughput"),
-        ("runtime", "requests"),
+        ("case", "sessions"), ("runtime", "requests"),
     ]  # fmt: skip
     held = [
         path

@@ -14,12 +14,12 @@ import torch
 
 from cuda_stand_in import BASE, OWN, CudaStandIn, put_in_place
 from native_engines import engine, images, network
+from native_plan.execution import PLAN_TOLERANCE
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import NativeEngine, write_native
 from yoloproof.files.plan import all_operations, chosen_launches
 from yoloproof.names import Runtime
 from yoloproof.proof.parity import output_parity
-from yoloproof.proof.plan import PLAN_TOLERANCE
 from yoloproof.runtime.base import NativeOptions, SessionOptions, SessionSpec
 from yoloproof.runtime.device_arrays import DeviceArray, borrowed
 from yoloproof.runtime.native import NativeSession, check_driver_loads, reduced

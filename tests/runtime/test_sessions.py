@@ -301,6 +301,14 @@ def test_openvino_under_throughput_runs_a_request_for_each_stream(tmp_path: Path
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_openvino_sessions_side_by_side_are_not_pinned_to_the_same_cores(tmp_path: Path) -> None:
+    path = tiny_detector(tmp_path / "tiny.onnx")
+    spec = spec_for(Runtime.OPENVINO, path, threads=1, options=SessionOptions(pinned=False))
+    with open_session(spec) as first, open_session(spec) as second:
+        assert first.facts.pinned is second.facts.pinned is False
+        first.infer(images(1))
+
+
 def test_openvino_refuses_a_gpu(tmp_path: Path) -> None:
     path = tiny_detector(tmp_path / "tiny.onnx")
     with pytest.raises(YoloproofError, match="--device cpu"):

@@ -352,7 +352,7 @@ def test_the_dry_run_prints_cells_states_and_an_estimate_and_starts_nothing(tmp_
     assert said.exit_code == 0, said.output
     assert "a.pt fused+stripped onnxruntime fp32 640×640 1 latency on cpu" in said.output
     assert "kept" in said.output
-    assert f"to be measured again: {tried.store.cells / damaged.key}.json is not a result file" in said.output
+    assert f"will be measured again: {tried.store.cells / damaged.key}.json is not a result file" in said.output
     assert "2 of 3 cells to measure, about 60 s" in said.output
     assert sorted(tried.store.cells.iterdir()) == before
     assert len(tried.notes("measure")) == 1

@@ -37,15 +37,15 @@ def attention_blocks(graph: Graph) -> list[AttentionBlock]:
     for scope in scopes:
         if scope not in held:
             detail = reasons.pop(scope, "the module is there, but computes no softmax(q·kᵀ)·v")
-            found.append(AttentionBlock(_plain(scope), None, detail))
-    found += [AttentionBlock(_plain(name), None, detail) for name, detail in reasons.items() if name not in held]
+            found.append(AttentionBlock(module_path(scope), None, detail))
+    found += [AttentionBlock(module_path(name), None, detail) for name, detail in reasons.items() if name not in held]
     return found
 
 
 def block_name(attention: GraphAttention) -> str:
     """The module an attention is in: the path of its softmax without the operator."""
     name = attention.weights.name
-    return _plain(_scope(name) or name.rpartition("/")[0] or name or attention.output)
+    return module_path(_scope(name) or name.rpartition("/")[0] or name or attention.output)
 
 
 def _scope(name: str) -> str | None:
@@ -53,8 +53,11 @@ def _scope(name: str) -> str | None:
     return None if found is None else found[1]
 
 
-def _plain(name: str) -> str:
-    """ "/model.6/m.0/m.0.0/attn" → "model.6.m.0.0.attn": exporters repeat a list's name in its members' paths."""
+def module_path(name: str) -> str:
+    """ "/model.6/m.0/m.0.0/attn" → "model.6.m.0.0.attn"; ours is one already.
+
+    TorchScript's exporter repeats the name of a list that was not called itself in front of its member's number.
+    """
     parts: list[str] = []
     for part in name.strip("/").split("/"):
         if parts and part.startswith(parts[-1] + "."):

@@ -32,16 +32,6 @@ class GpuResidual(nn.Module):
         return self.cv2(self.cv1(x), add=x if self.add else None)
 
 
-class GpuCrossStage(nn.Module):
-    def __init__(self, cv12: Tunable, m: nn.Module, cv3: Tunable, c: int) -> None:
-        super().__init__()
-        self.cv12, self.m, self.cv3, self.c = cv12, m, cv3, c
-
-    def forward(self, x: Tensor) -> Tensor:
-        y, bypass = self.cv12(x).split((self.c, self.c), 1)
-        return self.cv3(self.m(y), bypass)
-
-
 class GpuTwoScaleEntry(nn.Module):
     """`fine` carries the activation and adds the coarse part before it."""
 

@@ -139,7 +139,7 @@ class _Builder:
                 return gpu.GpuResidual(self.convolution(block.cv1), self.convolution(block.cv2), block.add)
             case MergedCrossStage():
                 stage = self.convolution(block.cv12), self.block(block.m), self.convolution(block.cv3)
-                return gpu.GpuCrossStage(*stage, block.c)
+                return MergedCrossStage(*stage, block.c)
             case SplitStages():
                 cv1, cv2 = self.entry(block.cv1), self.convolution(block.cv2)
                 return gpu.GpuSplitStages(cv1, self.blocks(block.m), cv2, block.c)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -61,25 +61,11 @@ class Graph:
 
     def behind(self, names: Iterable[str]) -> set[str]:
         """Every tensor that reaches one of `names`, these included."""
-        seen, todo = set(), list(names)
-        while todo:
-            name = todo.pop()
-            if name and name not in seen:
-                seen.add(name)
-                if name in self.producer:
-                    todo.extend(_inputs(self.producer[name]))
-        return seen
+        return _reached(names, lambda name: _inputs(self.producer[name]) if name in self.producer else ())
 
     def ahead(self, names: Iterable[str]) -> set[str]:
         """Every tensor that one of `names` reaches, these included."""
-        seen, todo = set(), list(names)
-        while todo:
-            name = todo.pop()
-            if name and name not in seen:
-                seen.add(name)
-                for reader in self.readers.get(name, ()):
-                    todo.extend(reader.output)
-        return seen
+        return _reached(names, lambda name: (o for reader in self.readers.get(name, ()) for o in reader.output))
 
     def readers_through_casts(self, name: str) -> list[onnx.NodeProto]:
         """The nodes that compute with tensor `name`, also where it is cast, transposed or reshaped first."""
@@ -97,6 +83,16 @@ class Graph:
         while node is not None and node.op_type in ("Cast", "Identity"):
             node = self.producer.get(node.input[0])
         return node
+
+
+def _reached(names: Iterable[str], following: Callable[[str], Iterable[str]]) -> set[str]:
+    seen, todo = set(), list(names)
+    while todo:
+        name = todo.pop()
+        if name and name not in seen:
+            seen.add(name)
+            todo.extend(following(name))
+    return seen
 
 
 def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

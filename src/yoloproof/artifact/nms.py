@@ -1,14 +1,11 @@
 """Non-maximum suppression inside the ONNX graph, so that an artifact answers with boxes and not with 8,400 anchors.
 
-Both forms give the same: per anchor its best class, per class the greedy suppression of everything that overlaps a
-better box by more than `iou`, the best `max_detections` of what is left, best first.
-
-operator  ONNX NonMaxSuppression, for ONNX Runtime and OpenVINO. How many boxes come out of it depends on the data,
-          which a CUDA graph cannot hold.
-topk      the `candidates` best anchors, their overlaps as one matrix M (strictly lower triangular: only a better box
-          suppresses), and the greedy answer as the fixed point of keep = 1 − max(M·keep), iterated `rounds` times.
-          Every shape is fixed. A fixed point of a triangular system is unique, so the answer is the greedy one as soon
-          as a round changes nothing, which the output `settled` says.
+Per anchor its best class, of these the `candidates` best; then the greedy suppression of everything that overlaps a
+better box of its class by more than `iou`, and the best `max_detections` of what is left, best first. The candidates'
+overlaps are one matrix M (strictly lower triangular: only a better box suppresses), and the greedy answer is the fixed
+point of keep = 1 − max(M·keep), iterated `rounds` times. Every shape is fixed, as a CUDA graph needs it: ONNX's
+NonMaxSuppression gives as many boxes as the data have. A fixed point of a triangular system is unique, so the answer is
+the greedy one as soon as a round changes nothing, which the output `settled` says.
 """
 
 from __future__ import annotations
@@ -26,7 +23,6 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.new import write_new
 from yoloproof.files.onnx import load_onnx
 
-FORMS = ("operator", "topk")
 LAYOUTS = ("ours", "ultralytics")
 METADATA_KEY = "yoloproof.nms"
 
@@ -36,7 +32,6 @@ class NmsOptions:
     """score -- boxes below it are dropped; iou -- overlap above which the worse box goes; both in 0…1
     layout -- of the outputs: "ours", or "ultralytics" for one tensor [B, n, 6]; see `add_nms`"""
 
-    form: str = "topk"
     score: float = 0.25
     iou: float = 0.7
     max_detections: int = 300
@@ -49,12 +44,12 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     """Write `source`, whose output is [B, 4 + classes, A], to `path` with suppression behind it.
 
     Outputs, all of fixed shape: `count` int32 [B]; `boxes` float32 [B, n, 4], x1, y1, x2, y2 in input pixels; `scores`
-    float32 [B, n]; `classes` int32 [B, n]; n = max_detections. Rows from `count` on are zero, their class −1. The form
-    `topk` adds `settled` int32 [B]: 1 where the answer is the greedy one. In the layout "ultralytics" the one output is
+    float32 [B, n]; `classes` int32 [B, n]; n = max_detections. Rows from `count` on are zero, their class −1. `settled`
+    int32 [B]: 1 where the answer is the greedy one. In the layout "ultralytics" the one output is
     `detections` float32 [B, n, 6]: x1, y1, x2, y2, score, class; rows of zeros fill it up.
     Raises YoloproofError for another kind of output, a dynamic shape, options out of range or an existing `path`.
     """
-    import onnx
+    from onnx import TensorProto, checker, helper
 
     options = options or NmsOptions()
     _check(options)
@@ -63,18 +58,19 @@ def add_nms(source: Path, path: Path, options: NmsOptions | None = None) -> None
     batch, rows, anchors = _output_shape(graph, source)
     kind = graph.output[0].type.tensor_type.elem_type
     draw = _Draw()
-    raw = draw.op("Cast", graph.output[0].name, to=onnx.TensorProto.FLOAT)
+    raw = draw.op("Cast", graph.output[0].name, to=TensorProto.FLOAT)
     ends = [_one_image(draw, raw, image, anchors, options) for image in range(batch)]
-    names = ["count", "boxes", "scores", "classes", "settled"][: len(ends[0])]
+    names = ["count", "boxes", "scores", "classes", "settled"]
     if options.layout == "ultralytics":
         ends, names = [(_one_tensor(draw, *end[1:4]),) for end in ends], ["detections"]
     for name, parts in zip(names, zip(*ends, strict=True), strict=True):
         draw.op("Concat", *parts, output=name, axis=0)
     _replace_outputs(graph, draw, names, batch, options.max_detections)
-    raw_type = "float16" if kind == onnx.TensorProto.FLOAT16 else "float32"
+    raw_type = "float16" if kind == TensorProto.FLOAT16 else "float32"
     record = {**asdict(options), "classes": rows - 4, "raw_type": raw_type, "raw_shape": [batch, rows, anchors]}
-    onnx.helper.set_model_props(model, {**_properties(model), METADATA_KEY: json.dumps(record)})
-    onnx.checker.check_model(model)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, {**properties, METADATA_KEY: json.dumps(record)})
+    checker.check_model(model)
     write_new(model.SerializeToString(), path)
 
 
@@ -86,12 +82,10 @@ def _one_tensor(draw: _Draw, boxes: str, scores: str, classes: str) -> Any:
 
 
 def _check(options: NmsOptions) -> None:
-    if options.form not in FORMS:
-        raise YoloproofError(f"NMS form {options.form!r} is not one of {', '.join(FORMS)}")
     if options.layout not in LAYOUTS:
         raise YoloproofError(f"NMS layout {options.layout!r} is not one of {', '.join(LAYOUTS)}")
     check_thresholds(options)
-    if options.form == "topk" and options.max_detections > options.candidates:
+    if options.max_detections > options.candidates:
         raise YoloproofError(f"NMS keeps {options.max_detections} of {options.candidates} candidates; raise candidates")
 
 
@@ -119,22 +113,14 @@ def _output_shape(graph: Any, source: Path) -> tuple[int, int, int]:
     return batch, rows, anchors
 
 
-def _properties(model: Any) -> dict[str, str]:
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
 def _replace_outputs(graph: Any, draw: _Draw, names: Sequence[str], batch: int, kept: int) -> None:
     from onnx import TensorProto, helper
 
     graph.node.extend(draw.nodes)
     graph.initializer.extend(draw.constants)
     del graph.output[:]
-    shapes = {
-        "boxes": [batch, kept, 4],
-        "scores": [batch, kept],
-        "classes": [batch, kept],
-        "detections": [batch, kept, 6],
-    }
+    rows = [batch, kept]
+    shapes = {"boxes": [*rows, 4], "scores": rows, "classes": rows, "detections": [*rows, 6]}
     for name in names:
         kind = TensorProto.FLOAT if name in ("boxes", "scores", "detections") else TensorProto.INT32
         graph.output.append(helper.make_tensor_value_info(name, kind, shapes.get(name, [batch])))
@@ -170,7 +156,7 @@ class _Draw:
 
 
 def _one_image(draw: _Draw, raw: str, image: int, anchors: int, options: NmsOptions) -> tuple[str, ...]:
-    """count [1], boxes [1, n, 4], scores [1, n], classes [1, n] and, for topk, settled [1] of one image."""
+    """count [1], boxes [1, n, 4], scores [1, n], classes [1, n] and settled [1] of one image."""
 
     def part(first: int, last: int) -> Any:
         starts, ends = draw.const([image, first], "int64"), draw.const([image + 1, last], "int64")
@@ -182,11 +168,10 @@ def _one_image(draw: _Draw, raw: str, image: int, anchors: int, options: NmsOpti
     half = draw.op("Mul", size, draw.const(0.5, "float32"))
     corners = draw.op("Concat", draw.op("Sub", centre, half), draw.op("Add", centre, half), axis=1)
     probabilities = part(4, np.iinfo(np.int64).max)  # [classes, A]
-    form = _topk if options.form == "topk" else _operator
-    return form(draw, corners, probabilities, anchors, options)
+    return _suppressed(draw, corners, probabilities, anchors, options)
 
 
-def _topk(draw: _Draw, boxes: str, probabilities: str, anchors: int, options: NmsOptions) -> tuple[str, ...]:
+def _suppressed(draw: _Draw, boxes: str, probabilities: str, anchors: int, options: NmsOptions) -> tuple[str, ...]:
     best = draw.op("ReduceMax", probabilities, draw.const([0], "int64"), keepdims=0)  # [A]
     candidates = min(options.candidates, anchors)
     scores, at = draw.op("TopK", best, draw.const([candidates], "int64"), outputs=2, axis=0)
@@ -230,40 +215,9 @@ def _suppression(draw: _Draw, boxes: str, classes: str, candidates: int, iou: fl
     return draw.cast(draw.op("And", draw.op("And", over, same), better), "FLOAT")
 
 
-def _operator(draw: _Draw, boxes: str, probabilities: str, anchors: int, options: NmsOptions) -> tuple[str, ...]:
-    del anchors
-    best = draw.op("ReduceMax", probabilities, draw.const([0], "int64"), keepdims=1)
-    ids = draw.op("ArgMax", probabilities, axis=0, keepdims=1)  # [1, A]; the first of equal scores
-    classes = draw.op("Shape", probabilities, start=0, end=1)
-    first, step = draw.const(0, "int64"), draw.const(1, "int64")
-    numbers = draw.op("Range", first, draw.op("Squeeze", classes), step)
-    mine = draw.op("Equal", draw.op("Unsqueeze", numbers, draw.const([1], "int64")), ids)  # [classes, A]
-    masked = draw.op("Where", mine, probabilities, draw.const(0.0, "float32"))
-    lead = draw.const([0], "int64")
-    selected = draw.op(
-        "NonMaxSuppression",
-        draw.op("Unsqueeze", boxes, lead),
-        draw.op("Unsqueeze", masked, lead),
-        draw.const([options.max_detections], "int64"),
-        draw.const([options.iou], "float32"),
-        draw.const([options.score], "float32"),
-    )  # [m, 3]: image, class, anchor
-    at = draw.op("Gather", selected, draw.const(2, "int64"), axis=1)  # [m]
-    scores = draw.op("Gather", draw.op("Squeeze", best, lead), at, axis=0)
-    # Padded by a full answer of zeros, so that the best n exist however few were found.
-    n = options.max_detections
-    scores = draw.op("Concat", scores, draw.const(np.zeros(n), "float32"), axis=0)
-    boxes = draw.op("Concat", draw.op("Gather", boxes, at, axis=0), draw.const(np.zeros((n, 4)), "float32"), axis=0)
-    found_ids = draw.op("Gather", draw.op("Squeeze", ids, lead), at, axis=0)
-    padded_ids = draw.op("Concat", found_ids, draw.const(np.zeros(n), "int64"), axis=0)
-    return _best(draw, boxes, scores, padded_ids, None, n)
-
-
-def _best(
-    draw: _Draw, boxes: str, scores: str, classes: str, candidates: int | None, n: int
-) -> tuple[str, str, str, str]:
+def _best(draw: _Draw, boxes: str, scores: str, classes: str, candidates: int, n: int) -> tuple[str, str, str, str]:
     """The n best of the boxes with a score above 0, with a leading batch dimension; the rest zero, class −1."""
-    if candidates is not None and candidates < n:
+    if candidates < n:
         missing = n - candidates
         scores = draw.op("Concat", scores, draw.const(np.zeros(missing), "float32"), axis=0)
         boxes = draw.op("Concat", boxes, draw.const(np.zeros((missing, 4)), "float32"), axis=0)
@@ -283,7 +237,7 @@ def _best(
 def detections_from_nms(outputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
     """Outputs of an `add_nms` artifact → per image float32 [n, 6]: x1, y1, x2, y2 in input pixels, score, class.
 
-    Raises YoloproofError where a `topk` artifact says that its answer had not settled.
+    Raises YoloproofError where the artifact says that its answer had not settled.
     """
     if len(outputs) == 1:
         return [rows[rows[:, 4] > 0].astype(np.float32) for rows in outputs[0]]

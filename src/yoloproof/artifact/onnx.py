@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import collections
 import contextlib
 import copy
@@ -165,7 +166,7 @@ def _name_nodes(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
         # ['', 'model.6', 'model.6.cv1', 'silu']: the last path with a module's name; a fused node inherits its input's
-        paths = [s for s in (scopes and eval_list(scopes)) or [] if s.startswith("model")]
+        paths = [s for s in ast.literal_eval(scopes or "[]") if s.startswith("model")]
         scope = paths[-1] if paths else next((scope_of[i] for i in node.input if i in scope_of), "")
         for output in node.output:
             scope_of[output] = scope
@@ -213,11 +214,6 @@ def _spell_swish(model: onnx.ModelProto) -> None:
     kept = [n for n in model.graph.node if n.op_type != "Sigmoid" or n.output[0] not in spelled]
     del model.graph.node[:]
     model.graph.node.extend(kept)
-
-
-def eval_list(text: str) -> list[str]:
-    """The exporter writes a Python list of strings; JSON after its quotes are turned."""
-    return [str(item) for item in json.loads(text.replace("'", '"'))]
 
 
 @contextlib.contextmanager

@@ -47,8 +47,6 @@ class EngineOptions:
     target: str = "current"
     require_fused: bool = True
     shapes: Shapes = field(default_factory=dict)
-    optimization_level: int | None = None
-    workspace_bytes: int | None = None
     version_compatible: bool = False
     hardware_compatible: str | None = None
     timing_cache: Path | None = None
@@ -193,10 +191,6 @@ def configure(trt: Any, builder: Any, network: Any, options: EngineOptions, targ
     if hasattr(trt.BuilderFlag, "TF32"):
         # On by default: float32 would be computed with 10 bits of mantissa, which nobody exported.
         config.clear_flag(trt.BuilderFlag.TF32)
-    if options.optimization_level is not None:
-        config.builder_optimization_level = options.optimization_level
-    if options.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     _add_profile(builder, network, config, options)
     if options.runtime == Runtime.TENSORRT_RTX:
         _aim(trt, config, target)

@@ -37,15 +37,8 @@ TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Serving:
-    """device -- "gpu" or "cpu"; instances -- copies of the model per device; max_batch -- for a dynamic batch only;
-    queue_delay_s -- how long a request may wait for others to share its batch."""
-
-    device: str = "gpu"
-    instances: int = 1
-    max_batch: int = 8
-    queue_delay_s: float = 0.0005
+MOST_BATCH = 8  # of a dynamic batch
+QUEUE_DELAY_US = 500  # how long a request may wait for others to share its batch
 
 
 @dataclass(frozen=True)
@@ -61,18 +54,17 @@ def triton_repository(
     proof: Verdict,
     *,
     name: str | None = None,
-    serving: Serving | None = None,
+    device: str = "gpu",
 ) -> Path:
     """Put `artifact` (.onnx, or a .engine of TensorRT) into a model repository; returns the model's folder.
 
-    `proof` is the verdict on this artifact; one that has not passed is refused.
-    An artifact with a dynamic batch gets dynamic batching up to `serving.max_batch`, one with a fixed batch is served
-    at that batch alone. Raises YoloproofError for an artifact that is not verified, an engine that Triton cannot load, a name that
-    is taken or unusable, or settings out of range.
+    proof -- the verdict on this artifact; one that has not passed is refused; device -- "gpu" or "cpu"
+    An artifact with a dynamic batch gets dynamic batching up to MOST_BATCH, one with a fixed batch is served at that
+    batch alone. Raises YoloproofError for an artifact that is not verified, an engine that Triton cannot load, or a name
+    that is taken or unusable.
     """
-    serving = serving or Serving()
     name = name or re.sub(r"[^\w.-]", "_", artifact.stem)
-    _check(artifact, name, proof, serving)
+    _check(artifact, name, proof, device)
     folder = repository / name
     if folder.exists():
         raise YoloproofError(f"{folder} exists; give the model another name, or delete the folder")
@@ -83,7 +75,7 @@ def triton_repository(
     else:
         backend, filename = "tensorrt", "model.plan"
         inputs, outputs, largest = _engine_tensors(artifact)
-    config = _config(name, backend, filename, inputs, outputs, serving, largest)
+    config = _config(name, backend, filename, inputs, outputs, device, largest)
     verdict = {"passed": proof.passed, **asdict(proof)}
     record = {"artifact": artifact.name, "sha256": sha256_of(artifact), "proof": verdict}
     scratch = repository / f".{uuid4().hex[:8]}-{name}"
@@ -102,7 +94,7 @@ def triton_repository(
     return folder
 
 
-def _check(artifact: Path, name: str, proof: Verdict, serving: Serving) -> None:
+def _check(artifact: Path, name: str, proof: Verdict, device: str) -> None:
     if not artifact.is_file():
         raise YoloproofError(f"{artifact}: no such file; export one first")
     if proof.passed is not True:
@@ -111,13 +103,11 @@ def _check(artifact: Path, name: str, proof: Verdict, serving: Serving) -> None:
         )
     if not re.fullmatch(r"[\w.-]+", name):
         raise YoloproofError(f"{name!r} cannot name a Triton model; use letters, digits, '.', '_' and '-'")
-    if serving.device not in ("gpu", "cpu"):
-        raise YoloproofError(f"Triton serves on gpu or cpu, not on {serving.device!r}")
-    if serving.instances < 1 or serving.max_batch < 1 or serving.queue_delay_s < 0:
-        raise YoloproofError(f"{serving}: instances and max_batch are at least 1, queue_delay_s at least 0")
+    if device not in ("gpu", "cpu"):
+        raise YoloproofError(f"Triton serves on gpu or cpu, not on {device!r}")
     if artifact.suffix not in (".onnx", ".engine"):
         raise YoloproofError(f"{artifact}: Triton takes an .onnx or a TensorRT .engine; export one of these")
-    if artifact.suffix == ".engine" and serving.device == "cpu":
+    if artifact.suffix == ".engine" and device == "cpu":
         raise YoloproofError(f"{artifact} needs a GPU; serve the ONNX file on the CPU")
 
 
@@ -155,12 +145,12 @@ def _config(
     filename: str,
     inputs: Sequence[_Tensor],
     outputs: Sequence[_Tensor],
-    serving: Serving,
+    device: str,
     largest: int | None,
 ) -> str:
     """The text of config.pbtxt. With batching, Triton leaves the first dimension out of every `dims`."""
     batched = all(tensor.shape[:1] == (-1,) for tensor in (*inputs, *outputs))
-    max_batch = min(serving.max_batch, largest or serving.max_batch) if batched else 0
+    max_batch = min(MOST_BATCH, largest or MOST_BATCH) if batched else 0
     lines = [
         f'name: "{name}"',
         f'backend: "{backend}"',
@@ -168,25 +158,16 @@ def _config(
         f"max_batch_size: {max_batch}",
         *(line for tensor in inputs for line in _tensor_lines("input", tensor, batched)),
         *(line for tensor in outputs for line in _tensor_lines("output", tensor, batched)),
-        "instance_group {",
-        f"  count: {serving.instances}",
-        f"  kind: KIND_{serving.device.upper()}",
-        "}",
+        f"instance_group {{ count: 1 kind: KIND_{device.upper()} }}",
     ]
     if batched:
-        delay = f"  max_queue_delay_microseconds: {round(serving.queue_delay_s * 1e6)}"
-        lines += ["dynamic_batching {", delay, "}"]
+        lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}")
     return "\n".join([*lines, *_warmup_lines(inputs, batched, max_batch)]) + "\n"
 
 
 def _tensor_lines(side: str, tensor: _Tensor, batched: bool) -> list[str]:
-    return [
-        f"{side} {{",
-        f'  name: "{tensor.name}"',
-        f"  data_type: {_type(tensor)}",
-        f"  dims: [{', '.join(map(str, tensor.shape[1:] if batched else tensor.shape))}]",
-        "}",
-    ]
+    dims = ", ".join(map(str, tensor.shape[1:] if batched else tensor.shape))
+    return [f"{side} {{", f'  name: "{tensor.name}"', f"  data_type: {_type(tensor)}", f"  dims: [{dims}]", "}"]
 
 
 def _type(tensor: _Tensor) -> str:

@@ -308,8 +308,10 @@ def _print(result: Result, console: Console, forensics: bool, wide: bool) -> Non
     print_result(result, console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
     estimates = [] if measured_on_gpu else t4_estimates([("this run", result)])
-    for line in (*_stage_lines(result), *_frame_lines(result), *fastest_lines(result), *estimates):
+    for line in (*_stage_lines(result), *_frame_lines(result), *fastest_lines(result)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in estimates:
+        console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
 

@@ -55,7 +55,7 @@ def accuracy_of(
             _append(resume, json.dumps(row, separators=(",", ":")))
         if progress is not None:
             progress(len(found), len(data.ids))
-    return Accuracy(**vars(evaluate(data, found, categories)), protocol=protocol)
+    return evaluate(data, found, categories, protocol)
 
 
 def protocol_of(session: Detector, imgsz: tuple[int, int], rule: Suppression) -> AccuracyProtocol:

@@ -15,6 +15,7 @@ from PIL import UnidentifiedImageError
 from yoloproof.detection.images import DAMAGED, is_image, open_image
 from yoloproof.errors import YoloproofError
 from yoloproof.files.reading import MOST_JSON_BYTES, check_regular
+from yoloproof.records import Accuracy, AccuracyProtocol
 
 LARGEST_ID = 2**53
 MOST_LABEL_BYTES = 1 << 26
@@ -61,21 +62,6 @@ class CocoSet:
             }
             for number, box in enumerate(self.boxes, 1)
         ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CocoFigures:
-    """COCO figures in 0…1; None where the set holds no such box. `per_class`: AP by class name."""
-
-    AP: float | None
-    AP50: float | None
-    AP75: float | None
-    APsmall: float | None
-    APmedium: float | None
-    APlarge: float | None
-    per_class: Mapping[str, float | None]
-    images: int
-    detections: int
 
 
 def coco_set(images: Path, annotations: Path) -> CocoSet:
@@ -302,17 +288,18 @@ def _plain(name: str) -> str:
 
 
 def evaluate(
-    data: CocoSet, detections: Mapping[int, NDArray[np.float32]], categories: Sequence[int | None] | None = None
-) -> CocoFigures:
+    data: CocoSet, detections: Mapping[int, NDArray[np.float32]], categories: Sequence[int | None],
+    protocol: AccuracyProtocol,
+) -> Accuracy:  # fmt: skip
     """COCO accuracy of detections [n, 6] in image pixels, by image id; only those images count.
 
-    categories -- the category id of each class index (default: the set's, in order); classes the set lacks do not count.
+    categories -- the category id of each class index; None: a class that the set lacks, which does not count
+    protocol -- how the detections were taken
     AP over IoU 0.50:0.95 and at most 100 detections an image, as the COCO evaluation has it.
     Raises YoloproofError for a class index beyond the categories.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    by_class = data.categories if categories is None else categories
     ids = [i for i in data.ids if i in detections]
     wanted = set(ids)
     truth = COCO(
@@ -320,19 +307,18 @@ def evaluate(
             "images": [{"id": image} for image in ids],
             "annotations": [annotation for annotation in data.annotations() if annotation["image_id"] in wanted],
             "categories": [
-                {"id": category, "name": name}
-                for category, name in sorted(zip(data.categories, data.names, strict=True))
+                {"id": one, "name": name} for one, name in sorted(zip(data.categories, data.names, strict=True))
             ],
         }
     )
-    found = [row for i in ids for row in _results(by_class, i, detections[i])]
-    evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox", print_function=_silent)
+    found = [row for i in ids for row in _results(categories, i, detections[i])]
+    evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox", print_function=lambda *_: None)
     evaluation.evaluate()
     evaluation.accumulate()
     precision = np.asarray(evaluation.eval["precision"])  # [IoU, recall, class, area, most detections]
     every = precision[..., 0, -1]
     small, medium, large = (_mean(precision[..., area, -1]) for area in (1, 2, 3))
-    return CocoFigures(
+    return Accuracy(
         AP=_mean(every),
         AP50=_mean(every[0]),
         AP75=_mean(every[5]),
@@ -342,11 +328,8 @@ def evaluate(
         per_class={name: _mean(every[..., k]) for k, name in enumerate(data.names)},
         images=len(ids),
         detections=len(found),
+        protocol=protocol,
     )
-
-
-def _silent(*_: object) -> None:
-    pass
 
 
 def _results(categories: Sequence[int | None], image: int, detections: NDArray[np.float32]) -> list[dict[str, object]]:

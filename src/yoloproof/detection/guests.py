@@ -1,12 +1,5 @@
 """What foreign detectors answer with, told by shape, output names and metadata, and brought to the layouts read here.
 
-raw         [B, 4 + classes, anchors]: cx, cy, w, h in input pixels and scores; suppression is still to be done
-rows        [B, n, 6]: x1, y1, x2, y2 in input pixels, score, class (YOLO26, YOLOv10, exports with suppression inside);
-            of an RT-DETR of the ultralytics package cx, cy, w, h in shares of the image instead of the corners
-queries     [B, n, 4 + classes]: cx, cy, w, h in shares of the image and scores (RT-DETR of the ultralytics package)
-pair        boxes [B, n, 4] as cx, cy, w, h in shares of the image and logits [B, n, classes] (RF-DETR)
-labelled    `labels` [B, n], `boxes` [B, n, 4] as corners in input pixels, `scores` [B, n] (RT-DETR, D-FINE, DEIM)
-
 Images go in as RGB in 0…1, letterboxed. What else a network wants (mean and deviation) has to be in its graph.
 """
 
@@ -27,15 +20,15 @@ MOST = 300  # detections of an image that a layout without an end of its own may
 
 
 class Layout(Name):
-    """How a detector's outputs are read; see the module."""
+    """How a detector's outputs are read; MEANING says it in words."""
 
     RAW = "raw"
     SUPPRESSED = "suppressed"  # what `yoloproof export --nms` writes
-    ROWS = "rows"
-    SHARED_ROWS = "rows in shares"
-    QUERIES = "queries"
-    PAIR = "pair"
-    LABELLED = "labelled"
+    ROWS = "rows"  # YOLO26, YOLOv10, exports with suppression inside
+    SHARED_ROWS = "rows in shares"  # RT-DETR of the ultralytics package, in six columns
+    QUERIES = "queries"  # RT-DETR of the ultralytics package
+    PAIR = "pair"  # RF-DETR
+    LABELLED = "labelled"  # RT-DETR, D-FINE, DEIM
 
 
 MEANING = {
@@ -171,5 +164,6 @@ class GuestDetector:
 
 def detector_of(session: Detector, layout: Layout | None) -> Detector:
     """The session itself where the pipeline reads its outputs as they are, else one that brings them to its layout."""
-    as_it_is = layout in (None, Layout.RAW, Layout.SUPPRESSED)
-    return session if as_it_is or layout is None else GuestDetector(session, layout)
+    if layout is None or layout in (Layout.RAW, Layout.SUPPRESSED):
+        return session
+    return GuestDetector(session, layout)

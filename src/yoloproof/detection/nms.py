@@ -17,14 +17,12 @@ def detections_from_output(
     confidence: float = 0.25,
     iou: float = 0.7,
     max_detections: int = 300,
-    multi_label: bool = False,
 ) -> NDArray[np.float32]:
     """One image's raw output [4 + nc, A] (cx, cy, w, h in input pixels, class probabilities) → detections [n, 6].
 
     Rows are x1, y1, x2, y2 in network-input pixels, score, class index; best score first, equal scores in the order of
-    class, then anchor. A box is kept when its score is above `confidence` and no kept box of its class overlaps it by
-    more than `iou`. multi_label -- an anchor may be a box of several classes, else of its best only (the lower index of
-    equal ones), which is the protocol of this project's reference figures.
+    class, then anchor. An anchor is a box of its best class (the lower index of equal ones), kept when its score is above
+    `confidence` and no kept box of that class overlaps it by more than `iou`.
     Raises YoloproofError for another shape or values that are not finite.
     """
     if output.ndim != 2 or output.shape[0] < 5:
@@ -34,7 +32,7 @@ def detections_from_output(
     output = output.astype(np.float32, copy=False)
     if not np.isfinite(output).all():
         raise YoloproofError("the network's output holds NaN or infinity; no detections can be read from it")
-    scores, classes, anchors = _candidates(output[4:], confidence, multi_label)
+    scores, classes, anchors = _candidates(output[4:], confidence)
     # Most images fill `max_detections` long before the last candidate: sort only as many as are needed.
     count = max(8 * max_detections, 1024)
     while True:
@@ -50,12 +48,9 @@ def detections_from_output(
 
 
 def _candidates(
-    scores: NDArray[np.float32], confidence: float, multi_label: bool
+    scores: NDArray[np.float32], confidence: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """Score, class and anchor of all above `confidence`, ordered by class, then anchor."""
-    if multi_label:
-        flat = np.flatnonzero(scores > confidence)
-        return scores.ravel()[flat], flat // scores.shape[1], flat % scores.shape[1]
     top = scores.max(0)
     anchors = np.flatnonzero(top > confidence)
     classes = scores[:, anchors].argmax(0)

@@ -198,7 +198,6 @@ def end_to_end(
     image_files: Sequence[Path],
     clock: Callable[[], float],
     imgsz: tuple[int, int] = (640, 640),
-    rule: Suppression | None = None,
 ) -> StageTimes:
     """Seconds of each stage for each batch of image files, nothing overlapped.
 
@@ -208,8 +207,7 @@ def end_to_end(
     Reading and decoding files is not part of it. The pictures are read before, a first batch is run untimed.
     Raises YoloproofError for no images, or one that cannot be read.
     """
-    rule = rule or Suppression()
-    size = batch_of(session)
+    rule, size = Suppression(), batch_of(session)
     images = [read_image(path) for path in image_files]
     if not images:
         raise YoloproofError("no images given")

@@ -70,17 +70,8 @@ def check_driver(facts: Facts) -> list[Finding]:
     runs = max((cuda for cuda, minimum in MINIMUM_DRIVER.items() if branch >= minimum), default=None)
     if runs is None:
         why = f"older than {min(MINIMUM_DRIVER.values())}: no supported CUDA version runs on it"
-        return [
-            Finding(
-                "driver-old",
-                f"NVIDIA driver {facts.driver}",
-                "too old",
-                why,
-                "update the driver",
-                "cuda-driver",
-                ALL_WAYS[1:],
-            )
-        ]
+        subject, fix = f"NVIDIA driver {facts.driver}", "update the driver"
+        return [Finding("driver-old", subject, "too old", why, fix, "cuda-driver", ALL_WAYS[1:])]
     why = f"runs CUDA {runs}.x and older"
     return [Finding("driver", f"NVIDIA driver {facts.driver}", "works", why, source="cuda-driver")]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from packaging.version import Version
 
 from yoloproof.doctor.facts import Facts
@@ -23,11 +25,7 @@ from yoloproof.engine_libraries import install_line as install_engine_line
 from yoloproof.names import Runtime
 
 _MINIMUM_TORCH = Version("2.11")
-_WHEELS = {
-    "12.6": "PyTorch, CUDA 12.6 wheel",
-    "12.8": "PyTorch, CUDA 12.8 wheel",
-    "13": "PyTorch, CUDA 13 wheel",
-}
+_WHEELS = {cuda: f"PyTorch, CUDA {cuda} wheel" for cuda in ("12.6", "12.8", "13")}
 _CUDA_WAYS = ("torch", "tensorrt-rtx", "tensorrt")  # engines keep their device memory in PyTorch
 # name → (first version, what needs it, the ways of running the main job that it stops); a test holds these to pyproject.toml
 MINIMUMS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -77,10 +75,11 @@ def _torch_on_jetson(facts: Facts, subject: str) -> Finding:
     if facts.torch_cuda:
         why = f"CUDA {facts.torch_cuda} build; what it holds code for is not in the knowledge table"
         return Finding("torch-jetson", subject, "unknown", why, "", "torch-matrix", _CUDA_WAYS)
-    why = "a Jetson takes a CUDA build made for its JetPack; PyPI's and PyTorch's own are for other GPUs"
-    return Finding(
-        "torch-jetson", "PyTorch for Jetson", "missing", why, install_line(facts), "torch-matrix", _CUDA_WAYS
+    why, fix = (
+        "a Jetson takes a CUDA build made for its JetPack; PyPI's and PyTorch's own are for other GPUs",
+        install_line(facts),
     )
+    return Finding("torch-jetson", "PyTorch for Jetson", "missing", why, fix, "torch-matrix", _CUDA_WAYS)
 
 
 def check_minimums(facts: Facts) -> list[Finding]:
@@ -89,10 +88,8 @@ def check_minimums(facts: Facts) -> list[Finding]:
     for name, (minimum, why, ways) in MINIMUMS.items():
         installed = facts.packages.get(name)
         if installed is not None and version_of(installed) < Version(minimum):
-            fix = f"pip install '{name}>={minimum}'"
-            findings.append(
-                Finding("package-old", f"{name} {installed}", "too old", f"{why} needs {minimum}", fix, "", ways)
-            )
+            subject, fix = f"{name} {installed}", f"pip install '{name}>={minimum}'"
+            findings.append(Finding("package-old", subject, "too old", f"{why} needs {minimum}", fix, "", ways))
     return findings
 
 
@@ -100,12 +97,8 @@ def check_onnx(facts: Facts) -> list[Finding]:
     """The packages that write and read ONNX."""
     missing = [name for name in ("onnx", "onnxscript") if name not in facts.packages]
     if missing:
-        line = "pip install " + " ".join(f"{name}=={PINS[name]}" for name in missing)
-        return [
-            Finding(
-                "onnx-missing", " and ".join(missing), "missing", "the export goes through it", line, ways=FROM_WEIGHTS
-            )
-        ]
+        subject, why = " and ".join(missing), "the export goes through it"
+        return [Finding("onnx-missing", subject, "missing", why, _pip(missing), ways=FROM_WEIGHTS)]
     return [Finding("onnx", f"onnx {facts.packages['onnx']}", "works", "export and graph audit")]
 
 
@@ -157,22 +150,16 @@ def _flash_attn_1(facts: Facts, installed: str) -> Finding:
     assert facts.gpu is not None
     subject = f"flash-attn {installed}"
     row = row_for("flash-attn 1.x", facts.gpu.capability)
+    fix = "pip uninstall -y flash-attn"
     if row.support == "no":
-        return Finding(
-            "flash-attn-1",
-            subject,
-            "cannot work",
-            f"not for {gpu_title(facts)}",
-            "pip uninstall -y flash-attn",
-            row.source,
-        )
+        return Finding("flash-attn-1", subject, "cannot work", f"not for {gpu_title(facts)}", fix, row.source)
     runs = "runs here" if row.support == "yes" else "may run here"
     why = (
         f"{runs}, but never export through it: the tracer cannot see into the extension and records its output as a "
         "constant, so the q/k weights fall out of the graph; the engine builds, is fast and detects nothing. yoloproof "
         "never calls it; `yoloproof verify` shows it on files made elsewhere"
     )
-    return Finding("flash-attn-1", subject, "risky", why, "pip uninstall -y flash-attn", "lost")
+    return Finding("flash-attn-1", subject, "risky", why, fix, "lost")
 
 
 def _flash_attn_3(facts: Facts, installed: str) -> Finding:
@@ -194,36 +181,34 @@ def check_tensorrt(facts: Facts) -> list[Finding]:
         fix = _line(facts, Runtime.TENSORRT)
         why = "not installed" + (f"; {row.note}" if row.note else "")
         return [Finding("tensorrt-missing", "TensorRT", "missing", why, fix, row.source, ways)]
-    findings = _two_of("tensorrt", wheels, facts)
-    newest = max(wheels.values(), key=version_of)
-    subject = f"TensorRT {newest}"
-    if facts.gpu.capability == VOLTA and version_of(newest) >= Version("10.5"):
+    return [*_two_of("tensorrt", wheels, facts), _tensorrt(facts, max(wheels.values(), key=version_of), row.source)]
+
+
+def _tensorrt(facts: Facts, installed: str, source: str) -> Finding:
+    """The newest TensorRT that is installed, on the GPU of `facts`."""
+    assert facts.gpu is not None
+    subject, version, ways = f"TensorRT {installed}", version_of(installed), ("tensorrt",)
+    if facts.gpu.capability == VOLTA and version >= Version("10.5"):
         fix = install_engine_line(Runtime.TENSORRT, VOLTA, 12)
-        return [
-            *findings,
-            Finding("tensorrt-volta", subject, "cannot work", "10.5 dropped Volta", fix, row.source, ways),
-        ]
-    if Version("11.1") <= version_of(newest) < Version("11.3"):
+        return Finding("tensorrt-volta", subject, "cannot work", "10.5 dropped Volta", fix, source, ways)
+    if Version("11.1") <= version < Version("11.3"):
         why = (
             "gives wrong results for some detectors: 11.1 moves boxes by hundreds of pixels, 11.2 is reported to get a fusion"
             " around maxima wrong, which the published attention has. `yoloproof verify` and `profile` find such an engine"
         )
         fix = _line(facts, Runtime.TENSORRT, "11")
-        return [*findings, Finding("tensorrt-wrong", subject, "risky", why, fix, "trt-wrong", ways)]
-    if version_of(newest).major >= 11:
+        return Finding("tensorrt-wrong", subject, "risky", why, fix, "trt-wrong", ways)
+    if version.major >= 11:
         why = (
             "has no FP16 builder flag: `fp16=True` in other tools builds a float32 engine without a word. yoloproof "
             "writes float16 into the ONNX file, which 10.x and 11.x build alike"
         )
-        return [*findings, Finding("tensorrt-11", subject, "works", why, "", "trt-migrate", ways)]
-    if version_of(newest) < Version("10.14"):
+        return Finding("tensorrt-11", subject, "works", why, "", "trt-migrate", ways)
+    if version < Version("10.14"):
         why = "its parser does not know ONNX `Attention` (10.14 does); only --attention explicit builds"
         fix = _line(facts, Runtime.TENSORRT) if facts.gpu.capability != VOLTA else "--attention explicit"
-        return [*findings, Finding("tensorrt-old", subject, "risky", why, fix, "trt-attention", ways)]
-    return [
-        *findings,
-        Finding("tensorrt", subject, "works", "builds strongly typed float16 engines", "", row.source, ways),
-    ]
+        return Finding("tensorrt-old", subject, "risky", why, fix, "trt-attention", ways)
+    return Finding("tensorrt", subject, "works", "builds strongly typed float16 engines", "", source, ways)
 
 
 def check_tensorrt_rtx(facts: Facts) -> list[Finding]:
@@ -239,10 +224,8 @@ def check_tensorrt_rtx(facts: Facts) -> list[Finding]:
     row = row_for("TensorRT-RTX", facts.gpu.capability)
     if row.support != "yes":
         why = f"its engines refuse {gpu_title(facts)}; it takes 7.5, 8.0, 8.6, 8.9, 12.0 and 12.1"
-        finding = Finding(
-            "tensorrt-rtx-gpu", subject, _FROM_SUPPORT[row.support], why, "use TensorRT", row.source, ways
-        )
-        return [*findings, finding]
+        status = _FROM_SUPPORT[row.support]
+        return [*findings, Finding("tensorrt-rtx-gpu", subject, status, why, "use TensorRT", row.source, ways)]
     if facts.gpu.capability == TURING:
         why = (
             "float16 only: a float32 matrix product gives no execution context, or zeros with dynamic shapes; and 7.5 "
@@ -251,11 +234,8 @@ def check_tensorrt_rtx(facts: Facts) -> list[Finding]:
         fix = "yoloproof export MODEL --format engine --runtime tensorrt-rtx --target t4"
         findings.append(Finding("tensorrt-rtx-turing", "TensorRT-RTX on Turing", "risky", why, fix, "rtx-turing"))
     if not wheels:
-        fix = _line(facts, Runtime.TENSORRT_RTX)
-        return [
-            *findings,
-            Finding("tensorrt-rtx-missing", subject, "missing", "not installed (90 MB)", fix, row.source, ways),
-        ]
+        why, fix = "not installed (90 MB)", _line(facts, Runtime.TENSORRT_RTX)
+        return [*findings, Finding("tensorrt-rtx-missing", subject, "missing", why, fix, row.source, ways)]
     return [*findings, Finding("tensorrt-rtx", subject, "works", row.note or "supported", "", row.source, ways)]
 
 
@@ -281,10 +261,8 @@ def check_onnxruntime(facts: Facts) -> list[Finding]:
     """ONNX Runtime: one of its two distributions, and a CUDA provider that can load."""
     cpu, gpu, ways = facts.packages.get("onnxruntime"), facts.packages.get("onnxruntime-gpu"), ("onnxruntime",)
     if cpu is None and gpu is None:
-        line = f"pip install onnxruntime=={PINS['onnxruntime']}"
-        return [
-            Finding("onnxruntime-missing", "ONNX Runtime", "missing", "every proof runs on it", line, ways=FROM_WEIGHTS)
-        ]
+        why, fix = "every proof runs on it", _pip(["onnxruntime"])
+        return [Finding("onnxruntime-missing", "ONNX Runtime", "missing", why, fix, ways=FROM_WEIGHTS)]
     if cpu is not None and gpu is not None:
         keep, version = ("onnxruntime", cpu) if facts.gpu is None else ("onnxruntime-gpu", gpu)
         why = f"onnxruntime {cpu} and onnxruntime-gpu {gpu} write one module: its CUDA provider is there by chance"
@@ -292,27 +270,15 @@ def check_onnxruntime(facts: Facts) -> list[Finding]:
         return [Finding("onnxruntime-two", "two ONNX Runtimes", "risky", why, fix, "", ways)]
     if facts.gpu is None:
         return [Finding("onnxruntime", f"ONNX Runtime {cpu or gpu}", "works", "CPU provider")]
-    if gpu is None and facts.gpu.capability == ORIN:
-        why = "only the CPU build is here; PyPI has none for a Jetson's GPU"
-        fix = "take NVIDIA's build for the JetPack"
+    if gpu is None:
+        why = "only the CPU build is here"
+        pin = PINS[f"onnxruntime-gpu cu{cuda_of_packages(facts)}"]
+        fix = f"pip uninstall -y onnxruntime && pip install onnxruntime-gpu=={pin}"
+        if facts.gpu.capability == ORIN:
+            why, fix = f"{why}; PyPI has none for a Jetson's GPU", "take NVIDIA's build for the JetPack"
         return [
             Finding("onnxruntime", f"ONNX Runtime {cpu}", "works", "CPU build: every proof runs"),
             Finding("onnxruntime-gpu-missing", "ONNX Runtime for CUDA", "missing", why, fix, "", ways),
-        ]
-    if gpu is None:
-        pin = PINS[f"onnxruntime-gpu cu{cuda_of_packages(facts)}"]
-        fix = f"pip uninstall -y onnxruntime && pip install onnxruntime-gpu=={pin}"
-        return [
-            Finding("onnxruntime", f"ONNX Runtime {cpu}", "works", "CPU build: every proof runs"),
-            Finding(
-                "onnxruntime-gpu-missing",
-                "ONNX Runtime for CUDA",
-                "missing",
-                "only the CPU build is here",
-                fix,
-                "",
-                ways,
-            ),
         ]
     return [_onnxruntime_gpu(facts, gpu)]
 
@@ -330,9 +296,8 @@ def _onnxruntime_gpu(facts: Facts, installed: str) -> Finding:
         fix = f"pip uninstall -y onnxruntime-gpu && pip install onnxruntime-gpu=={installed}"
         return Finding("onnxruntime-no-cuda", subject, "cannot work", why, fix, "", ways)
     row = row_for(f"ONNX Runtime, CUDA {cuda or 13}", facts.gpu.capability)
-    return Finding(
-        "onnxruntime-gpu", subject, _FROM_SUPPORT[row.support], row.note or f"CUDA {cuda} build", "", row.source, ways
-    )
+    status, why = _FROM_SUPPORT[row.support], row.note or f"CUDA {cuda} build"
+    return Finding("onnxruntime-gpu", subject, status, why, "", row.source, ways)
 
 
 def check_dependencies(facts: Facts) -> list[Finding]:
@@ -343,17 +308,13 @@ def check_dependencies(facts: Facts) -> list[Finding]:
     missing = [name for name in BASE if name not in present and name not in ("onnx", "onnxscript")]
     if not missing:
         return []
-    line = "pip install " + " ".join(f"{name}=={PINS[name]}" for name in missing)
-    return [
-        Finding(
-            "packages-missing",
-            ", ".join(missing),
-            "missing",
-            "yoloproof imports " + ("them" if len(missing) > 1 else "it"),
-            line,
-            ways=ALL_WAYS if {*missing} & {*NATIVE} else FROM_WEIGHTS,
-        )
-    ]
+    why = "yoloproof imports " + ("them" if len(missing) > 1 else "it")
+    ways = ALL_WAYS if {*missing} & {*NATIVE} else FROM_WEIGHTS
+    return [Finding("packages-missing", ", ".join(missing), "missing", why, _pip(missing), ways=ways)]
+
+
+def _pip(names: Sequence[str]) -> str:
+    return "pip install " + " ".join(f"{name}=={PINS[name]}" for name in names)
 
 
 def check_openvino(facts: Facts) -> list[Finding]:
@@ -361,6 +322,6 @@ def check_openvino(facts: Facts) -> list[Finding]:
     installed = facts.packages.get("openvino")
     if installed is None:
         why = "optional: a second runtime for the CPU; which of the two is faster depends on the CPU"
-        return [Finding("openvino-missing", "OpenVINO", "missing", why, f"pip install openvino=={PINS['openvino']}")]
+        return [Finding("openvino-missing", "OpenVINO", "missing", why, _pip(["openvino"]))]
     why = "left to itself it runs bfloat16 on CPUs with AMX; yoloproof sets and records the precision"
     return [Finding("openvino", f"OpenVINO {installed}", "works", why)]

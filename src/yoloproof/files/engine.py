@@ -174,29 +174,22 @@ def _identity_from_json(sidecar: Path) -> EngineIdentity:
     return identity
 
 
-def check_engine(
-    engine: Path, host: EngineHost, *, onnx_sha256: str | None = None, checkpoint_sha256: str | None = None
-) -> EngineIdentity:
-    """The engine's identity if this machine may load it, and, where hashes are given, if it was made from those files.
+def check_engine(engine: Path, host: EngineHost, *, onnx_sha256: str | None = None) -> EngineIdentity:
+    """The engine's identity if this machine may load it, and, where a hash is given, if it was made from that ONNX file.
 
     Raises YoloproofError with the reason and the remedy otherwise.
     """
     identity = read_identity(engine)
-    reason = _refusal(identity, host, onnx_sha256, checkpoint_sha256)
+    reason = _refusal(identity, host, onnx_sha256)
     if reason is not None:
         raise YoloproofError(f"{engine}: {reason}")
     return identity
 
 
-def _refusal(
-    identity: EngineIdentity, host: EngineHost, onnx_sha256: str | None, checkpoint_sha256: str | None
-) -> str | None:
+def _refusal(identity: EngineIdentity, host: EngineHost, onnx_sha256: str | None) -> str | None:
     if onnx_sha256 is not None and onnx_sha256 != identity.onnx_sha256:
         made_from = identity.onnx_sha256[:12]
         return f"stale: made from another ONNX file (sha256 {made_from}, not {onnx_sha256[:12]}); {REBUILD}"
-    if checkpoint_sha256 is not None and checkpoint_sha256 != identity.checkpoint_sha256:
-        made_from = (identity.checkpoint_sha256 or "unknown")[:12]
-        return f"stale: made from another checkpoint (sha256 {made_from}, not {checkpoint_sha256[:12]}); {REBUILD}"
     if identity.runtime != host.runtime:
         return f"{host.runtime} cannot load a {identity.runtime} engine; open it with --runtime {identity.runtime}"
     if not _version_fits(identity, host.version):

@@ -1,6 +1,6 @@
 """A launch plan: everything that a native engine does to data, as launches of kernels on buffers of one arena.
 
-A plan knows nothing of a library: the builder writes it, the runtime launches it, the proof executes it with NumPy.
+A plan knows nothing of a library: the builder writes it, the runtime launches it, `research/native_plan` executes it with NumPy.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ from yoloproof.measurement.clock import Clock
 # A number of seconds that fixed work takes.
 Gauge = Callable[[], float]
 LOOK_EVERY_S = 0.25
+# After so long the products of one size end early: eight times what they take on a host left alone. Where other programs hold
+# the cores one of them may take 20 ms instead of 50 µs, and the readings of a run took minutes.
+ENOUGH_S = 0.05
 
 
 def matrix_gauge(cores: float) -> Gauge:
@@ -45,8 +48,9 @@ def gauge_size(cores: float) -> int:
 
 
 def _products_s(matrix: NDArray[np.float32], times: int) -> list[float]:
-    product, taken = np.empty_like(matrix), []
-    for _ in range(times):
+    """Seconds of so many products, of fewer where they take longer than ENOUGH_S together."""
+    product, taken = np.empty_like(matrix), list[float]()
+    while len(taken) < times and sum(taken) < ENOUGH_S:
         start = time.perf_counter()
         np.matmul(matrix, matrix, out=product)
         taken.append(time.perf_counter() - start)

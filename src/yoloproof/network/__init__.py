@@ -38,7 +38,6 @@ def load_network(
     random_weights: bool = False,
     classes: int = 80,
     seed: int = 0,
-    progress: bool = False,
 ) -> Network:
     """The network `model` names: an official name ("yolov13n": fetched once) or a `.pt` / `.safetensors` file.
 
@@ -51,7 +50,7 @@ def load_network(
         network.load_state_dict(random_tensors(network, seed), strict=True)
         return network
     if name in VARIANTS:
-        return network_from_checkpoint(read_checkpoint(official_weights(VARIANTS[name], progress)), attention)
+        return network_from_checkpoint(read_checkpoint(official_weights(VARIANTS[name])), attention)
     path = Path(model)
     if not path.exists() and not path.suffix:
         raise YoloproofError(f"'{name}' is neither a file nor one of {', '.join(VARIANTS)}")

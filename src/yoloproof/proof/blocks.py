@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from yoloproof.artifact.attention_report import module_path
 from yoloproof.artifact.graph import Graph
+from yoloproof.errors import first_line
 from yoloproof.network.attention import AAttn, ABlock
 from yoloproof.network.wiring import Network
 from yoloproof.proof.parity import Tolerance
@@ -25,8 +28,8 @@ from yoloproof.simplify.rewrites import simplify
 Array = NDArray[np.float32]
 
 
-def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Array]]:
-    """The network's output, and every layer's (the head's too), area attention's and attention block's by module path."""
+def block_outputs(network: Network, images: Array) -> dict[str, Array]:
+    """Every layer's output (the head's too), area attention's and attention block's by module path."""
     taps: dict[str, Array] = {}
     looked_into = twin(network)  # hooks on the network itself would see what other threads compute
     for path, module in looked_into.named_modules():
@@ -38,8 +41,8 @@ def block_outputs(network: Network, images: Array) -> tuple[Array, dict[str, Arr
 
             module.register_forward_hook(keep)
     with torch.inference_mode():
-        output = looked_into(torch.from_numpy(images)).numpy()
-    return output, taps
+        looked_into(torch.from_numpy(images))
+    return taps
 
 
 def tap_names(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
@@ -53,20 +56,6 @@ def tap_names(model: onnx.ModelProto, paths: Sequence[str]) -> dict[str, str]:
             if path in wanted and node.output:
                 ends[path] = node.output[0]
     return ends
-
-
-def module_path(scope: str) -> str:
-    """A node's scope as a module path: "/model.6/m.0/m.0.1/attn" → "model.6.m.0.1.attn"; ours is one already.
-
-    TorchScript's exporter repeats the name of a list that was not called itself in front of its member's number.
-    """
-    parts: list[str] = []
-    for part in scope.strip("/").split("/"):
-        if parts and part.startswith(parts[-1] + "."):
-            parts[-1] = part
-        else:
-            parts.append(part)
-    return ".".join(parts)
 
 
 def attention_taps(model: onnx.ModelProto, network: Network) -> dict[str, str]:
@@ -84,7 +73,7 @@ def attention_taps(model: onnx.ModelProto, network: Network) -> dict[str, str]:
 
 def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolerance: Tolerance) -> Check:
     """Outputs of the blocks agree; when not, the first that diverges is named. ONNX Runtime, without its optimisations."""
-    _, taps = block_outputs(network, images)
+    taps = block_outputs(network, images)
     attentions = [path for path in taps if isinstance(network.get_submodule(path), AAttn)]
     ends = tap_names(model, list(taps))
     if not set(attentions) <= ends.keys():
@@ -97,8 +86,7 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
     try:
         values = tapped_values(model, list(dict.fromkeys(ends.values())), images)
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own, below Exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        detail = f"ONNX Runtime cannot run the file with its blocks' outputs kept: {reason}; a newer one may"
+        detail = f"ONNX Runtime cannot run the file with its blocks' outputs kept: {first_line(error)}; a newer one may"
         return Check("blocks", None, {}, detail)
     worst, checked, reshaped = 0.0, 0, []
     order = {name: i for i, name in enumerate(n.output[0] for n in model.graph.node if n.output)}
@@ -123,22 +111,28 @@ def block_parity(model: onnx.ModelProto, network: Network, images: Array, tolera
 
 
 def tapped_values(model: onnx.ModelProto, names: Sequence[str], images: Array) -> dict[str, NDArray[np.generic]]:
-    """The named tensors of one run on `images` by ONNX Runtime, which is asked to rewrite nothing."""
+    """The named tensors, and the model's outputs, of one run on `images`."""
+    count, kept = len(model.graph.output), {output.name for output in model.graph.output}
+    try:  # outputs are added for the run alone: a copy of the model would be its weights once more
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in kept)
+        with opened_as_written(model) as run:
+            return run(images)
+    finally:
+        del model.graph.output[count:]
+
+
+@contextmanager
+def opened_as_written(model: onnx.ModelProto) -> Iterator[Callable[[Array], dict[str, NDArray[np.generic]]]]:
+    """The model in ONNX Runtime on the CPU, asked to rewrite nothing: images [B, 3, H, W] in 0…1 → its outputs by name."""
     import onnxruntime
 
-    kept = {o.name for o in model.graph.output}
-    count = len(model.graph.output)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
-        file = Path(folder) / "tapped.onnx"
-        try:  # the outputs are added for the file alone: a copy of the model would be its weights once more
-            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in kept)
-            onnx.save(model, file)
-        finally:
-            del model.graph.output[count:]
+        file = Path(folder) / "shown.onnx"
+        onnx.save(model, file)
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        image = session.get_inputs()[0]
+        image, names = session.get_inputs()[0], [output.name for output in session.get_outputs()]
         kind = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(image.type, "float32")
-        return dict(zip(names, session.run(list(names), {image.name: cast_images(images, kind)}), strict=True))
+        yield lambda images: dict(zip(names, session.run(None, {image.name: cast_images(images, kind)}), strict=True))

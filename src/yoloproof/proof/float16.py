@@ -6,9 +6,8 @@ ONNX Runtime and OpenVINO compute a float16 graph in float32 on a CPU and drop t
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from yoloproof.artifact.attention_report import module_path
+from yoloproof.errors import first_line
 from yoloproof.names import Precision
-from yoloproof.proof.blocks import module_path
+from yoloproof.proof.blocks import opened_as_written
 from yoloproof.proof.parity import TOLERANCES, Tolerance, output_parity
 from yoloproof.proof.reference import Reference
 from yoloproof.records import Check
-from yoloproof.runtime.tensors import cast_images
 
 Array = NDArray[np.float32]
 LARGEST, NORMAL = 65504.0, 2.0**-14
@@ -29,18 +29,8 @@ NAME = "float16"
 SUFFIX = "/rounded"
 # What only moves values rounds none; what lies in 0…1 is rounded and needs no measuring.
 MOVES = (
-    "Concat",
-    "Constant",
-    "Expand",
-    "Gather",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-)
+    "Concat", "Constant", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+)  # fmt: skip
 BOUNDED = ("Sigmoid", "Softmax")
 
 
@@ -68,8 +58,8 @@ def float16_check(
     try:
         runs = _runs(graph, images, _batch(model))
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own, below Exception
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        return Check(NAME, None, {}, f"ONNX Runtime cannot run the file with its float16 tensors rounded: {reason}")
+        detail = f"ONNX Runtime cannot run the file with its float16 tensors rounded: {first_line(error)}"
+        return Check(NAME, None, {}, detail)
     largest = {name: max(run.largest[name] for run in runs) for name in runs[0].largest}
     subnormal = float(np.mean([share for run in runs for share in run.subnormal]))
     blocks: dict[str, float] = {}
@@ -173,30 +163,14 @@ def _batch(model: onnx.ModelProto) -> int:
 
 
 def _runs(model: onnx.ModelProto, images: Array, batch: int) -> list[Ranges]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    with tempfile.TemporaryDirectory(prefix="yoloproof-") as folder:
-        file = Path(folder) / "rounded.onnx"
-        onnx.save(model, file)
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        image = session.get_inputs()[0]
-        kind = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}.get(image.type, "float32")
-        return [
-            _ranges(
-                session, {image.name: cast_images(np.resize(images[i : i + batch], (batch, *images.shape[1:])), kind)}
-            )
-            for i in range(0, len(images), batch)
-        ]
+    with opened_as_written(model) as run:
+        starts = range(0, len(images), batch)
+        return [_ranges(run(np.resize(images[i : i + batch], (batch, *images.shape[1:])))) for i in starts]
 
 
-def _ranges(session: Any, given: dict[str, NDArray[Any]]) -> Ranges:
-    names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, session.run(None, given), strict=True))
+def _ranges(found: Mapping[str, NDArray[Any]]) -> Ranges:
     return Ranges(
-        np.asarray(found[names[0]], np.float32),
+        np.asarray(next(iter(found.values())), np.float32),
         {name.removesuffix("/max"): float(value) for name, value in found.items() if name.endswith("/max")},
         tuple(float(value) for name, value in found.items() if name.endswith("/small")),
     )

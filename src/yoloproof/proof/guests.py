@@ -22,8 +22,8 @@ from yoloproof.artifact.graph import Graph
 from yoloproof.artifact.stated import properties_of_file, stated_names
 from yoloproof.detection.guests import Layout, guest_rows, layout_of
 from yoloproof.detection.nms import detections_from_output
-from yoloproof.detection.pipeline import Suppression, detections_of_batch
-from yoloproof.errors import YoloproofError
+from yoloproof.detection.pipeline import Suppression, batch_of, detections_of_batch
+from yoloproof.errors import YoloproofError, first_line
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import read_identity
 from yoloproof.files.onnx import load_onnx
@@ -31,7 +31,7 @@ from yoloproof.names import Precision, Progress, no_progress
 from yoloproof.proof.parity import TOLERANCES, Tolerance, detection_parity, output_parity
 from yoloproof.proof.running import CONFIDENCE
 from yoloproof.proof.sensitivity import UNIFORM, response_check
-from yoloproof.proof.showing import as_taken, batch_of
+from yoloproof.proof.showing import as_taken
 from yoloproof.records import Check, Verdict
 from yoloproof.runtime import Session, SessionSpec, open_session
 
@@ -149,8 +149,9 @@ def _run(guest: Guest, images: Array) -> list[NDArray[np.float32]]:
         except YoloproofError:
             raise
         except Exception as error:  # every runtime has its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise YoloproofError(f"{guest.path}: does not run on images of {list(part.shape)}: {reason}") from None
+            raise YoloproofError(
+                f"{guest.path}: does not run on images of {list(part.shape)}: {first_line(error)}"
+            ) from None
         parts.append([np.asarray(output, np.float32)[: len(part)] for output in outputs])
     return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 

@@ -66,7 +66,7 @@ def noise(shape: tuple[int, int], seed: int) -> Array:
     ])  # fmt: skip
 
 
-def excited(network: Network, shape: tuple[int, int], seed: int = 0) -> Array:
+def excited(network: Network, shape: tuple[int, int]) -> Array:
     """Images [n, 3, H, W], found by gradient ascent on the network, in which its classes fire, each in a tile of
     its own and at the finest level, where pixels reach a class most easily. None for random weights, where none can.
 
@@ -75,20 +75,20 @@ def excited(network: Network, shape: tuple[int, int], seed: int = 0) -> Array:
     if network.sha256 is None:
         return np.empty((0, 3, *shape), np.float32)
     with torch.inference_mode(False), torch.enable_grad():
-        return _ascended(network, shape, seed)
+        return _ascended(network, shape)
 
 
-def _ascended(network: Network, shape: tuple[int, int], seed: int) -> Array:
+def _ascended(network: Network, shape: tuple[int, int]) -> Array:
     height, width = (min(side, CANVAS) for side in shape)
     across, down = width // TILE, height // TILE
     per_image = across * down
     count = -(-network.classes // per_image)
-    order = np.random.default_rng(seed).permutation(count * per_image)
+    order = np.random.default_rng(0).permutation(count * per_image)
     places = [(image, place) for image, place in (divmod(int(order[c]), per_image) for c in range(network.classes))]
     anchors = torch.tensor([_anchor(place, across) for _, place in places])
     which = torch.tensor([image for image, _ in places])
     classes = torch.arange(network.classes)
-    images = torch.from_numpy(np.random.default_rng(seed).random((count, 3, height, width), np.float32) * 0.5 + 0.25)
+    images = torch.from_numpy(np.random.default_rng(0).random((count, 3, height, width), np.float32) * 0.5 + 0.25)
     started, mean, square = time.monotonic(), torch.zeros_like(images), torch.zeros_like(images)
     for step in range(1, STEPS + 1):  # Adam (arXiv 1412.6980)
         images.requires_grad_(True)

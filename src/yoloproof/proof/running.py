@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.detection.nms import detections_from_output
+from yoloproof.detection.pipeline import batch_of
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Runtime
 from yoloproof.network.wiring import Network
@@ -16,7 +17,7 @@ from yoloproof.proof.parity import Tolerance, anchor_parity, detection_parity, o
 from yoloproof.proof.probes import FIRES, noise, transformed
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.sensitivity import response_check
-from yoloproof.proof.showing import Shown, answers, as_taken, batch_of, outputs_for, show
+from yoloproof.proof.showing import Shown, answers, as_taken, outputs_for, show
 from yoloproof.records import Check
 from yoloproof.runtime import Session
 

@@ -10,7 +10,6 @@ near 1 of its own loss in the difference; rounding, however large, points elsewh
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,19 +42,7 @@ class Responses(Protocol):
         """The output with the attention at `path` lost as `loss` (UNIFORM or ABSENT) names it."""
 
 
-def sensitivity(
-    network: Network, images: Array, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
-) -> Check:
-    """Compare the artifact's `output` for `images` [1, 3, H, W] with the network's own responses, as `response_check`.
-
-    The network is only read, so that several threads may call this with one network.
-    """
-    return response_check(Stages(network, images), output, floor, progress)
-
-
-def response_check(
-    stages: Responses, output: Array, floor: float = 1e-5, progress: Callable[[], None] | None = None
-) -> Check:
+def response_check(stages: Responses, output: Array, floor: float = 1e-5) -> Check:
     """Compare the artifact's `output` with the responses of what `stages` ran.
 
     floor -- a distance that rounding alone may cause: what no loss explains fails above it, and "could not be checked"
@@ -69,8 +56,6 @@ def response_check(
     losses = Losses(difference)
     for path in stages.blocks:
         losses.add(path, UNIFORM, _scaled(stages.without(path, UNIFORM), stages.output))
-        if progress:
-            progress()
     figures: dict[str, object] = {"distance": distance, "responses": losses.responses(UNIFORM)}
     unclear = [path for path in stages.blocks if not distance < losses.size[path, UNIFORM] * NEAR]  # NaN is unclear
     if not unclear:
@@ -81,8 +66,6 @@ def response_check(
         return Check("sensitivity", True, figures, f"{detail} more than the artifact differs")
     for path in unclear:
         losses.add(path, ABSENT, _scaled(stages.without(path, ABSENT), stages.output))
-        if progress:
-            progress()
     shares, noise = losses.fitted()
     figures |= {"responses_absent": losses.responses(ABSENT), "unexplained": noise}
     figures["shares"] = {f"{path}, {loss}": share for (path, loss), share in shares.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.errors import YoloproofError
+from yoloproof.errors import YoloproofError, first_line
 from yoloproof.proof.reference import Reference
 from yoloproof.runtime import Session
 
@@ -56,9 +56,9 @@ def answers(session: Session, images: Array) -> Array:
     except YoloproofError:
         raise
     except Exception as error:  # every runtime has its own, and an artifact that cannot run is a finding
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise YoloproofError(
-            f"the artifact does not run on images of {list(images.shape)}: {reason}; export it again for this runtime and size"
+            f"the artifact does not run on images of {list(images.shape)}: {first_line(error)};"
+            " export it again for this runtime and size"
         ) from None
     if np.shape(outputs[0])[:1] != (len(images),):
         shape = list(np.shape(outputs[0]))
@@ -78,9 +78,3 @@ def as_taken(images: Array, session: Session) -> Array:
     if kind.kind in "ui":
         return (np.rint(images * 255) / 255).astype(np.float32)
     return images.astype(kind).astype(np.float32)
-
-
-def batch_of(session: Session) -> int:
-    """The artifact's fixed batch, or 1."""
-    batch = session.inputs[0].shape[0]
-    return batch if isinstance(batch, int) else 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from yoloproof.artifact.nms import NmsOptions
-from yoloproof.artifact.stated import PREFIX
+from yoloproof.artifact.stated import metadata_from
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.engine import EngineIdentity, read_identity, sidecar_path
@@ -69,10 +68,7 @@ def stated_from_properties(
     properties: Mapping[str, str], path: Path, sha256: str = Stated.sha256, engine: EngineIdentity | None = None
 ) -> Stated:
     """The statements in an ONNX file's properties; an engine's precision is its sidecar's own."""
-    try:
-        ours = {k.removeprefix(PREFIX): json.loads(v) for k, v in properties.items() if k.startswith(PREFIX)}
-    except (ValueError, RecursionError):
-        raise YoloproofError(f"{path}: what its metadata say under {PREFIX} is not JSON; export it again") from None
+    ours = metadata_from(properties, path)
     for key, kind in _KINDS.items():
         if key in ours and not isinstance(ours[key], kind):
             raise YoloproofError(f"{path}: its metadata say {key} = {ours[key]!r:.60}; export it again")

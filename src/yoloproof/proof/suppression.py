@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from yoloproof.artifact.nms import NmsOptions, detections_from_nms
 from yoloproof.detection.nms import detections_from_output
-from yoloproof.detection.pipeline import IN_GRAPH
+from yoloproof.detection.pipeline import IN_GRAPH, batch_of
+from yoloproof.errors import first_line
 from yoloproof.names import Precision
 from yoloproof.network.wiring import Network
 from yoloproof.proof.crowds import CROWDS, crowded
@@ -109,8 +110,8 @@ def suppression_check(cut: Cut, whole: Session, stated: Stated, images: Array) -
             pairs += zip(_outside(np.asarray(cut.session.infer(batch)[0], np.float32), rule),
                          detections_from_nms(whole.infer(batch)), strict=True)  # fmt: skip
     except Exception as error:  # the runtimes' own errors have no class in common
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        return Check(NAME, False, {}, f"the suppression does not run: {reason}; export it again with --nms")
+        detail = f"the suppression does not run: {first_line(error)}; export it again with --nms"
+        return Check(NAME, False, {}, detail)
     check = detection_parity(pairs, TOLERANCES[Precision.FP32], options.score, options.iou)
     figures = {**check.figures, "synthetic": synthetic, "score": rule[0], "iou": rule[1], "max_detections": rule[2]}
     detail = f"{check.detail}, inside the artifact and outside; score above {rule[0]:g}, overlap {rule[1]:g}, at most {rule[2]}"
@@ -122,8 +123,7 @@ def engine_checks(
 ) -> list[Check]:
     """What can be said of an engine with suppression inside: its detections. Its raw output nobody can see."""
     options = options_of(stated)
-    batch = session.inputs[0].shape[0] if isinstance(session.inputs[0].shape[0], int) else 1
-    pairs = []
+    batch, pairs = batch_of(session), []
     for image in images:
         with torch.inference_mode():
             reference = network(torch.from_numpy(image[None])).numpy()

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from yoloproof.detection.pipeline import batch_of
 from yoloproof.errors import YoloproofError
 from yoloproof.files.engine import EngineIdentity, read_identity
 from yoloproof.files.native import SUFFIX
@@ -26,7 +27,7 @@ from yoloproof.proof.precision import Allowed, allowed_for
 from yoloproof.proof.probes import BRIGHTEST, transformed
 from yoloproof.proof.reference import Reference
 from yoloproof.proof.running import EXAMINED, running_checks
-from yoloproof.proof.showing import as_taken, batch_of
+from yoloproof.proof.showing import as_taken
 from yoloproof.proof.stated import Stated, stated_of
 from yoloproof.proof.suppression import engine_checks, is_suppressed, suppression_check, without_suppression
 from yoloproof.records import Check, Verdict

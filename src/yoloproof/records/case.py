@@ -21,6 +21,7 @@ class Case(Record):
     kernels -- PyTorch on a GPU: our own kernels, where the case allows them; compiled -- PyTorch: torch.compile
     cuda_graph -- on a GPU a run is one launch of a captured graph, where the runtime can
     throughput -- OpenVINO: its throughput hint, and a request for each of its streams at once
+    sessions -- that are served side by side in one process
     """
 
     model: str
@@ -38,6 +39,7 @@ class Case(Record):
     compiled: bool = False
     cuda_graph: bool = True
     throughput: bool = False
+    sessions: int = 1
 
     @property
     def label(self) -> str:

@@ -70,7 +70,7 @@ def html_from_results(
         same=same,
         filters=_filters(rows, hidden),
         estimates=estimates,
-        table=_table(rows, hidden),
+        rows=rows,
         scatters=_scatters(rows, colours),
         forensics=_forensics(rows, colours),
         batches=plots.batch_scaling(rows, colours),
@@ -147,6 +147,7 @@ def _template() -> Any:
     environment.filters["say"] = plain_text
     environment.filters["figures"] = _figures
     environment.filters["facts_of"] = lambda record: _said(plain(record))
+    environment.filters |= {"row_css": _row_css, "verdict_css": _verdict_css, "warned": _warned}
     environment.filters["ms"] = milliseconds
     environment.filters["ratio"] = ratio_cell
     return environment.get_template("report.html.j2")
@@ -241,62 +242,21 @@ def _columns_to_hide(rows: Sequence[Row]) -> tuple[set[str], list[tuple[str, str
     return hidden, same
 
 
-@dataclass(frozen=True)
-class Filter:
-    """A column's values to choose from."""
-
-    key: str
-    heading: str
-    choices: list[str]
-
-
-def _filters(rows: Sequence[Row], hidden: set[str]) -> list[Filter]:
-    """Of attention and network the one that is shown: the other says nothing else."""
+def _filters(rows: Sequence[Row], hidden: set[str]) -> list[tuple[Column, list[str]]]:
+    """Columns to filter by, with the values to choose from; of attention and network the one that is shown."""
     twins = {"attention", "network"} & hidden
     columns = columns_from_keys([key for key in FILTERS if key not in twins])
-    found = [Filter(one.key, one.heading, sorted({one.cell(row) for row in rows})) for one in columns]
-    return [one for one in found if len(one.choices) > 1]
+    found = [(column, sorted({column.cell(row) for row in rows})) for column in columns]
+    return [(column, choices) for column, choices in found if len(choices) > 1]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """order -- what it is sorted by, where not by its words; pill -- the colour of a verdict, empty elsewhere"""
-
-    words: str
-    css: str
-    order: float | None
-    pill: str
+def _row_css(row: Row) -> str:
+    return "" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft"
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """warned -- codes of its warnings; badges -- what makes it less than a result"""
-
-    anchor: str
-    css: str
-    warned: str
-    badges: list[str]
-    cells: list[Cell]
-
-
-def _table(rows: Sequence[Row], hidden: set[str]) -> list[TableRow]:
-    return [
-        TableRow(
-            anchor=row.anchor,
-            css="" if row.proved else "failed" if row.verdict in ("not proved", "not measured") else "soft",
-            warned=", ".join(dict.fromkeys(plain_text(warning.code) for warning in row.entry.warnings)),
-            badges=[word for word, on in (("quick", row.quick), ("partial", row.partial)) if on],
-            cells=[_cell(column, row, hidden) for column in COLUMNS],
-        )
-        for row in rows
-    ]
-
-
-def _cell(column: Column, row: Row, hidden: set[str]) -> Cell:
-    css = [name for name, on in (("num", column.order), ("off", column.key in hidden)) if on]
-    css += ["median"] if column.key == "median" else []
-    order = column.order(row) if column.order else None
-    return Cell(column.cell(row), " ".join(css), order, _verdict_css(row) if column.key == "proof" else "")
+def _warned(row: Row) -> str:
+    """The codes of a row's warnings."""
+    return ", ".join(dict.fromkeys(plain_text(warning.code) for warning in row.entry.warnings))
 
 
 def _verdict_css(row: Row) -> str:

@@ -152,6 +152,11 @@ class Row:
         return self.entry.partial or self.origin.run.partial
 
     @property
+    def badges(self) -> list[str]:
+        """What makes it less than a result."""
+        return [word for word, on in (("quick", self.quick), ("partial", self.partial)) if on]
+
+    @property
     def verdict(self) -> str:
         """`proved`, `not proved`, `unchecked` or `not measured`, in words."""
         if self.failure is not None or self.median_s is None:

@@ -44,7 +44,7 @@ def median_cell(row: Row) -> str:
     """The median in ms, or why it is not a result."""
     if row.failure is not None or row.median_s is None:
         return "not measured"
-    marks = [word for word, on in ((row.verdict, not row.proved), ("quick", row.quick), ("partial", row.partial)) if on]
+    marks = ([] if row.proved else [row.verdict]) + row.badges
     return milliseconds(row.median_s) + (f" ({', '.join(marks)})" if marks else "")
 
 
@@ -80,11 +80,7 @@ def reported_cell(row: Row) -> str:
 
 def protocol_cell(row: Row) -> str:
     """The protocol's name; a quick or partial run says so."""
-    return (
-        plain_text(row.origin.run.protocol.name)
-        + (" (quick)" if row.quick else "")
-        + (" (partial)" if row.partial else "")
-    )
+    return plain_text(row.origin.run.protocol.name) + "".join(f" ({badge})" for badge in row.badges)
 
 
 def of_summary(name: str) -> Callable[[Row], float | None]:

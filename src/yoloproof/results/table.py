@@ -197,9 +197,8 @@ def _signs(result: Result) -> Iterator[Text]:
         )  # fmt: skip
     if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
-    if any(ratio is not None for ratio in first_row_ratios(result)):
-        said = "of first: time divided by that of the model's first row; ≈ cannot be told from 1"
-        yield Text(said, "dim")
+    if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
+        yield Text("of first: time divided by that of the model's first row; ≈ cannot be told from 1", "dim")
     for name, requests in dict.fromkeys((str(e.runtime.name), e.runtime.requests) for e in result.entries):
         if requests is not None and requests > 1:
             yield Text(f"{name}: the median is of {requests} batches at once, one for each of its streams", "dim")

@@ -12,7 +12,7 @@ from yoloproof.records import Case, Entry, Process, Protocol, Result, Run, Sessi
 
 # Fields that schema 2 gained: a file without them is read with their default.
 GAINED: dict[type, tuple[str, ...]] = {
-    Case: ("throughput",),
+    Case: ("throughput", "sessions"),
     SessionFacts: ("requests",),
     Protocol: ("row_max_s", "server"),
     Process: ("serving",),

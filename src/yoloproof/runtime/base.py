@@ -93,6 +93,7 @@ class SessionOptions:
     channels_last -- PyTorch; None: on a GPU alone; compile -- PyTorch: torch.compile
     tf32 -- PyTorch on a GPU: float32 products may be rounded to TF32
     throughput -- OpenVINO: its throughput hint; `execute` runs a request for each of its streams, all on the loaded images
+    pinned -- OpenVINO: threads keep to their cores; those of sessions side by side would all keep to the first ones
     native -- native engines
     """
 
@@ -104,6 +105,7 @@ class SessionOptions:
     compile: bool = False
     tf32: bool = False
     throughput: bool = False
+    pinned: bool = True
     native: NativeOptions = field(default_factory=NativeOptions)
 
 

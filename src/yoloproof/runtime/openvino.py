@@ -31,7 +31,7 @@ class OpenVinoSession(Session):
     """An ONNX file compiled by OpenVINO for the CPU.
 
     `spec.precision` is the precision of the arithmetic: float32 unless bfloat16 or float16 is asked for, whatever
-    the file's weights are stored in. Of the options it knows `inputs` and `throughput`.
+    the file's weights are stored in. Of the options it knows `inputs`, `throughput` and `pinned`.
     """
 
     def __init__(self, spec: SessionSpec) -> None:
@@ -130,6 +130,8 @@ def _compile(path: Path, spec: SessionSpec) -> tuple[Any, Precision]:
         properties.inference_num_threads: spec.threads or physical_cores(),
         intel_cpu.denormals_optimization: spec.flush_to_zero,
     }
+    if not spec.options.pinned:
+        config[hint.enable_cpu_pinning] = False
     try:
         return core.compile_model(core.read_model(path), "CPU", config), precision
     except RuntimeError as error:

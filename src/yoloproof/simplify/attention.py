@@ -11,7 +11,7 @@ from torch import Tensor
 from yoloproof.names import Attention
 from yoloproof.network.attention import HEAD_DIM, attend
 from yoloproof.network.blocks import Block
-from yoloproof.simplify.blocks import Convolution, stacked
+from yoloproof.simplify.blocks import Convolution
 
 # exp(-60) is 1e-26: a million such weights are lost in a float32's rounding of 1, and 1e6 times less is still normal
 BOUND = 60.0
@@ -74,12 +74,16 @@ class AreaAttention(Block):
         return self.proj(y + self.pe(v))
 
 
-class HeadwiseAttention(Block):
-    """AAttnV1: q, k and v from one convolution (channels: for each head its q, its k, its v)."""
+class _OneConvolution(Block):
+    """q, k and v from one convolution; output proj(attention + pe(v))."""
 
     def __init__(self, core: AttentionCore, qkv: Convolution, pe: Convolution, proj: Convolution) -> None:
         super().__init__()
         self.core, self.qkv, self.pe, self.proj = core, qkv, pe, proj
+
+
+class HeadwiseAttention(_OneConvolution):
+    """AAttnV1: the convolution's channels are for each head its q, its k, its v."""
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -98,12 +102,8 @@ class HeadwiseAttention(Block):
         return channels[:, part].flatten()
 
 
-class MergedAttention(Block):
-    """Area attention whose q, k and v come from one convolution (channels: q, k, v; in each, head by head)."""
-
-    def __init__(self, core: AttentionCore, qkv: Convolution, pe: Convolution, proj: Convolution) -> None:
-        super().__init__()
-        self.core, self.qkv, self.pe, self.proj = core, qkv, pe, proj
+class MergedAttention(_OneConvolution):
+    """Area attention; the convolution's channels are q, k, v, and in each head by head."""
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -157,20 +157,3 @@ class ApartAttention(Block):
         if self.core.area > 1:
             y = y.transpose(1, 2)
         return self.proj(y.reshape(v.shape) + self.pe(v))
-
-
-def merged(block: AreaAttention | HeadwiseAttention) -> MergedAttention:
-    if isinstance(block, HeadwiseAttention):
-        qkv = block.qkv.rows(torch.cat([block.channels(part) for part in range(3)]))
-    else:
-        qkv = stacked(block.qk, block.v)
-    return MergedAttention(block.core, qkv, block.pe, block.proj)
-
-
-def apart(block: AreaAttention | HeadwiseAttention) -> ApartAttention:
-    if isinstance(block, HeadwiseAttention):
-        q, k, v = (block.qkv.rows(block.channels(part)) for part in range(3))
-        return ApartAttention(block.core, q, k, v, block.pe, block.proj)
-    c = block.v.conv.out_channels
-    q, k = block.qk.rows(slice(c)), block.qk.rows(slice(c, 2 * c))
-    return ApartAttention(block.core, q, k, block.v, block.pe, block.proj)

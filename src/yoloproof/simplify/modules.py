@@ -17,10 +17,8 @@ from yoloproof.network.hypergraph import AdaHGComputation, AdaHGConv, upsample
 from yoloproof.simplify.attention import bounded
 from yoloproof.simplify.blocks import (
     Convolution,
-    CrossStage,
     Entry,
     HypergraphStage,
-    LevelFusion,
     SplitEntry,
     activation,
     chained,
@@ -47,18 +45,15 @@ def product32(weight: Tensor, x: Tensor) -> Tensor:
 class MergedCrossStage(Block):
     """A CrossStage whose two entries are one convolution."""
 
-    def __init__(self, cv12: Convolution, m: nn.Module, cv3: Block, c: int) -> None:
+    def __init__(self, cv12: nn.Module, m: nn.Module, cv3: nn.Module, c: int) -> None:
         """c -- channels of the first entry"""
         super().__init__()
         self.cv12, self.m, self.cv3, self.c = cv12, m, cv3, c
 
     def forward(self, x: Tensor) -> Tensor:
         y, bypass = self.cv12(x).split((self.c, self.c), 1)
-        return self.cv3(self.m(y), bypass)
-
-
-def merged_stage(block: CrossStage) -> MergedCrossStage:
-    return MergedCrossStage(stacked(block.cv1, block.cv2), block.m, block.cv3, block.cv1.conv.out_channels)
+        out: Tensor = self.cv3(self.m(y), bypass)
+        return out
 
 
 class SummedExit(Block):
@@ -120,13 +115,6 @@ class TwoScaleFusion(Block):
         return self.conv_out(coarse, torch.cat((F.avg_pool2d(fine, 2), middle), 1))
 
 
-def two_scale_fusion(block: LevelFusion) -> TwoScaleFusion:
-    """Columns of the convolution: the fine and the middle level, as wide as the output; then the coarse level."""
-    weight = block.conv_out.conv.weight
-    c = 2 * weight.shape[0]
-    return TwoScaleFusion(two_scale(block.conv_out, weight[:, c:], weight[:, :c]))
-
-
 class CoarseTunnel(Block):
     """x0 + gate·up(x1): the gate is applied to the quarter of the pixels there are."""
 
@@ -147,14 +135,13 @@ class EdgeFirst(Block):
     """
 
     def __init__(
-        self, base: Tensor, context: Tensor, edge: Tensor, edge_bias: Tensor, node: Tensor, node_bias: Tensor,
-        is_bounded: bool = False,
-    ) -> None:  # fmt: skip
+        self, base: Tensor, context: Tensor, edge: Tensor, edge_bias: Tensor, node: Tensor, node_bias: Tensor
+    ) -> None:
         super().__init__()
         self.base, self.context = parameter(base), parameter(context)
         self.edge, self.edge_bias = parameter(edge), parameter(edge_bias)
         self.node, self.node_bias = parameter(node), parameter(node_bias)
-        self.is_bounded = is_bounded
+        self.is_bounded = False
 
     def forward(self, x: Tensor) -> Tensor:
         context = torch.cat((x.float().mean(-1), x.float().amax(-1)), -1).unsqueeze(-1)  # [B, P, 2D, 1]
@@ -167,9 +154,6 @@ class EdgeFirst(Block):
         edges = x @ participation.transpose(-2, -1)  # [B, P, D, E]
         edges = self.node @ F.gelu(self.edge @ edges + self.edge_bias)
         return F.gelu(edges @ participation + self.node_bias) + x
-
-    def with_bounded_scores(self) -> EdgeFirst:
-        return EdgeFirst(self.base, self.context, self.edge, self.edge_bias, self.node, self.node_bias, True)
 
 
 def edges_first(blocks: Sequence[AdaHGConv]) -> EdgeFirst:

@@ -1,7 +1,8 @@
 """Exact simplification of a trained network: the same function up to rounding, in fewer and cheaper operations.
 
 Each rewrite is an identity of linear algebra, named in its docstring and held by a test. `simplify` builds a network of
-its own from a published one's tensors and applies the rewrites asked for in the order of `REWRITES`.
+its own from a published one's tensors and applies the rewrites asked for in the order of `REWRITES`; a rewrite of a block
+changes it or gives another for its place.
 """
 
 from __future__ import annotations
@@ -16,15 +17,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
 from yoloproof.network.hypergraph import AdaHGComputation, FullPAD_Tunnel
 from yoloproof.network.wiring import IMAGES, Concat, Network, Upsample
-from yoloproof.simplify.attention import (
-    ApartAttention,
-    AreaAttention,
-    AttentionCore,
-    HeadwiseAttention,
-    MergedAttention,
-    apart,
-    merged,
-)
+from yoloproof.simplify.attention import ApartAttention, AreaAttention, HeadwiseAttention, MergedAttention
 from yoloproof.simplify.blocks import (
     AttentionStages,
     Convolution,
@@ -36,6 +29,7 @@ from yoloproof.simplify.blocks import (
     SplitEntry,
     SplitStages,
     convolution,
+    stacked,
 )
 from yoloproof.simplify.modules import (
     CoarseTunnel,
@@ -46,11 +40,10 @@ from yoloproof.simplify.modules import (
     PairedCorrelation,
     SummedExit,
     TwoScaleEntry,
+    TwoScaleFusion,
     branch_pair,
     edges_first,
-    merged_stage,
     two_scale,
-    two_scale_fusion,
 )
 from yoloproof.simplify.network import Layers, SimplifiedNetwork, layers_from_network
 
@@ -61,9 +54,9 @@ def fold_norms(block: nn.Module) -> nn.Module:
     """γ·(W·x − μ)/σ + β = (γ/σ·W)·x + (β − γ·μ/σ), for every convolution and a separable one's pointwise half."""
     match block:
         case Convolution(bn=nn.BatchNorm2d() as norm):
-            return Convolution(_folded(block.conv, norm), block.has_act)
+            block.conv, block.bn = _folded(block.conv, norm), nn.Identity()
         case SeparableConvolution(bn=nn.BatchNorm2d() as norm):
-            return SeparableConvolution(block.dw, _folded(block.pw, norm))
+            block.pw, block.bn = _folded(block.pw, norm), nn.Identity()
     return block
 
 
@@ -97,12 +90,13 @@ def densify_groups(block: nn.Module) -> nn.Module:
 def scale_queries(block: nn.Module) -> nn.Module:
     """s·(q·kᵀ) = (s·q)·kᵀ: the attention's scale goes into the weights and bias of q."""
     match block:
-        case AreaAttention(core=core):
-            qk = _scaled(block.qk, slice(block.v.conv.out_channels), core.scale)
-            return AreaAttention(replace(core, scale=1.0), qk, block.v, block.pe, block.proj)
-        case HeadwiseAttention(core=core):
-            qkv = _scaled(block.qkv, block.channels(0), core.scale)
-            return HeadwiseAttention(replace(core, scale=1.0), qkv, block.pe, block.proj)
+        case AreaAttention():
+            block.qk = _scaled(block.qk, slice(block.v.conv.out_channels), block.core.scale)
+        case HeadwiseAttention():
+            block.qkv = _scaled(block.qkv, block.channels(0), block.core.scale)
+        case _:
+            return block
+    block.core = replace(block.core, scale=1.0)
     return block
 
 
@@ -116,7 +110,13 @@ def _scaled(block: Convolution, rows: slice | Tensor, factor: float) -> Convolut
 
 def merge_attention(block: nn.Module) -> nn.Module:
     """[Wqk; Wv]·x = (Wqk·x, Wv·x): q, k and v from one convolution; P·(W·x) = (P·W)·x where it held them head by head."""
-    return merged(block) if isinstance(block, AreaAttention | HeadwiseAttention) else block
+    match block:
+        case AreaAttention():
+            return MergedAttention(block.core, stacked(block.qk, block.v), block.pe, block.proj)
+        case HeadwiseAttention():
+            qkv = block.qkv.rows(torch.cat([block.channels(part) for part in range(3)]))
+            return MergedAttention(block.core, qkv, block.pe, block.proj)
+    return block
 
 
 def commute_upsampling(layers: Layers) -> Layers:
@@ -140,7 +140,7 @@ def commute_upsampling(layers: Layers) -> Layers:
                 if isinstance(tunnel, FullPAD_Tunnel) and is_upsampled(sources[fine][1]):
                     fine, added = sources[fine]
                     coarse, gate = (*coarse, *sources[added]), tunnel.gate
-                modules[index] = _two_scale_stages(module, module.cv1, layers.channels[up], gate)
+                module.cv1 = _two_scale_entry(module.cv1, layers.channels[up], gate)
                 sources[index] = (*coarse, fine)
         if isinstance(module, FullPAD_Tunnel):
             added = sources[index][1]
@@ -149,19 +149,22 @@ def commute_upsampling(layers: Layers) -> Layers:
                 modules[index] = CoarseTunnel(module.gate)
                 sources[added] = sources[sources[added][0]]
     layers = _without_unread(replace(layers, modules=tuple(modules), sources=tuple(sources)))
-    return layers.each(lambda block: two_scale_fusion(block) if isinstance(block, LevelFusion) else block)
+    return layers.each(_two_scale_fusion)
 
 
-def _two_scale_stages(
-    block: SplitStages | AttentionStages, entry: Convolution, channels: int, gate: Tensor | None
-) -> SplitStages | AttentionStages:
-    """The block with an entry that reads `channels` upsampled channels, and with `gate` the rest's upsampled part, coarse."""
-    weight = entry.conv.weight
-    coarse, fine = weight[:, :channels], weight[:, channels:]
-    entries = two_scale(entry, coarse if gate is None else torch.cat((coarse, fine * gate), 1), fine)
-    if isinstance(block, SplitStages):
-        return SplitStages(entries, block.m, block.cv2, block.c)
-    return AttentionStages(entries, block.m, block.cv2, block.gamma)
+def _two_scale_fusion(block: nn.Module) -> nn.Module:
+    """Columns of a LevelFusion's convolution: the fine and the middle level, as wide as its output; then the coarse one."""
+    if not isinstance(block, LevelFusion):
+        return block
+    weight = block.conv_out.conv.weight
+    c = 2 * weight.shape[0]
+    return TwoScaleFusion(two_scale(block.conv_out, weight[:, c:], weight[:, :c]))
+
+
+def _two_scale_entry(entry: Convolution, channels: int, gate: Tensor | None) -> TwoScaleEntry:
+    """The entry with its `channels` upsampled channels, and with `gate` the rest's upsampled part, read coarse."""
+    coarse, fine = entry.conv.weight[:, :channels], entry.conv.weight[:, channels:]
+    return two_scale(entry, coarse if gate is None else torch.cat((coarse, fine * gate), 1), fine)
 
 
 def _is_pointwise(block: nn.Module) -> bool:
@@ -200,66 +203,58 @@ def pair_branches(block: nn.Module) -> nn.Module:
 
 def bound_scores(block: nn.Module) -> nn.Module:
     """exp(s − m) = exp(max(s, m − 60) − m) up to rounding, m a row's maximum: a softmax that makes no subnormal number."""
-
-    def bound(core: AttentionCore) -> AttentionCore:
-        return replace(core, bounded=core.attention in (Attention.FUSED, Attention.EXPLICIT))
-
     match block:
-        case AreaAttention():
-            return AreaAttention(bound(block.core), block.qk, block.v, block.pe, block.proj)
-        case MergedAttention():
-            return MergedAttention(bound(block.core), block.qkv, block.pe, block.proj)
-        case HeadwiseAttention():
-            return HeadwiseAttention(bound(block.core), block.qkv, block.pe, block.proj)
-        case ApartAttention():
-            return ApartAttention(bound(block.core), block.q, block.k, block.v, block.pe, block.proj)
+        case AreaAttention() | MergedAttention() | HeadwiseAttention() | ApartAttention():
+            spelled = block.core.attention in (Attention.FUSED, Attention.EXPLICIT)
+            block.core = replace(block.core, bounded=spelled)
         case EdgeFirst():
-            return block.with_bounded_scores()
+            block.is_bounded = True
     return block
 
 
 def merge_entries(block: nn.Module) -> nn.Module:
     """[W1; W2]·x = (W1·x, W2·x): the two entries of a C3 as one convolution."""
-    return merged_stage(block) if isinstance(block, CrossStage) else block
+    if not isinstance(block, CrossStage):
+        return block
+    return MergedCrossStage(stacked(block.cv1, block.cv2), block.m, block.cv3, block.cv1.conv.out_channels)
 
 
 def split_attention(block: nn.Module) -> nn.Module:
     """(Wqk·x)[:c] = Wqk[:c]·x: q, k and v from a convolution each, where cutting a tensor costs more than a call."""
-    return apart(block) if isinstance(block, AreaAttention | HeadwiseAttention) else block
+    match block:
+        case AreaAttention():
+            c = block.v.conv.out_channels
+            q, k = block.qk.rows(slice(c)), block.qk.rows(slice(c, 2 * c))
+            return ApartAttention(block.core, q, k, block.v, block.pe, block.proj)
+        case HeadwiseAttention():
+            q, k, v = (block.qkv.rows(block.channels(part)) for part in range(3))
+            return ApartAttention(block.core, q, k, v, block.pe, block.proj)
+    return block
 
 
 def split_entries(block: nn.Module) -> nn.Module:
     """(W·x)[:c] = W[:c]·x: halves of a C2f's entry and thirds of HyperACE's as convolutions, where a slice costs more."""
     match block:
         case SplitStages(cv1=Convolution() | TwoScaleEntry() as entry):
-            return SplitStages(SplitEntry(entry, 2 * block.c, 2), block.m, block.cv2, block.c)
-        case Correlation(cv1=Convolution() as entry):
-            parts = SplitEntry(entry, entry.conv.out_channels, 3)
-            return Correlation(block.fuse, parts, block.m, block.branch1, block.branch2, block.cv2)
-        case PairedCorrelation(cv1=Convolution() as entry):
-            parts = SplitEntry(entry, entry.conv.out_channels, 3)
-            return PairedCorrelation(block.fuse, parts, block.m, block.branches, block.cv2)
+            block.cv1 = SplitEntry(entry, 2 * block.c, 2)
+        case Correlation(cv1=Convolution() as entry) | PairedCorrelation(cv1=Convolution() as entry):
+            block.cv1 = SplitEntry(entry, entry.conv.out_channels, 3)
     return block
 
 
 def sum_exits(block: nn.Module) -> nn.Module:
     """W·(x1 beside x2) = W1·x1 + W2·x2: exits of C3, C2f, A2C2f and HyperACE, where a convolution adds for nothing."""
     match block:
-        case CrossStage(cv3=Convolution() as exit):
-            return CrossStage(block.cv1, block.cv2, block.m, _summed(exit, 2))
-        case MergedCrossStage(cv3=Convolution() as exit):
-            return MergedCrossStage(block.cv12, block.m, _summed(exit, 2), block.c)
+        case CrossStage(cv3=Convolution() as exit) | MergedCrossStage(cv3=Convolution() as exit):
+            block.cv3 = _summed(exit, 2)
         case AttentionStages(cv2=Convolution() as exit):
-            return AttentionStages(block.cv1, block.m, _summed(exit, 1 + len(block.m)), block.gamma)
+            block.cv2 = _summed(exit, 1 + len(block.m))
         case SplitStages(cv2=Convolution() as exit):
-            first = 1 if isinstance(block.cv1, SplitEntry) else 2
-            return SplitStages(block.cv1, block.m, _summed(exit, 2 + len(block.m), first=first), block.c)
+            block.cv2 = _summed(exit, 2 + len(block.m), first=1 if isinstance(block.cv1, SplitEntry) else 2)
         case Correlation(cv2=Convolution() as exit):
-            summed = _summed(exit, 4 + len(block.m))
-            return Correlation(block.fuse, block.cv1, block.m, block.branch1, block.branch2, summed)
+            block.cv2 = _summed(exit, 4 + len(block.m))
         case PairedCorrelation(cv2=Convolution() as exit):
-            summed = _summed(exit, 4 + len(block.m), last=2)
-            return PairedCorrelation(block.fuse, block.cv1, block.m, block.branches, summed)
+            block.cv2 = _summed(exit, 4 + len(block.m), last=2)
     return block
 
 

@@ -1,4 +1,6 @@
-"""The process that does one job of a sweep: `python -m yoloproof.sweep.child FOLDER`, the job in FOLDER/job.pickle.
+"""The process that does one job of a sweep: `python -m yoloproof.sweep.child FOLDER`, the job in FOLDER/job.pickle:
+a runner (a module with the functions of `yoloproof.sweep.measure`), a cell to measure or a case whose ONNX file to
+export, and the models that are files, by their name in the plan, with where they lie here.
 
 It is a process of its own, in a session of its own, so that it can be killed with all that it started: by its parent
 when its time is up, and by itself when its parent is gone (its stdin ends).
@@ -41,46 +43,39 @@ class End(Name):
 
 
 @dataclass(frozen=True)
-class ChildJob:
-    """A cell to measure, or a case whose ONNX file to export, by a runner: a module with the functions of
-    `yoloproof.sweep.measure`. models -- where those that are files lie here."""
-
-    runner: str
-    task: Cell | Case
-    models: Mapping[str, Path]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a child says at its end. file -- the name of what it wrote into its folder."""
+class Outcome:
+    """How a job ended, after `wall_s`; file, sha256 -- of what it wrote into its folder, if it is done."""
 
     end: End
     reason: str = ""
     file: str = ""
+    wall_s: float = 0.0
+    sha256: str = ""
 
 
 def main(folder: Path) -> int:
     """Do the job of a folder and answer there."""
     threading.Thread(target=_die_with_parent, args=(folder,), daemon=True).start()
-    answer = _answer(pickle.loads((folder / JOB).read_bytes()), folder)
+    runner, task, models = pickle.loads((folder / JOB).read_bytes())
+    outcome = _outcome(runner, task, models, folder)
     scratch = folder / f"{ANSWER}.tmp"
-    scratch.write_text(json.dumps(asdict(answer)), encoding="utf-8")
+    scratch.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
     scratch.replace(folder / ANSWER)
-    return 0 if answer.end is End.DONE else 1
+    return 0 if outcome.end is End.DONE else 1
 
 
-def _answer(job: ChildJob, folder: Path) -> Answer:
-    runner = importlib.import_module(job.runner)
+def _outcome(runner_name: str, task: Cell | Case, models: Mapping[str, Path], folder: Path) -> Outcome:
+    runner = importlib.import_module(runner_name)
     try:
-        if isinstance(job.task, Case):
-            return Answer(End.DONE, file=runner.export(job.task, job.models, folder).name)
-        result = json_from_result(runner.measure(job.task, job.models, folder))
+        if isinstance(task, Case):
+            return Outcome(End.DONE, file=runner.export(task, models, folder).name)
+        result = json_from_result(runner.measure(task, models, folder))
     except YoloproofError as error:
-        return Answer(End.REFUSED, str(error))
+        return Outcome(End.REFUSED, str(error))
     except MemoryError:
-        return Answer(End.MEMORY, "out of memory")
+        return Outcome(End.MEMORY, "out of memory")
     (folder / RESULT).write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
-    return Answer(End.DONE, file=RESULT)
+    return Outcome(End.DONE, file=RESULT)
 
 
 def _die_with_parent(folder: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 from yoloproof.records import Case
 from yoloproof.sweep import worker
-from yoloproof.sweep.child import End
+from yoloproof.sweep.child import End, Outcome
 from yoloproof.sweep.cluster import Node, alive_nodes, remote
 from yoloproof.sweep.materials import Materials
 from yoloproof.sweep.plan import Cell, Plan
 from yoloproof.sweep.store import Store
-from yoloproof.sweep.worker import NodeJob, Outcome, SentFile
+from yoloproof.sweep.worker import NodeJob, SentFile
 
 POLL_S = 0.5
 RUNNER = "yoloproof.sweep.measure"
@@ -149,7 +149,7 @@ class Dispatch:
 
     def _receive_export(self, case: Case, outcome: Outcome, content: Any) -> None:
         if outcome.end is End.DONE:
-            self.materials.artifacts[case] = SentFile(outcome.name, outcome.sha256, content)
+            self.materials.artifacts[case] = SentFile(outcome.file, outcome.sha256, content)
         elif self._used_up(case, outcome):
             for cell in [cell for cell in self.waiting if case in self.materials.exports_of(cell)]:
                 self._fail(cell, "its export failed: " + "; then ".join(self.reasons[case]))

@@ -18,14 +18,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yoloproof
 from yoloproof.files.digest import sha256_of
 from yoloproof.records import Case
-from yoloproof.sweep.child import ANSWER, JOB, Answer, ChildJob, End
+from yoloproof.sweep.child import ANSWER, JOB, End, Outcome
 from yoloproof.sweep.plan import Cell
 
 
@@ -40,7 +40,7 @@ class SentFile:
 
 @dataclass(frozen=True)
 class NodeJob:
-    """What a node is given to do: `ChildJob` with the files it needs, by their name in the plan; picklable.
+    """What a node is given to do: the job of `child`, with the files it needs; picklable.
 
     artifacts -- ONNX files that were exported before: `build` finds them in the job's folder
     """
@@ -50,17 +50,6 @@ class NodeJob:
     timeout_s: float
     models: Mapping[str, SentFile]
     artifacts: tuple[SentFile, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended, after `wall_s`; and the name and SHA-256 of the file it made, if it is done."""
-
-    end: End
-    reason: str = ""
-    wall_s: float = 0.0
-    name: str = ""
-    sha256: str = ""
 
 
 def version_here() -> str:
@@ -77,17 +66,17 @@ def run(job: NodeJob) -> tuple[Outcome, bytes]:
             models = {model: _local_file(sent) for model, sent in job.models.items()}
             for sent in job.artifacts:
                 (folder / Path(sent.name).name).symlink_to(_local_file(sent))
-            (folder / JOB).write_bytes(pickle.dumps(ChildJob(job.runner, job.task, models)))
-            answer = _answer_of_child(folder, job.timeout_s)
-            content = (folder / answer.file).read_bytes() if answer.end is End.DONE else b""
-        except (_DamagedFile, OSError) as error:
-            answer, content = Answer(End.LOST, str(error)), b""
-    wall_s = time.monotonic() - began
-    reason = "".join(c if c.isprintable() else "?" for c in answer.reason)  # it will be printed
-    return Outcome(answer.end, reason, wall_s, answer.file, hashlib.sha256(content).hexdigest()), content
+            (folder / JOB).write_bytes(pickle.dumps((job.runner, job.task, models)))
+            outcome = _outcome_of_child(folder, job.timeout_s)
+            content = (folder / outcome.file).read_bytes() if outcome.end is End.DONE else b""
+        except OSError as error:
+            outcome, content = Outcome(End.LOST, str(error)), b""
+    reason = "".join(c if c.isprintable() else "?" for c in outcome.reason)  # it will be printed
+    sha256 = hashlib.sha256(content).hexdigest()
+    return replace(outcome, reason=reason, wall_s=time.monotonic() - began, sha256=sha256), content
 
 
-def _answer_of_child(folder: Path, timeout_s: float) -> Answer:
+def _outcome_of_child(folder: Path, timeout_s: float) -> Outcome:
     kills = _memory_kills()
     with open(folder / "log", "wb") as log:
         # Its folder is its current one: `-m` puts that on the module path before Python 3.11, and it holds no modules.
@@ -98,20 +87,20 @@ def _answer_of_child(folder: Path, timeout_s: float) -> Answer:
         try:
             code = child.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            return Answer(End.TIMEOUT, f"hung: killed after {timeout_s:g} s")
+            return Outcome(End.TIMEOUT, f"hung: killed after {timeout_s:g} s")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # with whatever it started
             child.wait()
     if (folder / ANSWER).is_file():
         said = json.loads((folder / ANSWER).read_bytes())
-        return Answer(End(said["end"]), said["reason"], said["file"])
+        return Outcome(End(said["end"]), said["reason"], said["file"])
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
     last = lines[-1][:500] if lines else "it said nothing"
     if code >= 0:
-        return Answer(End.CRASHED, f"ended with status {code}: {last}")
+        return Outcome(End.CRASHED, f"ended with status {code}: {last}")
     why = "the machine ran out of memory" if _memory_kills() > kills else "out of memory, or killed by hand"
-    return Answer(End.KILLED, f"killed by {signal.Signals(-code).name} ({why}); last said: {last}")
+    return Outcome(End.KILLED, f"killed by {signal.Signals(-code).name} ({why}); last said: {last}")
 
 
 def _environment() -> dict[str, str]:
@@ -140,25 +129,21 @@ def _memory_kills() -> int:
     return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
 
-class _DamagedFile(Exception):
-    pass
-
-
 def _local_file(sent: SentFile) -> Path:
-    """The file on this node, kept by its hash; fetched through Ray where it is not here yet."""
+    """The file on this node, kept by its hash; fetched through Ray where it is not here yet. OSError where it cannot be."""
     import ray
 
     base = Path(tempfile.gettempdir()) / f"yoloproof-files-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise _DamagedFile(f"{base} belongs to somebody else; remove it")
+        raise OSError(f"{base} belongs to somebody else; remove it")
     path = base / sent.sha256 / Path(sent.name).name
     if path.is_file() and sha256_of(path) == sent.sha256:
         return path
     content = ray.get(sent.ref)
     found = hashlib.sha256(content).hexdigest()
     if found != sent.sha256:
-        raise _DamagedFile(f"{sent.name} arrived with SHA-256 {found[:12]}…, expected {sent.sha256[:12]}…")
+        raise OSError(f"{sent.name} arrived with SHA-256 {found[:12]}…, expected {sent.sha256[:12]}…")
     path.parent.mkdir(exist_ok=True)
     scratch = path.with_name(f".{os.getpid()}")
     scratch.write_bytes(content)

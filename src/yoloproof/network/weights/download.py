@@ -23,7 +23,7 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("yoloproof"))
 
 
-def official_weights(variant: Variant, progress: bool = False) -> Path:
+def official_weights(variant: Variant) -> Path:
     """Path of the variant's official `.pt`, downloaded on first use.
 
     Raises YoloproofError without a network, and for a file whose SHA-256 is not the known or first recorded one.
@@ -38,13 +38,7 @@ def official_weights(variant: Variant, progress: bool = False) -> Path:
         raise YoloproofError(f"{path}: SHA-256 is not the {known[:12]}… on record; delete the file to fetch it again")
     pooch.get_logger().setLevel("WARNING")  # what it says of its own accord is in the errors raised here
     try:
-        pooch.retrieve(
-            address,
-            known_hash=f"sha256:{known}" if known else None,
-            fname=file_name,
-            path=folder,
-            progressbar=progress,
-        )
+        pooch.retrieve(address, known_hash=f"sha256:{known}" if known else None, fname=file_name, path=folder)
     except OSError as error:  # requests' errors are OSErrors
         raise YoloproofError(
             f"cannot fetch {address} ({type(error).__name__}): put the file at {path},"

@@ -1,4 +1,4 @@
-"""What the kernels around an end-to-end plan's network compute, in NumPy; see `proof.plan_reference`."""
+"""What the kernels around an end-to-end plan's network compute, in NumPy; see `network_kernels`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.proof.plan_reference import Grid, rows
+from native_plan.network_kernels import Grid, rows
 
 
 def letterbox_kernel(frame, taps, y, width, height, *, grid: Grid, BM, **_):
