@@ -77,7 +77,7 @@ def profile(
     for few in attempts:
         with nullcontext() if options.stages else sleeping_threads():  # stages are timed in this process
             row = _verified(few, options, references, progress)
-        subjects.append(Subject(f"{len(rows)} {row.case.label}", row.spec, row.case.imgsz, row.case.batch))
+        subjects.append(Subject(f"{row.case.label}, row {len(rows) + 1}", row.spec, row.case.imgsz, row.case.batch))
         rows.append(row)
         keep(result_of(rows, not_begun(subjects, protocol)))
     progress("timing", None)

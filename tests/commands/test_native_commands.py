@@ -286,7 +286,7 @@ def test_export_writes_an_end_to_end_engine(compiled, tmp_path):
     assert "frame [height, width, 3] uint8" in told.output
     assert "boxes [1, 50, 4] float32" in told.output
     assert "score 0.3" in told.output
-    assert 'input "uint8"' in told.output
+    assert "input uint8" in told.output
     assert '"order": "RGB", "most_bytes": 24883200' in told.output
 
 

@@ -75,16 +75,6 @@ def test_a_changed_file_makes_a_table_stale(tables: ModuleType, tmp_path: Path) 
     assert table(tables, tmp_path, document, asked) != before
 
 
-def test_rows_of_the_export_benchmark_make_a_table(tables: ModuleType, tmp_path: Path) -> None:
-    row = {"model": "yolov13n", "runtime": "openvino", "flush_to_zero": False, "nodes": 520}
-    rows = [
-        {**row, "form": "published", "median_s": 0.05, "rounds": [0.04, 0.05, 0.06]},
-        {**row, "form": "fused", "median_s": 0.04, "rounds": [0.03, 0.04, 0.06]},
-    ]
-    filled = table(tables, tmp_path, rows, "columns: attention, nodes, median, ratio")
-    assert "| fused | 520 | 40.0 (unchecked) | 0.800 |" in filled, "three rounds give no interval"
-
-
 def test_columns_across_hold_one_row_each(tables: ModuleType, tmp_path: Path) -> None:
     asked = "columns: model, batch | across: form | where: form=published, form=gpu"
     words = table(tables, tmp_path, forms_of_gpu(), asked)
