@@ -12,6 +12,7 @@ from rich.console import Console
 
 from yoloproof.commands.shared import check_new, progress_bar
 from yoloproof.demo import demo_checkpoint
+from yoloproof.files.new import GrowingFile
 from yoloproof.measurement.protocol import protocol_from_name
 from yoloproof.pipeline import Options, profile
 from yoloproof.records import Case, Result
@@ -41,7 +42,7 @@ def model_case(name: str, **fields: object) -> Case:
 def benchmark(groups: Iterable[Sequence[Case]], given: argparse.Namespace, seconds: float | None = None) -> Result:
     """Profile group by group, the cases of each side by side; print each group's table and the ratios to its first row.
 
-    The file is written anew beside its place after every group, so that a run cut short leaves what it has.
+    The file is written anew beside its place after every row and every process, so that a run cut short leaves what it has.
     seconds -- no further group is begun after so many; what was left out is said
     """
     import time
@@ -49,18 +50,24 @@ def benchmark(groups: Iterable[Sequence[Case]], given: argparse.Namespace, secon
     check_new(given.json)
     protocol = protocol_from_name(given.protocol, quick=given.quick)
     started, console, results = time.monotonic(), Console(width=140), []
-    part = given.json.with_suffix(".part.json")
+    part = GrowingFile(given.json.with_suffix(".part.json"))
+
+    def keep(so_far: Result) -> None:
+        write_result(merged([*results, so_far], sys.argv), part)
+
     for cases in groups:
         if seconds is not None and time.monotonic() - started > seconds:
             console.print(f"not begun for want of time: {cases[0].label}", markup=False)
             continue
-        with progress_bar() as progress:
-            result = profile(cases, protocol, Options(), progress)
+        try:
+            with progress_bar() as progress:
+                result = profile(cases, protocol, Options(), progress, keep)
+        except KeyboardInterrupt:
+            raise SystemExit(f"interrupted; what was measured is in {part.path}") from None
+        keep(result)
         results.append(result)
-        part.unlink(missing_ok=True)
-        write_result(merged(results, sys.argv), part)
         print_result(result, console)
         if len(result.entries) > 1:
             console.print(comparison_table(compare_rows(result, ALLOWANCES)))
-    part.replace(given.json)
+    part.path.replace(given.json)
     return merged(results, sys.argv)

@@ -1,7 +1,7 @@
-"""What `benchmarks/gpu.py` and `benchmarks/export.py` wrote before they timed Cases: rows of forms, timed in rounds.
+"""What `benchmarks/gpu.py` wrote before it timed Cases: rows of forms, timed in rounds.
 
-The committed files of that time (results/h100-forms*.json, results/export-*.json) are no result files; their tables in
-README.md and docs/ are made here, with the same marks and options as those of result files.
+The committed files of that time (results/h100-forms*.json) are no result files; their tables in docs/ are made here, with
+the same marks and options as those of result files. This goes once these models are timed again.
 """
 
 from __future__ import annotations
@@ -28,32 +28,20 @@ class Timing:
     model: str
     runtime: str
     form: str
-    flush: str
     batch: int
     verdict: str
     median_s: float
     rounds_s: tuple[float, ...]
     place: tuple[str, int] = ("", 0)
-    nodes: int | None = None
     launches: int | None = None
 
 
 def timings_of(path: Path) -> list[Timing] | None:
     """The rows of such a file; None where it is another kind of file."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(document, list):
-        return [_of_export(row, path) for row in document]
     if "ceilings" in document and document.get("schema") == 1:
         return [_of_gpu(entry, path) for entry in document["entries"]]
     return None
-
-
-def _of_export(row: Mapping[str, Any], path: Path) -> Timing:
-    flush = "yes" if row["flush_to_zero"] else "no"
-    return Timing(
-        (path, row["model"], row["runtime"], flush), row["model"], row["runtime"], row["form"], flush, 1, "unchecked",
-        row["median_s"], tuple(row["rounds"]), nodes=row["nodes"],
-    )  # fmt: skip
 
 
 def _of_gpu(entry: Mapping[str, Any], path: Path) -> Timing:
@@ -62,7 +50,7 @@ def _of_gpu(entry: Mapping[str, Any], path: Path) -> Timing:
     verdict = {True: "proved", False: "not proved", None: "unchecked"}[entry["proof"]["passed"]]
     compiled = artifact["form"].endswith(" compiled")
     return Timing(
-        (path, name, artifact["batch"], compiled), name, entry["runtime"]["name"], artifact["form"], "no",
+        (path, name, artifact["batch"], compiled), name, entry["runtime"]["name"], artifact["form"],
         artifact["batch"], verdict, entry["summary"]["median_s"], tuple(entry["processes"][0]["round_medians_s"]),
         place=(model["family"], model["parameters"]), launches=entry["kernels"]["launches"],
     )  # fmt: skip
@@ -129,9 +117,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Timing, Sequence[Timing]], str], bool]] 
     "runtime": ("Runtime", lambda row, _: row.runtime, False),
     "attention": ("Attention", lambda row, _: row.form, False),
     "form": ("Form", lambda row, _: row.form, False),
-    "flush": ("Flush to zero", lambda row, _: row.flush, False),
     "batch": ("Batch", lambda row, _: str(row.batch), True),
-    "nodes": ("Nodes", lambda row, _: _count(row.nodes), True),
     "launches": ("Kernels", lambda row, _: _count(row.launches), True),
     "median": ("Median ms", lambda row, _: _median(row), True),
     "ratio": ("Of published", lambda row, rows: _ratio(row, rows, "published"), True),
