@@ -16,7 +16,7 @@ test: $(VENV)/.dev ## all tests
 test-fast: $(VENV)/.dev ## what one runs while working: no exports, no engines, no Ray, no browser; about a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/test_architecture.py tests/test_intervals.py tests/detection \
 	    tests/measurement tests/runtime tests/results tests/doctor tests/estimate tests/files tests/commands/test_compare.py \
-	    tests/commands/test_profile_status.py tests/network/test_checkpoint.py --ignore tests/doctor/test_environments.py
+	    tests/commands/test_profile_status.py tests/network/test_checkpoint.py --ignore tests/doctor/test_environments.py --ignore tests/estimate/test_graph.py
 
 lint: $(VENV)/.dev ## style, types, the documents' tables in step with the results
 	$(BIN)/ruff check .
