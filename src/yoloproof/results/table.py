@@ -26,7 +26,7 @@ from yoloproof.results.labels import (
 from yoloproof.results.published import model_ratios, verdict
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
-DROPPED_FIRST = ("G\nFLOPs", "M\npar", "AP50", "mJ", "p90", "capacity\n/s", "FPS", "query\nms", "p50\nms", "p90\nms")
+DROPPED_FIRST = ("FLOPs\n(G)", "params\n(M)", "AP50", "mJ", "p90", "capacity\n/s", "FPS", "query\nms", "p50\nms", "p90\nms")
 UNLIMITED = 100_000  # columns of a pipe
 LEAST_NAME = 8  # letters of a model's name that stay
 
@@ -102,8 +102,8 @@ def _columns(result: Result) -> list[Column]:
     entries = result.entries
     shown: list[Column] = [
         Column("model", tuple(map(_name, entries)), numeric=False),
-        Column("M\npar", tuple(_scaled(e.model.parameters, 1e6) for e in entries), shared="{} M parameters"),
-        Column("G\nFLOPs", tuple(_scaled(e.model.flops, 1e9) for e in entries), shared="{} GFLOPs"),
+        Column("params\n(M)", tuple(_scaled(e.model.parameters, 1e6) for e in entries), shared="{} M parameters"),
+        Column("FLOPs\n(G)", tuple(_scaled(e.model.flops, 1e9) for e in entries), shared="{} GFLOPs"),
         Column("prec", tuple(map(precision_of, entries)), numeric=False, shared="{}"),
         Column("attention", tuple(map(network_label, entries)), numeric=False, shared="{} attention"),
         Column("runtime", tuple(str(e.runtime.name) for e in entries), numeric=False, shared="{}"),
