@@ -26,7 +26,18 @@ from yoloproof.results.labels import (
 from yoloproof.results.published import model_ratios, verdict
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
-DROPPED_FIRST = ("FLOPs\n(G)", "params\n(M)", "AP50", "mJ", "p90", "capacity\n/s", "FPS", "query\nms", "p50\nms", "p90\nms")
+DROPPED_FIRST = (
+    "FLOPs\n(G)",
+    "params\n(M)",
+    "AP50",
+    "mJ",
+    "p90",
+    "capacity\n/s",
+    "FPS",
+    "query\nms",
+    "p50\nms",
+    "p90\nms",
+)
 UNLIMITED = 100_000  # columns of a pipe
 LEAST_NAME = 8  # letters of a model's name that stay
 
@@ -70,7 +81,7 @@ def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
     is none, ~ is the median absolute deviation of the samples.
     AP columns, in percent points, stand where an AP was measured; "AP lost" is against the float32 network.
     """
-    columns = [column for column in _columns(result) if not _is_shared(column, result)]
+    columns = [column for column in _columns(result) if not _is_shared(column)]
     left_out = []
     for heading in DROPPED_FIRST:
         if _width(columns) > width:
@@ -130,10 +141,9 @@ def _accuracy_columns(entries: Sequence[Entry]) -> Iterator[Column]:
             yield Column(heading, tuple(_percent(share, places) for share in shares))
 
 
-def _is_shared(column: Column, result: Result) -> bool:
-    """Whether a column's one value goes into the title instead: of several rows, and of one that has many figures."""
-    several = len(column.cells) > 1 or any(map(is_served, result.entries))
-    return column.shared is not None and several and len(set(column.cells)) == 1
+def _is_shared(column: Column) -> bool:
+    """Whether a column has one value, which then goes into the title instead."""
+    return column.shared is not None and len(set(column.cells)) == 1
 
 
 def _width(columns: Sequence[Column]) -> int:
@@ -144,7 +154,7 @@ def _title(result: Result) -> str:
     protocols = dict.fromkeys(plain_text(run.protocol.name) for run in result.runs)
     machines = dict.fromkeys(machine_label(run) for run in result.runs)
     marks = [word for word, is_so in (("QUICK", result.quick), ("PARTIAL", result.partial)) if is_so]
-    shared = [column for column in _columns(result) if _is_shared(column, result) and column.cells[0] != NOT_SAID]
+    shared = [column for column in _columns(result) if _is_shared(column) and column.cells[0] != NOT_SAID]
     said = [column.shared.format(column.cells[0]) for column in shared if column.shared is not None]
     return " · ".join([*marks, ", ".join(protocols), ", ".join(machines), *said])
 
