@@ -13,10 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-from timings import table_of_timings, timings_of
-
 from yoloproof.errors import YoloproofError
-from yoloproof.report.blocks import Asked, document_with_tables, table_of_results
+from yoloproof.report.blocks import document_with_tables
 
 ROOT = Path(__file__).parents[1]
 MARKS = re.compile(r"^<!-- yoloproof-table ", re.MULTILINE)
@@ -32,15 +30,8 @@ def filled(document: Path) -> str:
     """The document's text with all its blocks filled in."""
     words = document.read_text(encoding="utf-8")
     if "\n<!-- yoloproof-table " in words:
-        words = document_with_tables(document, table)
+        words = document_with_tables(document)
     return words
-
-
-def table(asked: Asked) -> str:
-    """The table of a block: of result files, or of what the benchmarks wrote before."""
-    found = [timings_of(path) if path.is_file() else None for path in asked.files]
-    timings = [timing for rows in found if rows is not None for timing in rows]
-    return table_of_timings(timings, asked) if timings else table_of_results(asked)
 
 
 def main() -> int:

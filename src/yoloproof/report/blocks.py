@@ -14,7 +14,7 @@ each network, with the median and its ratio to `published`, and a row of what `c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ _BLOCK = re.compile(rf"^({_OPEN}(?P<asked>.*?) -->\n)(?P<body>.*?)^({_CLOSE})", 
 
 
 @dataclass(frozen=True)
-class Asked:
+class _Asked:
     """What a block asks for. where -- column → the cells of which a row must say one; () and None: not said"""
 
     files: tuple[Path, ...]
@@ -38,7 +38,7 @@ class Asked:
     across: str | None
 
 
-def table_of_results(asked: Asked) -> str:
+def _table(asked: _Asked) -> str:
     """The Markdown table of result files. YoloproofError for an unknown column, or where no row is left."""
     rows = _kept(rows_from_results([(path.name, read_result(path)) for path in asked.files]), asked)
     if asked.across is not None:
@@ -46,11 +46,11 @@ def table_of_results(asked: Asked) -> str:
     return markdown_from_rows(rows, asked.columns or DEFAULT_COLUMNS)
 
 
-def document_with_tables(document: Path, table: Callable[[Asked], str] = table_of_results) -> str:
-    """The document's text with every block filled from its files by `table`; the file itself is left alone.
+def document_with_tables(document: Path) -> str:
+    """The document's text with every block filled from its files; the file itself is left alone.
 
-    Raises YoloproofError for a document without a block, a block that does not end, an unknown option or file, and
-    whatever `table` raises it for; all name the document.
+    Raises YoloproofError for a document without a block, a block that does not end, an unknown option, file or column, and
+    a table without a row; all name the document.
     """
     words = document.read_text(encoding="utf-8")
     opened, closed = (len(re.findall(f"^{mark}", words, re.MULTILINE)) for mark in (_OPEN, _CLOSE))
@@ -62,14 +62,14 @@ def document_with_tables(document: Path, table: Callable[[Asked], str] = table_o
 
     def filled(match: re.Match[str]) -> str:
         try:
-            return f"{match[1]}{table(_asked(match['asked'], document.parent))}{match[4]}"
+            return f"{match[1]}{_table(_asked(match['asked'], document.parent))}{match[4]}"
         except YoloproofError as error:
             raise YoloproofError(f"{document}: {error}") from None
 
     return _BLOCK.sub(filled, words)
 
 
-def _asked(words: str, folder: Path) -> Asked:
+def _asked(words: str, folder: Path) -> _Asked:
     files, *options = (part.strip() for part in words.split("|"))
     said: dict[str, list[str]] = {}
     for option in options:
@@ -82,7 +82,7 @@ def _asked(words: str, folder: Path) -> Asked:
         key, _, value = (part.strip() for part in condition.partition("="))
         where.setdefault(key, set()).add(value)
     across = said.get("across")
-    return Asked(
+    return _Asked(
         _paths(files.split(), folder), tuple(said.get("columns", ())),
         tuple((key, frozenset(cells)) for key, cells in where.items()), across[0] if across else None,
     )  # fmt: skip
@@ -99,7 +99,7 @@ def _paths(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _kept(rows: Sequence[Row], asked: Asked) -> list[Row]:
+def _kept(rows: Sequence[Row], asked: _Asked) -> list[Row]:
     columns = columns_from_keys([key for key, _ in asked.where])
     wanted = [(column.cell, cells) for column, (_, cells) in zip(columns, asked.where, strict=True)]
     kept = [row for row in rows if all(cell(row) in cells for cell, cells in wanted)]
