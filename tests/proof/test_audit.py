@@ -130,7 +130,7 @@ HIDDEN: dict[str, tuple[str, Callable[[onnx.ModelProto], None], dict[str, str]]]
         "fused-fp16", through_bfloat16, {"precision": "coarser type", "weights": "coarser type"},
     ),
     "float32 through bfloat16": ("fused-fp32", through_bfloat16, {"precision": "coarser type"}),
-    "chosen by the image": ("explicit-fp32", choosing_by_the_image, {"operators": "choice (If) chooses"}),
+    "chosen by the image": ("explicit-fp32", choosing_by_the_image, {"operators": "choice (If) decides"}),
     "a function of its own": ("explicit-fp32", own_function, {"operators": "own::Softmax"}),
     "foreign in a branch": ("explicit-fp32", foreign_in_a_branch, {"operators": "com.elsewhere::Neg"}),
     "softmax bypassed": ("explicit-fp32", bypassed, {"attention": BLOCK, "constants": "even"}),

@@ -230,7 +230,7 @@ def test_an_onnx_file_in_an_engines_coat_is_no_engine(
     )  # fmt: skip
     write_identity(coat, identity)
     opened = open_session(SessionSpec(Runtime.ONNXRUNTIME, coat))
-    with opened as session, pytest.raises(YoloproofError, match="runs no engines"):
+    with opened as session, pytest.raises(YoloproofError, match="does not run engines"):
         verify(coat, held, images[:1], session=session)
 
 
