@@ -173,7 +173,7 @@ def test_a_tuning_of_other_configurations_is_refused(triton: None, monkeypatch: 
     first = network_with_kernels(simplified)
     configurations_run(first, monkeypatch)
     stale = dict.fromkeys(first.tuning, "a tile of last year")
-    with pytest.raises(YoloproofError, match=r"asks for a tile of last year of .*; there are library"):
+    with pytest.raises(YoloproofError, match=r"asks for a tile of last year of .*; choose from library"):
         configurations_run(network_with_kernels(simplified, stale), monkeypatch)
 
 

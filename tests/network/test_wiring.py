@@ -86,7 +86,7 @@ def test_unknown_words_are_refused() -> None:
         variant_from_name("yolov13m")
     with pytest.raises(YoloproofError, match="flash"):
         network_from_variant(VARIANTS["yolov13n"], attention="flash")
-    with pytest.raises(YoloproofError, match="0 classes"):
+    with pytest.raises(YoloproofError, match="at least 1 class, not 0"):
         network_from_variant(VARIANTS["yolov13n"], classes=0)
 
 
