@@ -131,5 +131,5 @@ def test_a_yaml_name_is_the_network_with_random_weights(tmp_path: Path) -> None:
     (case,) = ProfileModels(["yolov13n.yaml"], device="cpu")._cases()["cpu"]
     assert (case.model, case.random_weights) == ("yolov13n", True)
     (tmp_path / "own.yaml").touch()
-    with pytest.raises(YoloproofError, match="only official names are built"):
+    with pytest.raises(YoloproofError, match="only official names can be built"):
         ProfileModels([tmp_path / "own.yaml"], device="cpu")._cases()
