@@ -252,7 +252,7 @@ def test_without_a_cluster_ray_starts_here_for_us_alone_and_shows_its_progress_o
     os.close(terminal)
     assert "IN" not in stranger.stdout, "nobody without the token is let in"
     said = b"".join(shown).decode()
-    assert "1 done, 0 kept from before, 0 failed" in said
+    assert "2 done, 0 kept from before, 0 failed" in said
     merged = read_result(target)
     assert [entry.proof.passed for entry in merged.entries] == [True, False] * 2
     niceness = {run.machine.cpu.niceness for run in merged.runs}
