@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -129,7 +129,7 @@ def _model_from_argument(model: str) -> str:
     return load_network(Path(model)).variant.name
 
 
-def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[str, Any]:
+def _document(found: list[Estimate], evidence: ModelForensics | None) -> dict[str, object]:
     """The JSON: seconds, and nothing that could pass for a measurement."""
     from dataclasses import asdict
 
