@@ -11,7 +11,7 @@ from rich.console import Console
 
 from made_results import made_entry, made_process, made_result, made_run
 from yoloproof.errors import YoloproofError
-from yoloproof.records import Battery, Cpu, Entry, Gpu, Machine, Process, Protocol, Result, Run, RunWarning
+from yoloproof.records import Battery, Cpu, Entry, Gpu, Machine, Process, Protocol, Result, RunWarning
 from yoloproof.results.compare import (
     CPU_RUN_TO_RUN,
     Comparison,
@@ -232,7 +232,7 @@ def test_a_result_without_rows_has_nothing_to_compare() -> None:
 
 
 def test_one_row_alone_has_nothing_to_be_compared_with() -> None:
-    with pytest.raises(YoloproofError, match="has one row"):
+    with pytest.raises(YoloproofError, match="has one row; give"):
         compare_rows(result())
 
 
@@ -303,11 +303,31 @@ def test_what_a_slowed_host_disturbed_is_no_doubt_once_it_is_set_aside(factor: f
     assert any("host_slowed: for this alone" in note for note in row.notes) is (factor > 1)
 
 
-def test_rows_of_two_runs_in_one_file_are_no_pairs() -> None:
-    runs: tuple[Run, ...] = (made_run(), made_run())
-    (row,) = compare_rows(made_result([entry(0.05), entry(0.051, attention="explicit", run=1)], *runs))
-    assert (row.paired, row.verdict) == (False, "cannot tell")
-    assert "two runs on a CPU: for this alone" in row.notes[-1]
+def of_runs(*models: str) -> Result:
+    """Each model's rows in a run of their own, as `merged` joins them: a letter is a row, the second 1 % slower."""
+    runs = [made_run() for _ in models]
+    entries = [
+        entry(0.05 * (run + 1) * (1 + row / 100), name=f"yolov13{scale}", attention=("fused", "explicit")[row], run=run)
+        for run, scales in enumerate(models)
+        for row, scale in enumerate(scales)
+    ]
+    return made_result(entries, *runs)
+
+
+def test_the_rows_of_each_run_are_compared_with_that_runs_first() -> None:
+    rows = compare_rows(of_runs("nn", "ss"))
+    assert [(row.a.split()[0], row.b.split()[0]) for row in rows] == [(f"yolov13{scale}",) * 2 for scale in "ns"]
+    assert [row.ratio for row in rows] == [pytest.approx(1.01), pytest.approx(1.01)]
+    assert all(row.paired and not row.notes for row in rows)
+
+
+def test_a_row_alone_in_its_run_is_named_where_another_run_is_compared() -> None:
+    (row,) = compare_rows(of_runs("l", "nn"))
+    assert "yolov13n" in row.a
+    (note,) = row.notes
+    assert note.startswith("alone in its run, not compared: yolov13l ")
+    with pytest.raises(YoloproofError, match="has one row in each run; give a second file, or profile both at once"):
+        compare_rows(of_runs("l", "n"))
 
 
 def test_no_text_of_a_file_steers_the_terminal() -> None:

@@ -33,7 +33,7 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="results of `profile`, or `last`: one (its rows against its first), A and B, or A… -- B…",
+            help="results of `profile`, or `last`: one (each run's rows against its first), A and B, or A… -- B…",
         ),
     ],
     allow: Annotated[
@@ -53,7 +53,7 @@ def compare(
 ) -> None:
     """Divide B's median latency by A's, with a 95 % interval; "cannot tell" where the interval covers 1.
 
-    Rows of one file were timed side by side in the same processes, which is the stronger comparison. With at least three
+    Rows of one run were timed side by side in the same processes, which is the stronger comparison. With at least three
     runs of each (`A1 A2 A3 -- B1 B2 B3`) the interval also covers what changes from run to run.
 
     Example: `yoloproof compare before.json after.json`

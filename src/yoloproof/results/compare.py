@@ -82,13 +82,18 @@ def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Com
 
 
 def compare_rows(result: Result, allow: Sequence[str] = ()) -> list[Comparison]:
-    """The rows of one result against its first; those of one run were timed side by side in the same processes."""
-    if len(result.entries) < 2:
-        rows = "one row" if result.entries else "no row"
+    """The rows of each run of a result against that run's first: they were timed side by side in the same processes.
+    YoloproofError where no run has two rows, else as `compare_results`."""
+    runs: dict[int, list[Side]] = {}
+    for entry in result.entries:
+        runs.setdefault(entry.run, []).append(Side(result.run_of(entry), entry))
+    pairs = [(sides[0], other) for sides in runs.values() for other in sides[1:]]
+    if not pairs:
+        rows = "one row in each run" if len(runs) > 1 else "one row" if runs else "no row"
         raise YoloproofError(f"this result has {rows}; give a second file, or profile both at once")
-    first, *others = [Side(result.run_of(entry), entry) for entry in result.entries]
-    kept, unproved = _with_proof([(first, other) for other in others], allow)
-    return [_compared(before, after, allow, unproved) for before, after in kept]
+    alone = [f"alone in its run, not compared: {row_label(one.entry)}" for one, *others in runs.values() if not others]
+    kept, unproved = _with_proof(pairs, allow)
+    return [_compared(before, after, allow, alone + unproved) for before, after in kept]
 
 
 def _with_proof(pairs: Sequence[tuple[Side, Side]], allow: Sequence[str]) -> tuple[list[tuple[Side, Side]], list[str]]:
