@@ -14,7 +14,7 @@ import pytest
 from made_results import made_entry, made_result, made_summary
 from yoloproof.errors import YoloproofError
 from yoloproof.records import Result
-from yoloproof.results.file import read_result, write_result
+from yoloproof.results.file import read_result, text_from_result, write_result
 from yoloproof.results.kept import MOST, new_place
 from yoloproof.results.schema import SCHEMA
 
@@ -36,6 +36,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     write_result(result, tmp_path / "r.json")
     assert read_result(tmp_path / "r.json") == result
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_the_text_is_indented_and_a_list_of_numbers_stands_on_one_line() -> None:
+    lines = text_from_result(made_result([made_entry(samples=200, processes=1)])).splitlines()
+    (samples,) = (line for line in lines if line.startswith('     "samples_s": [0.'))
+    assert len(json.loads("{" + samples.rstrip(",") + "}")["samples_s"]) == 200
+    assert lines[:2] == ["{", f' "schema": {SCHEMA},']
+    at = lines.index('   "proof": {')
+    assert lines[at + 1 : at + 4] == ['    "checks": [', "     {", '      "name": "graph",']
 
 
 def test_an_existing_file_is_kept(tmp_path: Path) -> None:

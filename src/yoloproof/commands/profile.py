@@ -38,7 +38,6 @@ from yoloproof.commands.shared import (
     models_from_arguments,
     progress_bar,
     t4_estimates,
-    write_json,
 )
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime, Weights
@@ -195,9 +194,8 @@ def profile(
     check_cases(cases, size, batch)
     from yoloproof.pipeline import Options
     from yoloproof.pipeline import profile as result_of
-    from yoloproof.results.file import keep_result, write_result
+    from yoloproof.results.file import keep_result, text_from_result, write_result
     from yoloproof.results.kept import new_place
-    from yoloproof.results.schema import json_from_result
 
     options = Options(files, artifacts, data, stages, tactics, against)
     file = GrowingFile(Path(json_file)) if json_file not in (None, STDOUT) else GrowingFile(new_place())
@@ -215,7 +213,7 @@ def profile(
     console = console_beside(json_file)
     try:
         if json_file == STDOUT:
-            write_json(json_from_result(result), json_file)
+            typer.echo(text_from_result(result), nl=False)
         elif json_file is not None:  # first, so that nothing that is printed can cost what was measured
             write_result(result, file)
         else:

@@ -186,7 +186,7 @@ def write_json(document: object, path: Path) -> None:
 
 
 def json_text(document: object) -> str:
-    """The JSON that every command writes."""
+    """The JSON that a command writes, if it is no result."""
     return json.dumps(document, indent=1, default=str) + "\n"
 
 

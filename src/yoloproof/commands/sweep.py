@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import STDOUT, check_new, check_paths, say, write_json
+from yoloproof.commands.shared import STDOUT, check_new, check_paths, say
 from yoloproof.errors import YoloproofError
 
 if TYPE_CHECKING:
@@ -118,14 +118,13 @@ def _stopped_by_term() -> Iterator[None]:
 
 def _finish(plan: Plan, store: Store, json_file: Path | None) -> None:
     """Merge what is there, say what is not, and leave with the status."""
-    from yoloproof.results.file import write_result
-    from yoloproof.results.schema import json_from_result
+    from yoloproof.results.file import text_from_result, write_result
     from yoloproof.sweep.store import merged_result, verified_throughout
 
     whole = merged_result(store, plan.cells, ["yoloproof", *sys.argv[1:]])
     target = json_file or store.next_result_path()
     if target == STDOUT:
-        write_json(json_from_result(whole), target)
+        typer.echo(text_from_result(whole), nl=False)
     else:
         write_result(whole, target)
     unmeasured = {entry.run: entry.error for entry in whole.entries if whole.run_of(entry).machine is None}

@@ -19,7 +19,7 @@ from yoloproof.results.schema import json_from_result, result_from_json
 def keep_result(result: Result, file: GrowingFile) -> None:
     """Write what there is so far; where that fails nothing is said, since `write_result` will at the end."""
     with suppress(YoloproofError):
-        file.write(_text(result))
+        file.write(text_from_result(result))
 
 
 def write_result(result: Result, file: str | Path | GrowingFile) -> None:
@@ -28,7 +28,7 @@ def write_result(result: Result, file: str | Path | GrowingFile) -> None:
     Where that fails, after minutes of measuring, it goes into a new file of the temporary folder, if there is room.
     YoloproofError all the same, as `write_new` raises it, saying where the result is kept.
     """
-    file, text = file if isinstance(file, GrowingFile) else GrowingFile(Path(file)), _text(result)
+    file, text = file if isinstance(file, GrowingFile) else GrowingFile(Path(file)), text_from_result(result)
     try:
         file.write(text)
     except YoloproofError as error:
@@ -40,8 +40,24 @@ def write_result(result: Result, file: str | Path | GrowingFile) -> None:
         raise YoloproofError(f"{error}. This result is kept in {kept}") from None
 
 
-def _text(result: Result) -> str:
-    return json.dumps(json_from_result(result), indent=1, allow_nan=False) + "\n"
+def text_from_result(result: Result) -> str:
+    """The text of a result file."""
+    return _indented(json_from_result(result)) + "\n"
+
+
+def _indented(value: object, margin: str = "\n") -> str:
+    """JSON text, each level one space further in; a list that holds neither lists nor objects stands on one line, so that
+    a process's samples take one line and not thousands."""
+    inner = f"{margin} "
+    if isinstance(value, dict) and value:
+        begin, end = "{}"
+        items = [f"{json.dumps(key)}: {_indented(item, inner)}" for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        begin, end = "[]"
+        items = [_indented(item, inner) for item in value]
+    else:
+        return json.dumps(value, allow_nan=False)
+    return f"{begin}{inner}{f',{inner}'.join(items)}{margin}{end}"
 
 
 def read_result(path: str | Path) -> Result:
