@@ -9,6 +9,7 @@ from made_results import made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.report.blocks import document_with_tables
 from yoloproof.results.file import write_result
+from yoloproof.results.merge import merged
 
 
 def document(tmp_path, asked="cpu.json | columns: model, median | where: runtime=openvino 1.32.0"):
@@ -36,14 +37,28 @@ def test_filling_twice_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("cpu.json | colums: model", "known are columns:, where: and across:"),
+        ("cpu.json | colums: model", "known are columns:, where:, across: and against:"),
         ("cpu.json | columns: speed", "no column is called speed"),
         ("cpu.json | where: runtime=tensorrt", "the table would be empty"),
+        ("cpu.json | columns: model | against: stripped", "no row is of the network 'stripped'"),
     ],
 )
 def test_a_block_that_cannot_be_filled_is_an_error(tmp_path, asked, said):
     with pytest.raises(YoloproofError, match=said):
         document_with_tables(document(tmp_path, asked))
+
+
+def test_against_holds_every_row_of_a_run_to_one_of_its_networks_whatever_the_runtime(tmp_path):
+    rows = (made_entry(attention="published", median_s=0.08), made_entry(runtime="openvino", median_s=0.02))
+    write_result(merged([made_result(rows), made_result([made_entry(median_s=0.04)])], ["made"]), tmp_path / "cpu.json")
+    page = tmp_path / "README.md"
+    asked = "cpu.json | columns: run, network | against: published"
+    page.write_text(f"<!-- yoloproof-table {asked} -->\n<!-- /yoloproof-table -->\n")
+    lines = document_with_tables(page).splitlines()
+    assert lines[1] == "| Run | Network | Of published |"
+    assert lines[3] == "| 1 | published | 1 |"
+    assert lines[4].startswith("| 1 | fused | 0.250")
+    assert lines[5] == "| 2 | fused | – |"  # its run has no such row
 
 
 def test_a_block_that_does_not_end_is_an_error(tmp_path):

@@ -8,7 +8,8 @@ A block says what it shows, in a comment that no reader of the rendered page see
 
 Paths are relative to the document; `*` stands for any part of a name. `where` keeps the rows whose cell in that column
 says exactly that, or one of several (`where: attention=published, attention=fused`). `across: network` makes a column of
-each network, with the median and its ratio to `published`, and a row of what `columns` tell apart.
+each network, with the median and its ratio to `published`, and a row of what `columns` tell apart. `against: published`
+adds a column with each row's time over that of this network, timed beside it in its run, whatever the runtime.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Asked:
     columns: tuple[str, ...]
     where: tuple[tuple[str, frozenset[str]], ...]
     across: str | None
+    against: tuple[str, ...]
 
 
 def _table(asked: _Asked) -> str:
@@ -43,7 +45,7 @@ def _table(asked: _Asked) -> str:
     rows = _kept(rows_from_results([(path.name, read_result(path)) for path in asked.files]), asked)
     if asked.across is not None:
         return markdown_across(rows, asked.columns or ("model",), asked.across)
-    return markdown_from_rows(rows, asked.columns or DEFAULT_COLUMNS)
+    return markdown_from_rows(rows, asked.columns or DEFAULT_COLUMNS, asked.against)
 
 
 def document_with_tables(document: Path) -> str:
@@ -74,8 +76,8 @@ def _asked(words: str, folder: Path) -> _Asked:
     said: dict[str, list[str]] = {}
     for option in options:
         name, _, value = option.partition(":")
-        if name.strip() not in ("columns", "where", "across"):
-            raise YoloproofError(f"a table asks for {name.strip()!r}; known are columns:, where: and across:")
+        if name.strip() not in ("columns", "where", "across", "against"):
+            raise YoloproofError(f"a table asks for {name.strip()!r}; known are columns:, where:, across: and against:")
         said[name.strip()] = [word.strip() for word in value.split(",") if word.strip()]
     where: dict[str, set[str]] = {}
     for condition in said.get("where", []):
@@ -85,6 +87,7 @@ def _asked(words: str, folder: Path) -> _Asked:
     return _Asked(
         _paths(files.split(), folder), tuple(said.get("columns", ())),
         tuple((key, frozenset(cells)) for key, cells in where.items()), across[0] if across else None,
+        tuple(said.get("against", ())),
     )  # fmt: skip
 
 

@@ -117,6 +117,11 @@ class Row:
     def median_s(self) -> float | None:
         return None if self.summary is None else self.summary.median_s
 
+    @cached_property
+    def medians(self) -> dict[int, float]:
+        """The median of each process, by its number."""
+        return process_medians(self.entry.processes)
+
     @property
     def interval_s(self) -> tuple[float, float] | None:
         return None if self.summary is None else self.summary.interval_s
@@ -202,19 +207,23 @@ def side_by_side_key(row: Row) -> tuple[object, ...]:
 def _with_ratios(rows: Sequence[Row]) -> list[Row]:
     """The rows, each held against the `published` and the `stripped` one that were timed side by side with it; compiled
     ones against compiled ones."""
-    medians = {row.number: process_medians(row.entry.processes) for row in rows}
     bases = {(side_by_side_key(row), row.network): row for row in rows}
 
     def held(row: Row, attention: Attention) -> RatioTo | None:
         compiled = " (compiled)" if row.entry.runtime.compile else ""
         base = bases.get((side_by_side_key(row), f"{attention}{compiled}"))
-        ratio = None if base is None else side_by_side(medians[base.number], medians[row.number])
-        return None if base is None or ratio is None else RatioTo(base.network, ratio, base is row)
+        return None if base is None else ratio_to(base, row)
 
     return [
         replace(row, of_published=held(row, Attention.PUBLISHED), of_stripped=held(row, Attention.STRIPPED))
         for row in rows
     ]
+
+
+def ratio_to(base: Row, row: Row) -> RatioTo | None:
+    """A row's time over that of another of its run; None where they have no process in common."""
+    ratio = side_by_side(base.medians, row.medians)
+    return None if ratio is None else RatioTo(base.network, ratio, base is row)
 
 
 def repeat_command(row: Row) -> str:

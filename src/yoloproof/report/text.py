@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from yoloproof.errors import YoloproofError
-from yoloproof.report.rows import RatioTo, Row
+from yoloproof.report.rows import RatioTo, Row, ratio_to
 from yoloproof.results.labels import NOT_SAID, plain_text
 
 
@@ -54,16 +54,19 @@ def interval_cell(row: Row) -> str:
 
 
 def ratio_cell(held: RatioTo | None) -> str:
+    """As `share_cell`, and where the other is a compiled network, its name."""
+    return share_cell(held) + (" of compiled" if held is not None and held.base.endswith("(compiled)") else "")
+
+
+def share_cell(held: RatioTo | None) -> str:
     """The time as a share of another's, with its 95 % interval: `0.392 (0.388–0.393)`, without where too few processes
     give none; 1 for the other itself."""
     if held is None:
         return NOT_SAID
-    compiled = " of compiled" if held.base.endswith("(compiled)") else ""
     if held.is_base:
-        return f"1{compiled}"
+        return "1"
     interval = held.ratio.interval
-    ends = "" if interval is None else f" ({interval.low:.3f}–{interval.high:.3f})"
-    return f"{held.ratio.value:.3f}{ends}{compiled}"
+    return f"{held.ratio.value:.3f}" + ("" if interval is None else f" ({interval.low:.3f}–{interval.high:.3f})")
 
 
 def proof_cell(row: Row) -> str:
@@ -155,6 +158,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("device", "Device", lambda row: plain_text(row.entry.runtime.device)),
     Column("machine", "Machine", lambda row: row.origin.machine),
     Column("protocol", "Protocol", protocol_cell),
+    Column("target", "Code for", lambda row: plain_text(row.entry.runtime.target or NOT_SAID)),
+    Column("run", "Run", lambda row: str(row.entry.run + 1), lambda row: row.entry.run),
 )
 # Shown only when asked for; every other column is shown unless it says the same in all rows.
 SECONDARY = (
@@ -168,6 +173,8 @@ SECONDARY = (
     "rewrites",
     "flush",
     "device",
+    "target",
+    "run",
 )
 DEFAULT_COLUMNS = (
     "model",
@@ -193,11 +200,26 @@ def columns_from_keys(keys: Sequence[str]) -> list[Column]:
     return [known[key] for key in keys]
 
 
-def markdown_from_rows(rows: Sequence[Row], keys: Sequence[str] = DEFAULT_COLUMNS) -> str:
-    """A Markdown table; text from result files cannot end a cell, start markup or become HTML."""
-    columns = columns_from_keys(keys)
+def markdown_from_rows(rows: Sequence[Row], keys: Sequence[str] = DEFAULT_COLUMNS, against: Sequence[str] = ()) -> str:
+    """A Markdown table; text from result files cannot end a cell, start markup or become HTML.
+
+    against -- networks, each a further column: a row's time over that of the row of this network in its run
+    """
+    columns = columns_from_keys(keys) + [_ratio_column(network, rows) for network in against]
     marks = ["---:" if column.order else "---" for column in columns]
     return _markdown([c.heading for c in columns], marks, [[c.cell(row) for c in columns] for row in rows])
+
+
+def _ratio_column(network: str, rows: Sequence[Row]) -> Column:
+    bases = {id(row.origin): row for row in rows if row.network == network}
+    if not bases:
+        raise YoloproofError(f"no row is of the network {network!r}, against which the others are to be held")
+
+    def cell(row: Row) -> str:
+        base = bases.get(id(row.origin))
+        return share_cell(None if base is None else ratio_to(base, row))
+
+    return Column(f"of {network}", f"Of {network}", cell, lambda row: row.median_s)
 
 
 def markdown_across(rows: Sequence[Row], keys: Sequence[str], across: str) -> str:
