@@ -44,7 +44,7 @@ def result(*entries: Entry, **changes: object) -> Result:
 
 def test_a_whole_result_is_taken() -> None:
     assert objections(result()) == []
-    ours = read_result(Path(__file__).parents[2] / "results" / "h100.json")
+    ours = read_result(Path(__file__).parents[2] / "results" / "h200.json")
     assert objections(ours) == []
 
 
