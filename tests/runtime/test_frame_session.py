@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -165,6 +166,19 @@ def test_more_candidates_than_are_put_in_order_are_told(driver, session):
         session.fetch()
     counts[0] = RULE.max_detections  # so many are found among the best: more would change nothing
     session.fetch()
+
+
+def test_a_callers_stream_is_told_of_more_candidates_by_the_counts(driver, session, monkeypatch):
+    given, taken = on_gpu(driver, frame(48, 64)), on_gpu(driver, np.zeros((RULE.max_detections, 6), np.float32))
+    session.enqueue(given, taken, 123)
+    there = session.device_counts()
+    counts = driver.memory[there.address - BASE :][: there.bytes].view(there.dtype)
+    found = session.detections()
+    assert counts.tolist() == [found.count, found.candidates]
+    session.check_counts(*counts.tolist())
+    monkeypatch.setattr(session, "_ends", replace(session._ends, candidates=found.candidates - 1, most=found.count + 1))
+    with pytest.raises(YoloproofError, match=f"{found.candidates} boxes above the threshold"):
+        session.check_counts(*counts.tolist())
 
 
 def test_synthetic_outputs_are_suppressed_alone(session):

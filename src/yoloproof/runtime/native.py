@@ -35,6 +35,7 @@ from yoloproof.records import SessionFacts
 from yoloproof.runtime.base import Outputs, Session, SessionSpec, TensorSpec
 from yoloproof.runtime.cuda_driver import Gpu, Node
 from yoloproof.runtime.device_arrays import CUDA, DeviceArray, borrowed, on_cpu
+from yoloproof.runtime.image_cast import ImageCast
 from yoloproof.runtime.tactics import (
     Tactics,
     check_choice,
@@ -45,10 +46,12 @@ from yoloproof.runtime.tactics import (
     write_tactics,
 )
 from yoloproof.runtime.tensors import check_images
+from yoloproof.runtime.threads import physical_cores
 
 Capability = tuple[int, int]
 EARLY_FROM = (9, 0)  # machine code from here on waits by itself for the launches before it
 LOADERS = 8  # threads in which the driver compiles PTX
+CASTERS = 8  # threads at most that cast images of the host
 
 
 def native_session(spec: SessionSpec) -> Session:
@@ -87,6 +90,7 @@ class NativeSession(Session):
         self._arena = self.gpu.allocate(plan.arena_bytes)
         self.gpu.fill(self._arena, plan.arena_bytes, 0)
         self._weights = _upload_weights(self.gpu, self._engine.weights)
+        self._cast = ImageCast(plan.images, min(CASTERS, spec.threads or physical_cores()))
         self.inputs = (TensorSpec("images", plan.images, "float32"),)
         self.outputs = (TensorSpec("output0", plan.outputs, "float32"),)
         self.choice: Choice = self._tactics()
@@ -185,10 +189,7 @@ class NativeSession(Session):
             self.gpu.synchronize()
             return
         check_images(images, self.inputs[0])
-        pixels = np.empty((images.shape[0], *images.shape[2:], 3), np.float16)
-        for channel in range(3):  # plane by plane: NumPy casts and transposes at once far more slowly
-            pixels[..., channel] = images[:, channel]
-        self.gpu.upload(pixels, self.address(self.plan.input))
+        self.gpu.upload(self._cast(images), self.address(self.plan.input))
 
     def execute(self) -> float | None:
         self.gpu.take_thread()
@@ -264,6 +265,7 @@ class NativeSession(Session):
         return self._arena + self.plan.buffers[buffer].offset
 
     def close(self) -> None:
+        self._cast.close()
         self.gpu.take_thread()
         self.gpu.forget(self._graph)
         self.gpu.close()

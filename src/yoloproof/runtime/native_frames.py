@@ -87,27 +87,41 @@ class FrameSession(Session):
         return self.detections().outputs()
 
     def detections(self) -> Detections:
-        """Of the last run. Raises YoloproofError where more boxes were candidates than the engine puts in order, and fewer
-        than it keeps were left: suppression of all of them could have found more."""
+        """Of the last run, as `check_counts` accepts them."""
         memory = np.empty(detections_bytes(self._ends.most) // 4, np.float32)
         self.network.gpu.take_thread()
         self.network.gpu.download(self.network.address(self._ends.detections), memory)
         found = detections_from_memory(memory, self._ends.most)
-        if found.candidates > self._ends.candidates and found.count < self._ends.most:
-            raise YoloproofError(
-                f"{found.candidates} boxes above the threshold, of which the engine orders the best {self._ends.candidates}:"
-                " export it with a higher --nms-confidence, or without --end-to-end"
-            )
+        self.check_counts(found.count, found.candidates)
         return found
 
+    def check_counts(self, count: int, candidates: int) -> None:
+        """Raise YoloproofError where more boxes were candidates than the engine puts in order, and fewer than it keeps were
+        left: suppression of all of them could have found more. Both as `device_counts` holds them."""
+        if candidates > self._ends.candidates and count < self._ends.most:
+            raise YoloproofError(
+                f"{candidates} boxes above the threshold, of which the engine orders the best {self._ends.candidates}:"
+                " export it with a higher --nms-confidence, or without --end-to-end"
+            )
+
     def device_outputs(self) -> DeviceArray:
-        """The last run's detections where they lie, float32 [most, 6]: x1, y1, x2, y2, score, class; zeros behind the last."""
+        """The last run's detections where they lie, float32 [most, 6]: x1, y1, x2, y2, score, class; zeros behind the last.
+
+        Whether there could have been more, `check_counts` says of `device_counts`.
+        """
         address, most = self.network.address(self._ends.detections), self._ends.most
         return DeviceArray(address, (most, COLUMNS), "float32", device=self.network.gpu.index, owner=self)
+
+    def device_counts(self) -> DeviceArray:
+        """The last run's counts where they lie, int32 [2]: detections, and candidates before suppression; for `check_counts`."""
+        address = self.network.address(self._ends.detections) + 4 * COLUMNS * self._ends.most
+        return DeviceArray(address, (2,), "int32", device=self.network.gpu.index, owner=self)
 
     def enqueue(self, frame: object, outputs: object, stream: int) -> None:
         """Copy a frame from this GPU, run, and copy the detections out, all on a stream of the caller's, without waiting.
 
+        Too many candidates raise nothing here. To learn of them, copy `device_counts` on the same stream before the next
+        run, and give both to `check_counts` once they are on the host.
         frame -- an array as `load` takes it; outputs -- float32 [most, 6], or the device address of such an array
         stream -- as in `NativeSession.enqueue`
         """
