@@ -27,7 +27,6 @@ from yoloproof.results.file import read_result
 from yoloproof.results.labels import row_label
 
 Best = Callable[[Process, Turn], float]
-COLUMNS = ("samples_s", "load_s", "fetch_s")
 
 
 def reselected(result: Result, limit: float | None = None, share: float | None = None) -> list[Summary | None]:
@@ -96,26 +95,36 @@ def _best_until(rows: Sequence[Sequence[Process]], best_s: float) -> Best:
 
 def _with_turns(process: Process, own: Protocol, wanted: Protocol, best_until: Best) -> Process:
     """The process with each of its turns kept or repeated as at the limit that is wanted."""
-    turns, first = list[Turn](), {True: 0, False: 0}
-    columns: dict[bool, dict[str, list[float]]] = {kept: {name: [] for name in COLUMNS} for kept in (True, False)}
+    turns, kept_columns, aside = list[Turn](), SetAside(), SetAside()
     if all(
         turn.kept for turn in process.turns
     ):  # schema 1 kept the samples of repeated turns, and no word of the turns
-        columns[False]["samples_s"].extend(process.set_aside.samples_s)
+        aside = SetAside(samples_s=process.set_aside.samples_s)
     for turn in process.turns:
         reading_s, best_s = turn.gauge_s or 0.0, best_until(process, turn)
         time_up = turn.kept and reading_s > own.gauge_limit * best_s
         kept = time_up or reading_s <= wanted.gauge_limit * best_s
+        first = len((kept_columns if kept else aside).samples_s)
+        turns.append(replace(turn, kept=kept, first=first))
         source = process if turn.kept else process.set_aside
-        for name in COLUMNS:
-            columns[kept][name].extend(getattr(source, name)[turn.first : turn.first + turn.count])
-        turns.append(replace(turn, kept=kept, first=first[kept]))
-        first[kept] += turn.count
-    kept_columns, aside = ({name: tuple(values) for name, values in columns[kept].items()} for kept in (True, False))
+        if kept:
+            kept_columns = _joined(kept_columns, source, turn)
+        else:
+            aside = _joined(aside, source, turn)
     return replace(
-        process, **kept_columns, turns=tuple(turns), set_aside=SetAside(**aside), device_s=None,
-        complete=process.complete and bool(kept_columns["samples_s"]),
+        process, samples_s=kept_columns.samples_s, load_s=kept_columns.load_s, fetch_s=kept_columns.fetch_s, device_s=None,
+        turns=tuple(turns), set_aside=aside, complete=process.complete and bool(kept_columns.samples_s),
     )  # fmt: skip
+
+
+def _joined(columns: SetAside, source: Process | SetAside, turn: Turn) -> SetAside:
+    """The columns with those of a turn behind them."""
+    of_turn = slice(turn.first, turn.first + turn.count)
+    return SetAside(
+        samples_s=columns.samples_s + source.samples_s[of_turn],
+        load_s=columns.load_s + source.load_s[of_turn],
+        fetch_s=columns.fetch_s + source.fetch_s[of_turn],
+    )
 
 
 def main() -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
+from made_results import made_entry, made_result, made_run
+from reselect import reselected
 from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
 from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds, worker
 from yoloproof.measurement.cpu import usable_cores
@@ -175,6 +177,20 @@ def test_one_row_ends_in_two_minutes_on_a_host_that_is_never_quiet(
     assert sum(p.complete for p in (*a.processes, *a.set_aside)) >= LATENCY.processes
     assert not a.partial
     assert warned(a)
+
+
+@pytest.mark.parametrize("spells", [*NEVER_QUIET.values(), ((0.0, 25.0),)], ids=[*NEVER_QUIET, "slowed at first"])
+def test_the_file_alone_gives_the_figure_again(spells: tuple[tuple[float, float], ...]) -> None:
+    a, _, _ = on_a_host(*spells)
+    row = replace(made_entry(processes=0), processes=a.processes, processes_set_aside=a.set_aside)
+    run = replace(made_run(), protocol=LATENCY, gauge_best_s=READING_S)
+    (found,) = reselected(made_result([row], run))
+    assert found is not None
+    assert a.summary is not None
+    assert found.process_medians_s == a.summary.process_medians_s
+    assert (found.samples, found.p90_s, found.p90_as_it_came_s) == (
+        a.summary.samples, a.summary.p90_s, a.summary.p90_as_it_came_s
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("others_s", "expected"), [(0.4, 6), (0.6, 1)])

@@ -53,7 +53,7 @@ def of_kind(events: list[Event], kind: type[Kind], subject: int = 0) -> list[Kin
     return [
         event
         for event in events
-        if isinstance(event, kind) and not isinstance(event, Started | Ended) and event.subject == subject
+        if isinstance(event, kind) and not isinstance(event, Started | Ended | Gauged) and event.subject == subject
     ]
 
 

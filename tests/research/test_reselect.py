@@ -69,6 +69,12 @@ def test_a_turn_is_judged_by_the_best_until_then_and_a_process_by_the_best_of_th
     assert (of(reselected(one, share=0.7)).processes, of(reselected(one, share=0.7)).samples) == (6, 54)
 
 
+def test_a_slow_beginning_is_no_reason_to_call_its_turns_slow() -> None:
+    first = watched(0, (1.2, 1.35, 1.0), (True,) * 3)  # 1.35 is 1.125 times the best until then
+    one = result(first, *(watched(i, (1.0,) * 3, (True,) * 3) for i in range(1, 6)))
+    assert [of(reselected(one, limit, 0.7)).samples for limit in (1.2, 1.1)] == [54, 51]
+
+
 def test_too_few_others_and_a_slowed_process_counts() -> None:
     slow = [watched(i, (1.3, 1.3, 1.3), (True,) * 3) for i in range(2)]
     one = result(*slow, *(watched(i, (1.0,) * 3, (True,) * 3) for i in range(2, 6)))
