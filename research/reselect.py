@@ -96,9 +96,7 @@ def _best_until(rows: Sequence[Sequence[Process]], best_s: float) -> Best:
 def _with_turns(process: Process, own: Protocol, wanted: Protocol, best_until: Best) -> Process:
     """The process with each of its turns kept or repeated as at the limit that is wanted."""
     turns, kept_columns, aside = list[Turn](), SetAside(), SetAside()
-    if all(
-        turn.kept for turn in process.turns
-    ):  # schema 1 kept the samples of repeated turns, and no word of the turns
+    if all(turn.kept for turn in process.turns):  # schema 1 kept repeated samples, without their turns
         aside = SetAside(samples_s=process.set_aside.samples_s)
     for turn in process.turns:
         reading_s, best_s = turn.gauge_s or 0.0, best_until(process, turn)

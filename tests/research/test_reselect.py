@@ -70,7 +70,7 @@ def test_a_turn_is_judged_by_the_best_until_then_and_a_process_by_the_best_of_th
 
 
 def test_a_slow_beginning_is_no_reason_to_call_its_turns_slow() -> None:
-    first = watched(0, (1.2, 1.35, 1.0), (True,) * 3)  # 1.35 is 1.125 times the best until then
+    first = watched(0, (1.3, 1.45, 1.0), (True,) * 3)  # 1.45 is 1.115 times the best until then
     one = result(first, *(watched(i, (1.0,) * 3, (True,) * 3) for i in range(1, 6)))
     assert [of(reselected(one, limit, 0.7)).samples for limit in (1.2, 1.1)] == [54, 51]
 
