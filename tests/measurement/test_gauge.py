@@ -179,20 +179,6 @@ def test_one_row_ends_in_two_minutes_on_a_host_that_is_never_quiet(
     assert warned(a)
 
 
-@pytest.mark.parametrize("spells", [*NEVER_QUIET.values(), ((0.0, 25.0),)], ids=[*NEVER_QUIET, "slowed at first"])
-def test_the_file_alone_gives_the_figure_again(spells: tuple[tuple[float, float], ...]) -> None:
-    a, _, _ = on_a_host(*spells)
-    row = replace(made_entry(processes=0), processes=a.processes, processes_set_aside=a.set_aside)
-    run = replace(made_run(), protocol=LATENCY, gauge_best_s=READING_S)
-    (found,) = reselected(made_result([row], run))
-    assert found is not None
-    assert a.summary is not None
-    assert found.process_medians_s == a.summary.process_medians_s
-    assert (found.samples, found.p90_s, found.p90_as_it_came_s) == (
-        a.summary.samples, a.summary.p90_s, a.summary.p90_as_it_came_s
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(("others_s", "expected"), [(0.4, 6), (0.6, 1)])
 def test_a_late_run_on_a_host_that_others_hold_leaves_processes_out_and_says_so(
     monkeypatch: pytest.MonkeyPatch, others_s: float, expected: int
@@ -244,6 +230,20 @@ def test_waiting_and_repeating_are_said_while_they_last() -> None:
     assert waits == sorted(waits)
     assert waits[-1] > 10
     assert max(waits) <= LATENCY.row_max_s - LATENCY.processes * LATENCY.seconds
+
+
+@pytest.mark.parametrize("spells", [*NEVER_QUIET.values(), ((0.0, 25.0),)], ids=[*NEVER_QUIET, "slowed at first"])
+def test_the_file_alone_gives_the_figure_again(spells: tuple[tuple[float, float], ...]) -> None:
+    a, _, _ = on_a_host(*spells)
+    row = replace(made_entry(processes=0), processes=a.processes, processes_set_aside=a.set_aside)
+    run = replace(made_run(), protocol=LATENCY, gauge_best_s=READING_S)
+    (found,) = reselected(made_result([row], run))
+    assert found is not None
+    assert a.summary is not None
+    assert found.process_medians_s == a.summary.process_medians_s
+    assert (found.samples, found.p90_s, found.p90_as_it_came_s) == (
+        a.summary.samples, a.summary.p90_s, a.summary.p90_as_it_came_s
+    )  # fmt: skip
 
 
 def test_the_waiting_of_a_whole_run_is_bounded() -> None:

@@ -19,7 +19,7 @@ def summarize(
     """What the samples come to; None where there are none. `published` clips as often as ProfileModels does for the
     runtime.
 
-    set_aside -- processes that the host slowed: only the percentiles "as it came" count them
+    set_aside -- processes that the host slowed: only what is said to be "as it came" counts them
     """
     medians = list(process_medians(processes).values())
     if not medians:
