@@ -2,8 +2,10 @@
 
 python research/reselect.py results/cpu.json --limit 1.1 --share 0.25
 
-A turn counts where neither reading of the host's speed around it took more than `--limit` times the run's best; a process
-counts where at most `--share` of its turns do not. Nothing can be repeated afterwards: a stricter limit leaves fewer samples.
+The run's own rules are applied again. A turn counts where neither reading of the host's speed around it took more than `--limit`
+times the best until then, or where the run kept a slow one because its time was up; a process counts where at most `--share` of
+those turns are slow by the whole run's best, or where too few others are left. At the run's own thresholds these are the figures
+in the file. Nothing can be repeated afterwards: a stricter limit leaves fewer samples.
 """
 
 from __future__ import annotations
@@ -11,64 +13,126 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from yoloproof.errors import YoloproofError
+from yoloproof.measurement.selection import processes_to_set_aside
 from yoloproof.measurement.statistics import summarize
-from yoloproof.records import Entry, Process, Run, SetAside, Summary, Turn
+from yoloproof.records import Entry, Process, Protocol, Result, Run, SetAside, Summary, Turn
 from yoloproof.results.file import read_result
 from yoloproof.results.labels import row_label
 
+Best = Callable[[Process, Turn], float]
 
-def reselected(entry: Entry, run: Run, limit: float, share: float) -> Summary | None:
-    """The summary of an entry at these thresholds; None where no sample is left, or the host was not watched."""
-    processes = (*entry.processes, *entry.processes_set_aside)
-    readings = [turn.gauge_s for process in processes for turn in process.turns if turn.gauge_s is not None]
+
+def reselected(result: Result, limit: float | None = None, share: float | None = None) -> list[Summary | None]:
+    """The summary of each entry at these thresholds, None: the run's own; None where no sample is left, or the host was not
+    watched."""
+    found: dict[int, Summary | None] = {}
+    for number, run in enumerate(result.runs):
+        rows = {i: entry for i, entry in enumerate(result.entries) if entry.run == number}
+        found |= dict(zip(rows, _of_run(list(rows.values()), run, limit, share), strict=True))
+    return [found[i] for i in range(len(result.entries))]
+
+
+def _of_run(entries: Sequence[Entry], run: Run, limit: float | None, share: float | None) -> Sequence[Summary | None]:
+    wanted = replace(
+        run.protocol,
+        gauge_limit=run.protocol.gauge_limit if limit is None else limit,
+        gauge_share=run.protocol.gauge_share if share is None else share,
+    )
+    rows = [_processes(entry) for entry in entries]
+    readings = [turn.gauge_s for row in rows for process in row for turn in process.turns if turn.gauge_s is not None]
     if not readings:
-        return None
-    highest_s = limit * (run.gauge_best_s or min(readings))  # schema 1 did not keep the run's best
-    kept, aside = [], []
-    for process in processes:
-        counted = _with_turns(process, highest_s)
-        slowed = sum(not turn.kept for turn in counted.turns)
-        (kept if slowed <= share * len(counted.turns) else aside).append(counted)
-    kept = [process for process in kept if process.samples_s]
-    return summarize(kept, run.protocol, entry.artifact.batch, entry.runtime.name, aside)
+        return [None] * len(entries)
+    best_s = run.gauge_best_s or min(readings)  # schema 1 did not keep the run's best
+    best_until = _best_until(rows, best_s)
+    rows = [[_with_turns(process, run.protocol, wanted, best_until) for process in row] for row in rows]
+    aside = processes_to_set_aside(rows, wanted, best_s)
+    return [
+        summarize(
+            [process for process in row if process.process not in aside],
+            run.protocol,
+            entry.artifact.batch * (entry.runtime.requests or 1),
+            entry.runtime.name,
+            [process for process in row if process.process in aside],
+        )
+        for entry, row in zip(entries, rows, strict=True)
+    ]
 
 
-def _with_turns(process: Process, highest_s: float) -> Process:
-    """The process with each of its turns kept or set aside by its readings alone."""
-    turns = [replace(turn, kept=(turn.gauge_s or 0.0) <= highest_s) for turn in process.turns]
-    columns: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
-    for before, after in zip(process.turns, turns, strict=True):
-        source = process if before.kept else process.set_aside
-        for name in ("samples_s", "load_s", "fetch_s"):
-            values = getattr(source, name)[before.first : before.first + before.count]
-            columns[after.kept].setdefault(name, []).extend(values)
-    kept = {name: tuple(values) for name, values in columns[True].items()}
-    aside = {name: tuple(values) for name, values in columns[False].items()}
-    empty = {"samples_s": (), "load_s": (), "fetch_s": ()}
-    return replace(
-        process, **{**empty, **kept}, turns=_renumbered(turns), set_aside=SetAside(**{**empty, **aside}), device_s=None
+def _processes(entry: Entry) -> list[Process]:
+    return [*entry.processes, *entry.processes_set_aside]
+
+
+def timed_turns(entry: Entry) -> bool:
+    """Whether the file says when its turns were, and so which reading was the best until each."""
+    return all(
+        process.start_s is not None and turn.start_s is not None
+        for process in _processes(entry)
+        for turn in process.turns
     )
 
 
-def _renumbered(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    first, found = {True: 0, False: 0}, []
-    for turn in turns:
-        found.append(replace(turn, first=first[turn.kept]))
-        first[turn.kept] += turn.count
-    return tuple(found)
+def _best_until(rows: Sequence[Sequence[Process]], best_s: float) -> Best:
+    """The quickest reading of a run up to the end of a turn; the run's best where the file does not say when its turns were.
+    Readings while the run waited are not missed: a slow one is never the quickest."""
+    read = []
+    for process in (process for row in rows for process in row):
+        for turn in process.turns:
+            if process.start_s is None or turn.start_s is None:
+                return lambda _process, _turn: best_s
+            quickest = min((r for r in (turn.gauge_before_s, turn.gauge_after_s) if r is not None), default=math.inf)
+            read.append((process.start_s + turn.start_s, quickest))
+    starts, readings = zip(*sorted(read), strict=True)
+    bests = list(accumulate(readings, min))
+    return lambda process, turn: bests[bisect_right(starts, (process.start_s or 0.0) + (turn.start_s or 0.0)) - 1]
+
+
+def _with_turns(process: Process, own: Protocol, wanted: Protocol, best_until: Best) -> Process:
+    """The process with each of its turns kept or repeated as at the limit that is wanted."""
+    turns, kept_columns, aside = list[Turn](), SetAside(), SetAside()
+    if all(turn.kept for turn in process.turns):  # schema 1 kept repeated samples, without their turns
+        aside = SetAside(samples_s=process.set_aside.samples_s)
+    for turn in process.turns:
+        reading_s, best_s = turn.gauge_s or 0.0, best_until(process, turn)
+        time_up = turn.kept and reading_s > own.gauge_limit * best_s
+        kept = time_up or reading_s <= wanted.gauge_limit * best_s
+        first = len((kept_columns if kept else aside).samples_s)
+        turns.append(replace(turn, kept=kept, first=first))
+        source = process if turn.kept else process.set_aside
+        if kept:
+            kept_columns = _joined(kept_columns, source, turn)
+        else:
+            aside = _joined(aside, source, turn)
+    return replace(
+        process, samples_s=kept_columns.samples_s, load_s=kept_columns.load_s, fetch_s=kept_columns.fetch_s, device_s=None,
+        turns=tuple(turns), set_aside=aside, complete=process.complete and bool(kept_columns.samples_s),
+    )  # fmt: skip
+
+
+def _joined(columns: SetAside, source: Process | SetAside, turn: Turn) -> SetAside:
+    """The columns with those of a turn behind them."""
+    of_turn = slice(turn.first, turn.first + turn.count)
+    return SetAside(
+        samples_s=columns.samples_s + source.samples_s[of_turn],
+        load_s=columns.load_s + source.load_s[of_turn],
+        fetch_s=columns.fetch_s + source.fetch_s[of_turn],
+    )
 
 
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="a result of `profile --json` on a CPU")
-    parser.add_argument("--limit", type=float, default=1.2, help="how many times the best reading counts as slowed")
-    parser.add_argument("--share", type=float, default=0.25, help="of slowed turns that a process may have")
+    parser.add_argument(
+        "--limit", type=float, help="how many times the best reading counts as slowed; default: the run's own"
+    )
+    parser.add_argument("--share", type=float, help="of slowed turns that a process may have; default: the run's own")
     arguments = parser.parse_args()
     try:
         result = read_result(arguments.file)
@@ -76,10 +140,13 @@ def main() -> int:
         print(f"reselect: {error}", file=sys.stderr)
         return 2
     print(f"{'row':60} {'as stated':>20} {'at this threshold':>20}   samples   processes")
-    for entry in result.entries:
-        found, stated = reselected(entry, result.run_of(entry), arguments.limit, arguments.share), entry.summary
+    for entry, found in zip(result.entries, reselected(result, arguments.limit, arguments.share), strict=True):
         counts = f"{found.samples:9d} {found.processes:11d}" if found else "  nothing left, or not watched"
-        print(f"{row_label(entry):60} {_ms(stated):>20} {_ms(found):>20} {counts}")
+        print(f"{row_label(entry):60} {_ms(entry.summary):>20} {_ms(found):>20} {counts}")
+    if not all(map(timed_turns, result.entries)):
+        print(
+            "the file does not say when its turns were: each is judged by its run's best reading, not by the best until then"
+        )
     return 0
 
 

@@ -36,6 +36,15 @@ class Precision(Name):
         return next((precision for precision in cls if precision.dtype == dtype), None)
 
 
+class TurnReason(Name):
+    """Why the samples of a turn count or not, on a host whose speed is watched."""
+
+    UNDISTURBED = "undisturbed"  # kept: neither reading was slow by the run's best until then
+    TIME_UP = "time up"  # kept: a reading was slow, but the time for repeating was over
+    SLOWED = "slowed"  # repeated: a reading was slow
+    PROCESS_SET_ASIDE = "process set aside"  # kept, but too many turns of its process were slow by the whole run's best
+
+
 class Attention(Name):
     """How area attention is computed.
 

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from fake_bench import FakeBench, FakeClock, steady, unwatched, zeros
 
+from made_results import made_entry, made_result, made_run
+from reselect import reselected
 from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
 from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds, worker
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.gauge import LOOK_EVERY_S, HostWatch, gauge_size, matrix_gauge
 from yoloproof.measurement.machine import machine_facts
+from yoloproof.names import TurnReason
 from yoloproof.records import CpuTime, Protocol
 
 LATENCY = PROTOCOLS["latency"]
@@ -97,6 +100,8 @@ def test_turns_in_a_slowed_spell_are_taken_again_and_kept_aside() -> None:
         starts = [turn.start_s for turn in process.turns if turn.start_s is not None]
         assert len(starts) == len(process.turns)
         assert starts == sorted(starts)
+        assert {turn.reason for turn in kept} == {TurnReason.UNDISTURBED}
+        assert {turn.reason for turn in repeated} <= {TurnReason.SLOWED}
         assert process.complete
         assert sum(process.samples_s) >= LATENCY.seconds * 0.9
     assert warned(a) == [1.0]
@@ -116,6 +121,8 @@ def test_processes_from_before_the_host_was_itself_are_set_aside_and_replaced() 
     assert min(s for p in a.set_aside for s in p.samples_s) > 0.15
     assert [p.process for p in a.processes] == [p.process for p in b.processes]
     assert all(p.samples_s for p in a.set_aside)
+    assert {t.reason for p in a.set_aside for t in p.turns} == {TurnReason.PROCESS_SET_ASIDE}
+    assert {t.reason for p in a.processes for t in p.turns} == {TurnReason.UNDISTURBED}
     assert warned(a) == warned(b) == [1.0]
     assert not a.partial
 
@@ -143,6 +150,12 @@ def test_a_host_that_stays_slowed_ends_the_waiting_and_the_figure_says_so() -> N
     (factor,) = warned(a)
     assert factor == pytest.approx(1.45, abs=0.01)
     assert not a.partial
+    turns = [turn for process in a.processes for turn in process.turns]
+    limit_s = LATENCY.gauge_limit * READING_S
+    assert {TurnReason.TIME_UP} == {t.reason for t in turns if t.kept and t.gauge_s is not None and t.gauge_s > limit_s}
+    waited_s = sum(turn.waited_s or 0.0 for turn in turns)
+    assert LATENCY.wait_max_s - 2 * LATENCY.turn_s < waited_s < LATENCY.wait_max_s + 2 * LOOK_EVERY_S
+    assert [turn.waited_s for turn in a.processes[0].turns] == [0.0] * len(a.processes[0].turns)
 
 
 NEVER_QUIET = {
@@ -219,6 +232,20 @@ def test_waiting_and_repeating_are_said_while_they_last() -> None:
     assert max(waits) <= LATENCY.row_max_s - LATENCY.processes * LATENCY.seconds
 
 
+@pytest.mark.parametrize("spells", [*NEVER_QUIET.values(), ((0.0, 25.0),)], ids=[*NEVER_QUIET, "slowed at first"])
+def test_the_file_alone_gives_the_figure_again(spells: tuple[tuple[float, float], ...]) -> None:
+    a, _, _ = on_a_host(*spells)
+    row = replace(made_entry(processes=0), processes=a.processes, processes_set_aside=a.set_aside)
+    run = replace(made_run(), protocol=LATENCY, gauge_best_s=READING_S)
+    (found,) = reselected(made_result([row], run))
+    assert found is not None
+    assert a.summary is not None
+    assert found.process_medians_s == a.summary.process_medians_s
+    assert (found.samples, found.p90_s, found.p90_as_it_came_s) == (
+        a.summary.samples, a.summary.p90_s, a.summary.p90_as_it_came_s
+    )  # fmt: skip
+
+
 def test_the_waiting_of_a_whole_run_is_bounded() -> None:
     bench = FakeBench({})
     host = FakeHost(bench.clock, ((20.0, 1e9),))
@@ -228,6 +255,20 @@ def test_the_waiting_of_a_whole_run_is_bounded() -> None:
     benchmark([bench.subject("a")], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
     working = 2 * LATENCY.processes * (LATENCY.seconds + LATENCY.warmup_s + 4)
     assert bench.clock.time_s - started < 30 + working
+
+
+def test_a_protocol_that_does_not_wait_reads_the_gauge_at_the_ends_of_each_process() -> None:
+    bench = FakeBench({"a": steady(0.1)})
+    readings = iter([1.3, 1.2, 1.1, 1.0, *[1.5] * 8])
+    bench.gauge = lambda: next(readings)
+    protocol = replace(PROTOCOLS["sustained"], settle_max_s=0.0, seconds=1.0)
+    found = benchmark([bench.subject("a")], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
+    assert found.gauge_best_s == 1.0
+    assert not list(readings), "two in each of six processes"
+    (a,) = found.measurements
+    assert warned(a) == []
+    assert not a.set_aside
+    assert {(turn.gauge_s, turn.waited_s, turn.reason) for p in a.processes for turn in p.turns} == {(None, None, None)}
 
 
 def test_latency_alone_waits_and_quick_does_not() -> None:

@@ -15,6 +15,7 @@ from yoloproof.measurement.events import (
     Ended,
     Event,
     Failed,
+    Gauged,
     Opened,
     Sampled,
     Started,
@@ -27,7 +28,7 @@ from yoloproof.measurement.events import (
 from yoloproof.measurement.processes import event_from_line
 from yoloproof.measurement.settling import Heat
 from yoloproof.measurement.worker import WorkerJob
-from yoloproof.names import Runtime
+from yoloproof.names import Runtime, TurnReason
 from yoloproof.records import CpuTime, Protocol, SessionFacts, Timer
 
 LATENCY = PROTOCOLS["latency"]
@@ -52,7 +53,7 @@ def of_kind(events: list[Event], kind: type[Kind], subject: int = 0) -> list[Kin
     return [
         event
         for event in events
-        if isinstance(event, kind) and not isinstance(event, Started | Ended) and event.subject == subject
+        if isinstance(event, kind) and not isinstance(event, Started | Ended | Gauged) and event.subject == subject
     ]
 
 
@@ -229,7 +230,8 @@ def test_an_event_goes_through_the_pipe_as_it_is() -> None:
         WarmedUp(0, (0.1,), settled=False),
         Sampled(1, 2.5, 0.5, True, (0.1,), (0.01,), (0.02,), None, CpuTime(1.0, 0.5, 2.0)),
         Sampled(1, 3.5, 1.0, False, (0.1,), (0.01,), (0.02,), (0.09,), CpuTime(), 0.5),
-        Watched(0, 0.002, 0.003, 0.001, 3.0, True),
+        Watched(0, 0.002, 0.003, 0.001, 3.0, 0.5, TurnReason.SLOWED),
+        Gauged(0.001),
         Completed(0),
         Failed(0, "open", "KeyError: 'ä'"),
         Ended(),

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.intervals import LEAST_FOR_INTERVAL
 from yoloproof.measurement.clock import Clock, WallClock
 from yoloproof.measurement.collect import Collector
 from yoloproof.measurement.cpu import usable_cores
 from yoloproof.measurement.gauge import gauge_size
 from yoloproof.measurement.machine import Watcher, changing_facts, machine_facts
 from yoloproof.measurement.processes import Executor, WorkerDied, no_room, run_worker
+from yoloproof.measurement.selection import processes_to_set_aside, with_reason_set_aside
 from yoloproof.measurement.stability import machine_warnings, subject_warnings
 from yoloproof.measurement.statistics import summarize
 from yoloproof.measurement.subject import Progress, Subject
@@ -64,7 +64,7 @@ class Benchmark:
     """What `benchmark` measured.
 
     protocol -- with the seed of the order of turns; warnings -- those that hold for every subject
-    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it;
+    interrupted -- by Ctrl-C; gauge_best_s -- the quickest reading of the host's speed, on a CPU, without `quick`;
     gauge_size -- side of the larger matrix it was read with
     measurements -- one of each subject, in their order
     """
@@ -138,7 +138,7 @@ def _benchmark(
     collector: Collector, protocol: Protocol, machine: Machine, zero: Sequence[bool], cores: float, interrupted: bool
 ) -> Benchmark:
     """What was collected. zero -- per subject, whether its images are all black"""
-    aside = _to_set_aside(collector, protocol)
+    aside = processes_to_set_aside(collector.samples, protocol, collector.best_s)
     measurements = [
         _measurement(i, collector, protocol, zero_input=black, cores=machine.cpu.logical_cores or cores, aside=aside)
         for i, black in enumerate(zero)
@@ -197,21 +197,13 @@ def _run_processes(
     return False
 
 
-def _to_set_aside(collector: Collector, protocol: Protocol) -> set[int]:
-    """Processes that the host slowed, where so many others are left that they carry an interval, or as many as planned;
-    else none, and the warning `host_slowed` says what that means."""
-    slowed = collector.slowed()
-    left = max((len({r.process for r in records if r.complete} - slowed) for records in collector.samples), default=0)
-    return slowed if left >= min(LEAST_FOR_INTERVAL, protocol.processes) else set()
-
-
 def _measurement(
     index: int, collector: Collector, protocol: Protocol, *, zero_input: bool, cores: float, aside: set[int]
 ) -> Measurement:
     subject, error = collector.subjects[index], collector.failed.get(index)
     taken = collector.samples[index]
     processes = tuple(process for process in taken if process.process not in aside)
-    set_aside = tuple(process for process in taken if process.process in aside)
+    set_aside = tuple(with_reason_set_aside(process) for process in taken if process.process in aside)
     facts = collector.facts[index]
     at_once = subject.batch * (facts.requests or 1 if facts is not None else 1)
     summary = summarize(processes, protocol, at_once, subject.spec.runtime, set_aside)

@@ -10,6 +10,7 @@ from yoloproof.measurement.events import (
     Ended,
     Event,
     Failed,
+    Gauged,
     Offered,
     Opened,
     Rated,
@@ -21,8 +22,10 @@ from yoloproof.measurement.events import (
     Watched,
 )
 from yoloproof.measurement.processes import WorkerDied
+from yoloproof.measurement.selection import slowed_processes
 from yoloproof.measurement.subject import Progress, Subject
 from yoloproof.measurement.worker import WorkerJob
+from yoloproof.names import TurnReason
 from yoloproof.records import CpuTime, Process, Protocol, Serving, SessionFacts, SetAside, Turn
 
 
@@ -35,6 +38,7 @@ class Collector:
     rated -- subject index → capacity and bound under the protocol `server`, as its first process found them
     crowded_out -- processes were left out because other programs hold the host and the time was over
     best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it
+    and repeated turns
     origin_s -- what the workers' clock, which all processes of a machine share, said when the run began
     """
 
@@ -70,16 +74,8 @@ class Collector:
             self.samples[index].append(Process(process=job.process))
 
     def slowed(self) -> set[int]:
-        """Numbers of the processes in which the host was slowed for more of some subject's turns than the protocol allows."""
-        if self.best_s is None:
-            return set()
-        limit = self._protocol.gauge_limit * self.best_s
-        return {
-            record.process
-            for records in self.samples
-            for record in records
-            if sum(reading > limit for reading in record.gauge_s) > self._protocol.gauge_share * len(record.gauge_s)
-        }
+        """Numbers of the processes that the host slowed."""
+        return slowed_processes(self.samples, self._protocol, self.best_s)
 
     def others_cores(self) -> float:
         """How many cores other programs kept busy, on average, while samples were taken."""
@@ -94,6 +90,9 @@ class Collector:
         """One event of the worker that runs now."""
         if isinstance(event, Started):
             self._started = event
+            return
+        if isinstance(event, Gauged):
+            self.best_s = min(event.reading_s, self.best_s or event.reading_s)
             return
         if isinstance(event, Ended):
             return
@@ -116,7 +115,7 @@ class Collector:
             self._shares[index] = event.share
         elif isinstance(event, Watched):
             self.best_s = min(event.best_s, self.best_s or event.best_s)
-            self.waited_s += event.waited_s
+            self.waited_s += event.waited_s + (event.taken_s if event.reason is TurnReason.SLOWED else 0.0)
             record = _watched(record, event)
         elif isinstance(event, Rated):
             self.rated.setdefault(index, event.found)
@@ -190,8 +189,14 @@ def _with_samples(record: Process, event: Sampled, start_s: float) -> Process:
 def _watched(record: Process, event: Watched) -> Process:
     """The readings around the last turn. Where the worker repeats it, its samples go to those set aside."""
     *before, turn = record.turns
-    turn = replace(turn, gauge_before_s=event.gauge_before_s, gauge_after_s=event.gauge_after_s)
-    if not event.again:
+    turn = replace(
+        turn,
+        gauge_before_s=event.gauge_before_s,
+        gauge_after_s=event.gauge_after_s,
+        waited_s=event.waited_s,
+        reason=event.reason,
+    )
+    if event.reason is not TurnReason.SLOWED:
         return replace(record, turns=(*before, turn))
     first, aside = turn.first, record.set_aside
     device = None if record.device_s is None else record.device_s[first:]

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from yoloproof.names import TurnReason
 from yoloproof.records import CpuTime, Load, Serving, SessionFacts, Timer
 
 
@@ -75,15 +76,23 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Watched:
-    """The host's speed before and after the last turn. best_s -- the quickest reading; waited_s -- time spent on waiting for the
-    host; again -- it was slowed, and the turn is repeated."""
+    """The host's speed before and after the last turn. best_s -- the quickest reading; waited_s -- how long the turn waited for the
+    host; taken_s -- how long it took; reason -- why it is kept, or repeated (`SLOWED`)."""
 
     subject: int
     gauge_before_s: float
     gauge_after_s: float
     best_s: float
     waited_s: float
-    again: bool
+    taken_s: float
+    reason: TurnReason
+
+
+@dataclass(frozen=True)
+class Gauged:
+    """A reading of the host's speed at the beginning or the end of the process."""
+
+    reading_s: float
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,19 @@ class Ended:
 
 
 Event = (
-    Started | TurnBegan | Waiting | Opened | WarmedUp | Sampled | Watched | Rated | Offered | Completed | Failed | Ended
+    Started
+    | TurnBegan
+    | Waiting
+    | Opened
+    | WarmedUp
+    | Sampled
+    | Watched
+    | Gauged
+    | Rated
+    | Offered
+    | Completed
+    | Failed
+    | Ended
 )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.measurement.clock import Clock
+from yoloproof.names import TurnReason
 
 # A number of seconds that fixed work takes.
 Gauge = Callable[[], float]
@@ -81,6 +82,12 @@ class HostWatch:
 
     def slowed(self, reading: float) -> bool:
         return reading > self._limit * self.best_s
+
+    def reason(self, before_s: float, after_s: float) -> TurnReason:
+        """Why a turn between these readings is kept, or repeated."""
+        if not self.slowed(max(before_s, after_s)):
+            return TurnReason.UNDISTURBED
+        return TurnReason.SLOWED if self.wait_s > 0 else TurnReason.TIME_UP
 
     def wait(self, tell: Callable[[float], None] = lambda _: None) -> float:
         """Wait while the host is slowed and time is left; the last reading. tell -- hears how long it has waited."""

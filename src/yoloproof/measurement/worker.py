@@ -7,7 +7,6 @@ pickled job and writes the events as lines of JSON (events.py).
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import random
@@ -21,12 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.measurement.clock import Clock, WallClock, timer_of
+from yoloproof.measurement.clock import Clock, WallClock, no_garbage_collection, timer_of
 from yoloproof.measurement.events import (
     Completed,
     Ended,
     Event,
     Failed,
+    Gauged,
     Offered,
     Opened,
     Rated,
@@ -44,6 +44,7 @@ from yoloproof.measurement.serving import Server, rated, swept
 from yoloproof.measurement.settling import Heat, Thermometer, WarmUpRun, settled
 from yoloproof.measurement.subject import Subject
 from yoloproof.measurement.usage import Meters, meters_of
+from yoloproof.names import TurnReason
 from yoloproof.records import Protocol, Serving
 from yoloproof.runtime.base import Session, SessionSpec
 from yoloproof.runtime.native_frames import FrameSession
@@ -121,26 +122,32 @@ def timed_process(
 ) -> None:
     """Run `job` to its end. A subject that raises is reported, closed and left out of the later turns.
 
-    gauge -- read between turns; a turn in which the host was slowed is repeated as long as `job.wait_s` lasts
+    gauge -- where the protocol waits for the host, read between turns: one in which the host was slowed is repeated as long as
+    `job.wait_s` lasts; else read at the beginning and the end, so that hosts can be told apart
     """
     emit(Started(timer_of(clock), clock.now()))
     protocol = job.protocol
     limits = {"limit": protocol.gauge_limit, "rest_s": protocol.gauge_rest_s}
     watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s, **limits)
+    between_turns = watch if protocol.wait_max_s else None
+    if watch is not None and between_turns is None:
+        emit(Gauged(watch.read()))
     order = random.Random(f"{job.protocol.seed}/{job.process}")
     runners = _opened(job, emit, clock, open_session, meters or Meters())
     try:
-        with _QuietCollector():
+        with no_garbage_collection():
             if job.protocol.turn_s:
                 for runner in list(runners):
                     _guarded(runners, runner, emit, lambda r: _warm_up(r, job.protocol, emit, clock, thermometer))
-                _take_turns(runners, job.protocol, order, emit, clock, watch)
+                _take_turns(runners, job.protocol, order, emit, clock, between_turns)
             else:
                 for runner in order.sample(runners, len(runners)):
                     _guarded(runners, runner, emit, lambda r: _alone(r, job, emit, clock, thermometer, open_session))
     finally:
         for runner in runners:
             runner.session.close()
+    if watch is not None and between_turns is None:
+        emit(Gauged(watch.read()))
 
 
 def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, meters: Meters) -> list[_Runner]:
@@ -246,15 +253,15 @@ def _watched_turn(
     else:
         left, done, spent = watch.wait_s, runner.done, runner.spent_s
         before = watch.wait(lambda waited_s: emit(Waiting(runner.index, waited_s)))
-        start = clock.now()
+        waited_s, start = left - watch.wait_s, clock.now()
         _turn(runner, protocol, cold, emit, clock)
-        taken = clock.now() - start
+        taken_s = clock.now() - start
         after = watch.read()
-        again = watch.slowed(max(before, after)) and watch.wait_s > 0
-        if again:
-            watch.wait_s -= taken
+        reason = watch.reason(before, after)
+        if reason is TurnReason.SLOWED:
+            watch.wait_s -= taken_s
             runner.done, runner.spent_s = done, spent
-        emit(Watched(runner.index, before, after, watch.best_s, left - watch.wait_s, again))
+        emit(Watched(runner.index, before, after, watch.best_s, waited_s, taken_s, reason))
     _completed(runner, protocol, emit)
 
 
@@ -359,19 +366,6 @@ def _failure(index: int, step: str, error: Exception) -> Failed:
     return Failed(index, step, f"{type(error).__name__}: {text}")
 
 
-class _QuietCollector:
-    """No garbage collection between two timed inferences."""
-
-    def __enter__(self) -> None:
-        gc.collect()
-        self._was = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._was:
-            gc.enable()
-
-
 def main(job_file: str) -> None:
     """Run the pickled job; events go to what was standard output, whatever the libraries print goes to stderr."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -386,7 +380,8 @@ def main(job_file: str) -> None:
 
     devices = {subject.spec.device for subject in job.subjects.values()}
     thermometer = thermometer_of(max(devices)) if job.protocol.settle_max_s else None
-    gauge = matrix_gauge(job.cores) if job.protocol.wait_max_s and devices == {"cpu"} else None
+    watched = devices == {"cpu"} and (job.protocol.wait_max_s > 0 or not job.protocol.quick)
+    gauge = matrix_gauge(job.cores) if watched else None
     timed_process(
         job, emit, clock=WallClock(), open_session=open_session, thermometer=thermometer, gauge=gauge,
         meters=meters_of(max(devices)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from yoloproof.names import Runtime
+from yoloproof.names import Runtime, TurnReason
 from yoloproof.records.base import Record
 from yoloproof.records.serving import ServerPlan, ServerSummary, Serving
 
@@ -131,7 +131,10 @@ class Turn(Record):
     start_s -- since the process looked at its clock; None in files of schema 1
     first, count -- its samples are samples_s[first : first + count] of its process, or of `set_aside` where it was not kept
     gauge_before_s, gauge_after_s -- readings of the host's speed, None where the protocol takes none
+    waited_s -- before the turn, for a host that others slowed: every reading meanwhile was slow but the last, gauge_before_s
     kept -- False where the host was slowed and the turn was repeated; energy_j -- that the device took meanwhile
+    reason -- why its samples count or not, by the readings of the run until then, those around this turn among them; None where
+    nobody watched, where the turn broke off, and in files that were written before
     """
 
     start_s: float | None = None
@@ -139,7 +142,9 @@ class Turn(Record):
     count: int
     gauge_before_s: float | None = None
     gauge_after_s: float | None = None
+    waited_s: float | None = None
     kept: bool = True
+    reason: TurnReason | None = None
     energy_j: float | None = None
 
     @property
@@ -161,7 +166,7 @@ class SetAside(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Process(Record):
-    """One case in one fresh process. All lists are in the order of the clock and nothing is thrown away.
+    """One case in one fresh process. All lists are in the order of the clock, and no sample is thrown away.
 
     start_s -- since the run began: the process looked at its clock; with it `start_s` of its turns and `at_s` of the machine's
     readings lie on one axis
@@ -207,8 +212,8 @@ class Summary(Record):
 
     median_s -- the median of the processes' medians; interval_s, confidence -- its interval, None for too few processes
     p90_s, p99_s -- of the samples it stands on, taken together: the host left alone; None below 10 and 100
-    p90_as_it_came_s, p99_as_it_came_s -- of all samples, also those that were set aside because the host was slowed: what a
-    user of this host sees
+    p90_as_it_came_s, p99_as_it_came_s -- of all samples, also of turns that were repeated and processes that were set aside. None was
+    taken while the protocol waited for the host (`waited_s` of the turns), so a user of it may see worse
     mad_s -- median distance of a sample from its own process's median; fps -- images per second at median_s
     device_median_s -- by the device's own clock; load_median_s, fetch_median_s -- of the transfers; query_median_s -- of load,
     execute and fetch together

@@ -24,7 +24,7 @@ class Run(Record):
     """What the entries of one `profile` share.
 
     machine -- None, and `requested` the accelerator's name, where a sweep's cell could not be measured
-    gauge_best_s -- the quickest reading of the host's speed, where the protocol watches it; gauge_size -- side of the larger
+    gauge_best_s -- the quickest reading of the host's speed, on a CPU, without --quick; gauge_size -- side of the larger
     matrix it was read with
     """
 

@@ -92,7 +92,7 @@ def of_summary(name: str) -> Callable[[Row], float | None]:
 
 
 def as_it_came(percent: int) -> Callable[[Row], float | None]:
-    """A percentile as it came, also of turns that were repeated; older files have only that of the others."""
+    """A percentile of all samples, also of turns that were repeated; older files have only that of the others."""
     came, kept = of_summary(f"p{percent}_as_it_came_s"), of_summary(f"p{percent}_s")
     return lambda row: kept(row) if came(row) is None else came(row)
 

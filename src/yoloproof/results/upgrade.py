@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from yoloproof.names import ArtifactFormat, Attention, Precision, Weights
-from yoloproof.records import Case, Entry, Process, Protocol, Result, Run, SessionFacts, Summary
+from yoloproof.records import Case, Entry, Process, Protocol, Result, Run, SessionFacts, Summary, Turn
 
 # Fields that schema 2 gained: a file without them is read with their default.
 GAINED: dict[type, tuple[str, ...]] = {
@@ -17,6 +17,7 @@ GAINED: dict[type, tuple[str, ...]] = {
     Protocol: ("row_max_s", "server"),
     Process: ("serving",),
     Summary: ("server",),
+    Turn: ("waited_s", "reason"),
 }
 UNKNOWN = (None, "unknown")
 RENAMED = {"gpu form": "kernels"}
