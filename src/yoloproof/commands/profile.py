@@ -113,7 +113,11 @@ def profile(
     ] = False,
     forensics: Annotated[
         bool,
-        typer.Option("--forensics", help="time all four attentions side by side, none in our GPU kernels", rich_help_panel=TIMING_GROUP),
+        typer.Option(
+            "--forensics",
+            help="time all four attentions side by side, none in our GPU kernels",
+            rich_help_panel=TIMING_GROUP,
+        ),
     ] = False,
     data: Annotated[
         Path | None,
