@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,20 @@ def test_native_engines_get_one_row_beside_other_attentions() -> None:
     assert [(case.runtime, case.attention, case.precision) for case in asked] == [
         ("native", "fused", "fp16"), *(("pytorch", attention, "fp16") for attention in Attention),
     ]  # fmt: skip
+
+
+def test_forensics_rows_are_all_of_one_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our kernels have `fused` alone: beside the other three in PyTorch it would differ in more than its attention."""
+    asked: list[Case] = []
+
+    def noted(cases: Sequence[Case], *_: Any) -> Result:
+        asked.extend(cases)
+        raise YoloproofError("noted")
+
+    monkeypatch.setattr(pipeline, "profile", noted)
+    for words, kernels in (((), [True]), (("--forensics",), [False] * 4)):
+        asked.clear()
+        monkeypatch.setattr(sys, "argv", ["yoloproof", "profile", "yolov13n", "--runtime", "pytorch", *words])
+        with pytest.raises(SystemExit):
+            main()
+        assert [case.kernels for case in asked] == kernels

@@ -78,12 +78,12 @@ def test_a_ctrl_c_after_three_processes_keeps_them_and_marks_the_run_partial() -
 
 
 def test_a_ctrl_c_late_in_the_one_long_turn_keeps_all_but_the_last_seconds() -> None:
-    """loadgen: one process, one turn of 600 s. Its samples go out as they come, and count as one turn."""
+    """single-stream-style: one process, one turn of 600 s. Its samples go out as they come, and count as one turn."""
     full = FakeBench({"a": steady(0.1)})
-    (whole,) = taken(full, "a", PROTOCOLS["loadgen"])
+    (whole,) = taken(full, "a", PROTOCOLS["single-stream-style"])
     assert [turn.count for turn in whole.processes[0].turns] == [len(whole.processes[0].samples_s)]
     assert sum(whole.processes[0].samples_s) == pytest.approx(600, rel=0.01)
-    found = run(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["loadgen"])
+    found = run(FakeBench({"a": steady(0.1)}, interrupted_in={0: 100}), "a", PROTOCOLS["single-stream-style"])
     (cut,) = found.measurements
     assert found.interrupted
     assert cut.partial

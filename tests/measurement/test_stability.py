@@ -103,10 +103,10 @@ def test_a_wall_clock_far_above_the_devices_own_is_explained() -> None:
 
 
 def test_a_query_with_its_transfers_is_not_held_against_the_device_alone() -> None:
-    """Under loadgen a sample is load + execute + fetch: 0.1 s, of which the device worked 0.06."""
+    """Under single-stream-style a sample is load + execute + fetch: 0.1 s, of which the device worked 0.06."""
     transfers = {"load_s": (0.03,) * 40, "fetch_s": (0.01,) * 40}
-    assert "host_bound" not in codes([noise(0)], PROTOCOLS["loadgen"], device_s=(0.06,) * 40, **transfers)
-    assert "host_bound" in codes([noise(0)], PROTOCOLS["loadgen"], device_s=(0.04,) * 40, **transfers)
+    assert "host_bound" not in codes([noise(0)], PROTOCOLS["single-stream-style"], device_s=(0.06,) * 40, **transfers)
+    assert "host_bound" in codes([noise(0)], PROTOCOLS["single-stream-style"], device_s=(0.04,) * 40, **transfers)
 
 
 def test_a_machine_that_slows_from_process_to_process_drifts() -> None:

@@ -93,9 +93,9 @@ def test_the_sample_is_execute_alone_and_the_transfers_stand_beside_it() -> None
     assert device == pytest.approx([0.09] * len(taken), abs=1e-5)
 
 
-def test_loadgen_times_the_whole_query() -> None:
+def test_single_stream_style_times_the_whole_query() -> None:
     bench = FakeBench({"a": steady(0.1)})
-    protocol = replace(PROTOCOLS["loadgen"], runs=10, seconds=0)
+    protocol = replace(PROTOCOLS["single-stream-style"], runs=10, seconds=0)
     events = bench.events(job_of([bench.subject("a")], protocol))
     assert samples(events) == pytest.approx([0.1 + LOAD_S + FETCH_S] * 10, abs=1e-5)
 

@@ -66,7 +66,11 @@ def test_gpus_go_by_their_whole_name(measured: str | None, same: bool) -> None:
         ((0.00190, 0.00205), "reproduced"),
         ((0.00187, 0.00190), "reproduced"),  # within 5 % of 1.965, the least that is written 1.97
         ((0.00186, 0.00190), "faster"),
-        ((0.0018, 0.0020), "cannot tell: the interval, 1.8 to 2 ms, is wider"),
+        ((0.0018, 0.0020), "cannot tell: the interval, 1.8 to 2 ms, overlaps the figure and reaches beyond ± 5% of it"),
+        (
+            (0.001974, 0.00209),
+            "cannot tell: the interval, 1.974 to 2.09 ms, overlaps",
+        ),  # narrower than ± 5 %, across its edge
         ((0.001, 0.003), "cannot tell: the interval"),
         ((0.0021, 0.0022), "slower"),
         ((0.0016, 0.0017), "faster"),
@@ -91,9 +95,15 @@ def test_ratios_hold_models_of_one_source_against_the_first() -> None:
     assert ratio.reported == pytest.approx(2.98 / 1.97)
 
 
-def four(fused: float, explicit: float, published: float, stripped: float) -> list[Entry]:
+def four(fused: float, explicit: float, published: float, stripped: float, **intervals: float | None) -> list[Entry]:
+    """Rows whose intervals reach 1 % to either side; `of_published=0.4`: 40 % of that one, None: it has none."""
     times = {"fused": fused, "explicit": explicit, "published": published, "stripped": stripped}
-    return [on_t4(attention, time, proved=attention != "stripped") for attention, time in times.items()]
+    entries = []
+    for attention, time in times.items():
+        share = intervals.get(f"of_{attention}", 0.01)
+        interval = None if share is None else (time / (1 + share), time * (1 + share))
+        entries.append(on_t4(attention, time, interval, proved=attention != "stripped"))
+    return entries
 
 
 def test_the_reported_figure_resembles_the_stripped_engine() -> None:
@@ -112,6 +122,37 @@ def test_it_resembles_none_or_cannot_tell_two_apart() -> None:
     assert two.attention is None
     assert "undecided" in two.line
     assert sum(row.probability or 0 for row in two.rows) == pytest.approx(1)
+
+
+def test_without_intervals_it_is_always_undecided() -> None:
+    """A quick run's rows: none that lies on the figure is named, and of four far from it nothing is said either."""
+    for times in ((0.0027, 0.0029, 0.0031, 0.00197), (0.034, 0.036, 0.038, 0.027)):
+        found = which_resembles(published_for("yolov13n"), four(*times, of_published=None), T4)
+        assert found.attention is None
+        assert "undecided, as rows have no interval (published): five processes give one" in found.line
+        assert [row.probability for row in found.rows] == [None] * 4
+
+
+def test_a_rows_own_error_is_added_to_that_of_the_setting() -> None:
+    """A 95 % interval from 1/1.15 to 1.15 is an error of 0.071; with the setting's 0.09 that is 0.115."""
+    times = 0.0024, 0.0026, 0.0028, 0.00195
+    sure, unsure = (
+        which_resembles(published_for("yolov13n"), four(*times, **{f"of_{a}": off for a in Attention}), T4)
+        for off in (0.0001, 0.15)
+    )
+    for found, spread in ((sure, 0.09), (unsure, 0.1147)):
+        weights = [math.exp(-((math.log(time / 0.00197) / spread) ** 2) / 2) for time in times]
+        assert [row.probability for row in found.rows] == pytest.approx([w / sum(weights) for w in weights], rel=0.01)
+    assert (sure.attention, unsure.attention) == (Attention.STRIPPED, None)
+
+
+def test_a_row_less_certain_than_settings_differ_decides_nothing() -> None:
+    found = which_resembles(published_for("yolov13n"), four(0.0027, 0.0029, 0.0031, 0.00195, of_published=0.4), T4)
+    assert found.attention is None
+    assert "undecided, as intervals are wider than settings differ (published)" in found.line
+    elsewhere = which_resembles(published_for("yolov13n"), four(0.115, 0.118, 0.120, 0.084, of_published=0.4), CPU)
+    assert elsewhere.attention is None
+    assert "(fused, explicit, stripped)" in elsewhere.line  # their ratios to `published` are what counts there
 
 
 @pytest.mark.parametrize("spread", [0.09, 0.18])

@@ -83,7 +83,7 @@ def profile(
         str,
         typer.Option(
             metavar="NAME",
-            help="latency, sustained, paced, published, loadgen, server or throughput",
+            help="latency, sustained, paced, published, single-stream-style, server or throughput",
             rich_help_panel=TIMING_GROUP,
         ),
     ] = "latency",
@@ -113,7 +113,11 @@ def profile(
     ] = False,
     forensics: Annotated[
         bool,
-        typer.Option("--forensics", help="time all four attentions side by side", rich_help_panel=TIMING_GROUP),
+        typer.Option(
+            "--forensics",
+            help="time all four attentions side by side, none in our GPU kernels",
+            rich_help_panel=TIMING_GROUP,
+        ),
     ] = False,
     data: Annotated[
         Path | None,
@@ -184,6 +188,7 @@ def profile(
     plain = Case(
         "", imgsz=size or (640, 640), batch=batch or 1, device=device, threads=threads, flush_to_zero=flush_to_zero,
         random_weights=random_weights, cuda_graph=not no_cuda_graph,
+        kernels=not forensics,  # which only `fused` has: then implementation and attention would differ at once
     )  # fmt: skip
     files = image_files(images)
     if data is not None:

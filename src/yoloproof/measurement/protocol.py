@@ -56,7 +56,7 @@ _ROWS = (
     # As in MLPerf Inference's single-stream scenario: 600 s, 1024 queries, 90th percentile of the whole query. Its estimate for
     # early stopping is not made, so this is its style, not its figure.
     Protocol(
-        name="loadgen",
+        name="single-stream-style",
         summary="in the style of MLPerf's single stream: one process, 600 s and 1024 queries at least, 90th percentile end to end",
         processes=1,
         warmup_runs=10,

@@ -125,7 +125,8 @@ def verdict(figure: PublishedFigure, entry: Entry, run: Run) -> str:
         return "faster"
     if low > most_s:
         return "slower"
-    return f"cannot tell: the interval, {low * 1e3:.3g} to {high * 1e3:.3g} ms, is wider than the figure ± {MARGIN:.0%}"
+    interval = f"{low * 1e3:.4g} to {high * 1e3:.4g} ms"
+    return f"cannot tell: the interval, {interval}, overlaps the figure and reaches beyond ± {MARGIN:.0%} of it"
 
 
 def _rounding_s(latency_ms: str) -> float:
