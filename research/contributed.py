@@ -20,7 +20,8 @@ from yoloproof.measurement.protocol import PROTOCOLS
 from yoloproof.measurement.statistics import summarize
 from yoloproof.names import Attention, Weights
 from yoloproof.records import Entry, Machine, Result, Run
-from yoloproof.results.compare import fastest_lines, protocol_differences
+from yoloproof.results.compare import fastest_lines
+from yoloproof.results.differences import protocol_differences
 from yoloproof.results.file import read_result
 from yoloproof.results.labels import row_label
 

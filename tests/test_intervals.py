@@ -7,7 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from yoloproof.intervals import median_interval, paired_ratio, process_medians, side_by_side, unpaired_ratio
+from yoloproof.intervals import (
+    median_interval,
+    paired_ratio,
+    process_medians,
+    repeated_ratio,
+    side_by_side,
+    unpaired_ratio,
+)
 from yoloproof.records import Process
 
 Made = Callable[[np.random.Generator, int, int], np.ndarray]
@@ -30,6 +37,11 @@ def drifting(random: np.random.Generator, trials: int, processes: int, runs: int
     for i in range(1, runs):
         noise[:, :, i] += 0.9 * noise[:, :, i - 1]
     return np.median(level * (1 + slope + noise), axis=2)
+
+
+def normal(random: np.random.Generator, trials: int, processes: int) -> np.ndarray:
+    """Process medians [trials, processes], their logarithms normal."""
+    return np.exp(random.normal(0, 0.02, (trials, processes)))
 
 
 @pytest.mark.parametrize("made", [heavy_tailed, drifting])
@@ -72,6 +84,43 @@ def test_a_real_difference_of_five_percent_is_found() -> None:
     pairs = zip(drifting(random, 300, 6), 0.95 * drifting(random, 300, 6), strict=True)
     verdicts = [unpaired_ratio(list(b), list(a)).verdict for a, b in pairs]
     assert verdicts.count("faster") / 300 > 0.9
+
+
+@pytest.mark.parametrize(("made", "least"), [(normal, 0.77), (heavy_tailed, 0.72)])
+@pytest.mark.parametrize("paired", [True, False], ids=["side by side", "separate runs"])
+@pytest.mark.parametrize("processes", [5, 6, 8])
+def test_a_detectable_difference_is_told_in_four_of_five_cases(
+    made: Made, least: float, paired: bool, processes: int
+) -> None:
+    """What one experiment states, tried in a fresh one; with heavy tails in somewhat fewer cases."""
+    random = np.random.default_rng(20 + processes)
+    ratio = paired_ratio if paired else unpaired_ratio
+    told = 0
+    for before, after, fresh, slower in zip(*(made(random, 1500, processes) for _ in range(4)), strict=True):
+        detectable = ratio(list(after), list(before)).detectable
+        assert detectable is not None
+        told += ratio(list((1 + detectable) * slower), list(fresh)).verdict == "slower"
+    assert least <= told / 1500 <= 0.87
+
+
+@pytest.mark.parametrize("runs", [3, 6])
+def test_a_detectable_difference_of_repeated_runs_is_told_in_four_of_five_cases(runs: int) -> None:
+    """Where the scatter is what these runs show; not known better than from these, it is told in two of three."""
+    random = np.random.default_rng(runs)
+    steps = np.linspace(-1, 1, runs)
+    exact = list(np.exp(0.02 * steps / np.std(steps, ddof=1)))
+    ratio, deviation = repeated_ratio(exact, exact)
+    assert deviation == pytest.approx(0.02)
+    assert ratio.detectable is not None
+    told = fresh = 0
+    for _ in range(1000):
+        a, b, c, d = np.exp(random.normal(0, 0.02, (4, runs)))
+        told += repeated_ratio(list((1 + ratio.detectable) * b), list(a))[0].verdict == "slower"
+        stated = repeated_ratio(list(d), list(c))[0].detectable
+        assert stated is not None
+        fresh += repeated_ratio(list((1 + stated) * b), list(a))[0].verdict == "slower"
+    assert 0.76 <= told / 1000 <= 0.84
+    assert 0.63 <= fresh / 1000 <= 0.78
 
 
 def test_a_common_shift_of_both_sides_cancels_side_by_side() -> None:
@@ -126,6 +175,8 @@ def test_a_doubt_about_the_level_widens_both_ends(factor: float, verdict: str) -
     wider = ratio.widened(factor)
     assert wider.verdict == verdict
     assert wider.value == ratio.value
+    assert (wider.detectable is None) == (factor == float("inf"))
+    assert ratio.widened(1e300).detectable == pytest.approx(1e304, rel=1)
     if wider.interval is not None:
         assert (wider.interval.low, wider.interval.high) == (0.96 / factor, 0.98 * factor)
 

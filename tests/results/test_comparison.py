@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +20,12 @@ from yoloproof.results.compare import (
     compare_groups,
     compare_results,
     compare_rows,
-    machine_differences,
     print_comparisons,
-    protocol_differences,
 )
+from yoloproof.results.differences import machine_differences, protocol_differences
+from yoloproof.results.file import read_result
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def entry(median_s: float = 0.05, processes: int = 6, spread: float = 0.001, **more: Any) -> Entry:
@@ -138,6 +142,31 @@ def test_hosts_whose_gauges_differ_at_their_best_are_refused(best_s: float, refu
         assert compare_results(a, b)
 
 
+def test_two_runs_whose_gauges_differ_are_allowed_that_much_more() -> None:
+    a, b = (result(entry(s), gauge_best_s=s / 50, gauge_size=512) for s in (0.05, 0.0525))
+    (row,) = compare_results(a, b)
+    assert row.interval is not None
+    assert row.interval[1] / row.interval[0] == pytest.approx((1.05 * 1.05) ** 2, rel=0.01)
+    (note,) = row.notes
+    assert note.startswith(
+        "two runs on a CPU, times 1.050 as the gauges' best readings differ: for this alone the level"
+    )
+    assert "up to 1.10 times" in note
+
+
+def test_one_graph_on_one_host_in_another_hour_is_not_told_from_itself() -> None:
+    """Two committed files, an hour and a half apart, whose gauges' best readings differ by 5 %: without these, "faster"."""
+    rows = compare_results(read_result(RESULTS / "cpu.json"), read_result(RESULTS / "export-cpu.json"))
+    assert [row.verdict for row in rows] == ["cannot tell"] * 4
+    onnxruntime = [row for row in rows if "onnxruntime" in row.a]
+    assert len(onnxruntime) == 2
+    for row in onnxruntime:
+        assert row.interval is not None
+        assert row.interval[1] / 1.049 < 1 < row.interval[1]
+        assert any("times 1.049 as the gauges" in note for note in row.notes)
+        assert any("another build, maybe of the same graph" in note for note in row.notes)
+
+
 def test_rows_without_proof_are_left_out_and_named() -> None:
     """A --forensics file holds `stripped`, which is never proved; the rest compares."""
     rows = compare_rows(
@@ -148,18 +177,135 @@ def test_rows_without_proof_are_left_out_and_named() -> None:
 
 
 def test_three_runs_of_each_hold_what_moves_between_runs() -> None:
-    def runs(*medians_s: float) -> list[Result]:
-        return [result(entry(median_s)) for median_s in medians_s]
-
-    (row,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.0505, 0.0515, 0.0525))
+    (row,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.0505, 0.0515, 0.0525, hours=(2, 4, 6)))
     assert row.verdict == "cannot tell"
     assert row.run_to_run == pytest.approx(0.02, abs=0.005)
     assert row.detectable is not None
-    assert 0.02 < row.detectable < 0.06
-    (row,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.060, 0.0605, 0.0625))
+    assert 0.05 < row.detectable < 0.07
+    (row,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.060, 0.0605, 0.0625, hours=(2, 4, 6)))
     assert row.verdict == "slower"
     with pytest.raises(YoloproofError, match="give at least 3 on each side"):
         compare_groups(runs(0.05, 0.05), runs(0.05, 0.05, 0.05))
+
+
+def runs(*medians_s: float, hours: Sequence[int] = (1, 3, 5), machine: Machine = MACHINE, **more: Any) -> list[Result]:
+    """A run of one row at each hour."""
+    return [
+        result(entry(median_s, **more), machine=machine, created=f"2026-11-30T{hour:02}:00:00+00:00")
+        for median_s, hour in zip(medians_s, hours, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(("a", "b"), [((1, 2, 3), (4, 5, 6)), ((4, 5, 6), (1, 2, 3)), ((1, 2, 3), (3, 4, 5))])
+def test_groups_of_runs_that_do_not_alternate_are_allowed_what_two_single_runs_are(
+    a: Sequence[int], b: Sequence[int]
+) -> None:
+    """All of A before all of B, after it, or with B's first at the time of A's last."""
+    (apart,) = compare_groups(runs(0.050, 0.052, 0.051, hours=a), runs(0.054, 0.056, 0.055, hours=b))
+    (turns,) = compare_groups(runs(0.050, 0.052, 0.051), runs(0.054, 0.056, 0.055, hours=(2, 4, 6)))
+    assert (turns.verdict, apart.verdict) == ("slower", "cannot tell")
+    assert turns.interval is not None
+    assert apart.interval == pytest.approx((turns.interval[0] / 1.05, turns.interval[1] * 1.05))
+    assert not any("apart in time" in note for note in turns.notes)
+    assert any("apart in time: for this alone" in note and "alternate the runs" in note for note in apart.notes)
+
+
+def test_groups_of_runs_of_unknown_time_are_taken_to_be_apart() -> None:
+    a = [result(created=""), *runs(0.05, 0.05, hours=(3, 5))]
+    (row,) = compare_groups(a, runs(0.05, 0.05, 0.05, hours=(2, 4, 6)))
+    assert any("apart in time" in note for note in row.notes)
+
+
+def test_groups_on_a_gpu_that_do_not_alternate_say_that_nobody_knows() -> None:
+    gpu = replace(MACHINE, gpu=Gpu(name="Tesla T4"))
+    runtime = replace(entry().runtime, device="cuda:0")
+    a, b = (
+        [replace(one, entries=(replace(one.entries[0], runtime=runtime),)) for one in few]
+        for few in (runs(0.05, 0.0501, 0.0502, machine=gpu), runs(0.051, 0.0511, 0.0512, hours=(6, 7, 8), machine=gpu))
+    )
+    (row,) = compare_groups(a, b)
+    assert row.verdict == "slower"
+    assert any("covers these runs only" in note and "alternate the runs" in note for note in row.notes)
+
+
+def test_a_disturbed_run_of_a_group_is_named_and_counts_where_the_groups_are_apart() -> None:
+    a = runs(0.05, 0.0501, 0.0502)
+    a[1] = result(entry(0.0501, warnings=(RunWarning("drift", "", "", 1.3),)), created=a[1].runs[0].created)
+    (turns,) = compare_groups(a, runs(0.06, 0.0601, 0.0602, hours=(2, 4, 6)))
+    (apart,) = compare_groups(a, runs(0.06, 0.0601, 0.0602, hours=(6, 7, 8)))
+    for row in (turns, apart):
+        assert "runs whose level may differ for this alone: drift in run 2 of A (up to 1.30 times)" in row.notes
+    assert (turns.verdict, apart.verdict) == ("slower", "cannot tell")
+
+
+def test_the_gauges_of_all_runs_are_held_against_each_other() -> None:
+    """No run is 10 % from A's first; two others are."""
+    a, b = runs(0.05, 0.05, 0.05), runs(0.05, 0.05, 0.05, hours=(2, 4, 6))
+    bests = iter((1.00e-3, 0.94e-3, 1.00e-3, 1.00e-3, 1.06e-3, 1.00e-3))
+    a, b = (
+        [replace(one, runs=(replace(one.runs[0], gauge_best_s=next(bests), gauge_size=512),)) for one in few]
+        for few in (a, b)
+    )
+    with pytest.raises(YoloproofError, match=r"matrix products took 0\.94 ms at best against 1\.06 ms"):
+        compare_groups(a, b)
+
+
+def test_groups_leave_rows_without_proof_out_and_name_them_and_what_one_file_lacks() -> None:
+    """Six copies of a committed file with `stripped`, which is never proved."""
+    file = read_result(RESULTS / "cpu.json")
+    less = replace(file, entries=file.entries[:-2])
+    rows = compare_groups([file] * 3, [file, file, less])
+    assert len(rows) == 7
+    assert all(row.ratio == pytest.approx(1) and row.verdict == "cannot tell" for row in rows)
+    for what in ("not proved, not compared: yolov13n-coco128 stripped", "not in every file, not compared: yolov12n"):
+        assert any(note.startswith(what) for note in rows[0].notes)
+    with pytest.raises(YoloproofError, match="is not proved"):
+        compare_groups([result(entry(proved=False))] * 3, [result()] * 3)
+
+
+def test_groups_of_one_row_each_are_compared_whatever_the_rows_are() -> None:
+    a, b = runs(0.05, 0.0501, 0.0502), runs(0.04, 0.0401, 0.0402, hours=(2, 4, 6), attention="explicit")
+    (row,) = compare_groups(a, b)
+    assert ("fused" in row.a, "explicit" in row.b, row.verdict) == (True, True, "faster")
+    with pytest.raises(YoloproofError, match="no row in common"):
+        compare_groups([*a[:2], b[2]], [*b[:2], a[2]])
+
+
+def test_rows_of_two_networks_are_two_rows() -> None:
+    """`fused` in our kernels and `fused` in the published graph."""
+
+    def fused(median_s: float, *simplified: str) -> Entry:
+        made = entry(median_s)
+        return replace(made, artifact=replace(made.artifact, simplified=simplified))
+
+    a = result(fused(0.05, "norms"), entry(0.06, attention="explicit"))
+    b = result(fused(0.01, "norms", "kernels"), entry(0.06, attention="explicit"))
+    (row,) = compare_results(a, b)
+    assert "explicit" in row.a
+    assert sum("only in one file" in note for note in row.notes) == 2
+
+
+def test_flush_to_zero_is_a_setting() -> None:
+    """Of single rows it is said; of several, rows with and without it are two, which the note tells apart."""
+    plain = entry()
+    flushed = replace(plain, runtime=replace(plain.runtime, flush_to_zero=True))
+    (row,) = compare_results(result(plain), result(flushed))
+    assert "settings differ: flush_to_zero False against True" in row.notes
+    (row,) = compare_results(result(plain), result(plain, flushed))
+    assert any(note.startswith("only in one file") and note.endswith(" (flush-to-zero)") for note in row.notes)
+
+
+def test_a_note_on_some_rows_names_them() -> None:
+    def built(sha256: str, attention: str) -> Entry:
+        made = entry(attention=attention)
+        return replace(made, artifact=replace(made.artifact, sha256=sha256))
+
+    a, b = (result(built("a" * 64, "fused"), built(sha256 * 64, "explicit")) for sha256 in "ab")
+    *_, common, artifact = sorted(printed(compare_results(a, b), None).splitlines(), key=lambda line: "SHA" in line)
+    assert common.startswith("two runs on a CPU: ")
+    assert artifact == (
+        "explicit: the artifacts' SHA-256 differ (aaaaaaaaaaaa against bbbbbbbbbbbb): another build, maybe of the same graph"
+    )
 
 
 def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
@@ -170,7 +316,7 @@ def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
     ]
     (row,) = compare_results(*sides)
     assert row.verdict == "slower"
-    assert any("these two runs only" in note for note in row.notes)
+    assert any("these runs only" in note for note in row.notes)
 
 
 def test_where_nothing_is_told_stands_how_much_would_have_been() -> None:

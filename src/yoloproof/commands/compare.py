@@ -54,7 +54,7 @@ def compare(
     """Divide B's median latency by A's, with a 95 % interval; "cannot tell" where the interval covers 1.
 
     Rows of one run were timed side by side in the same processes, which is the stronger comparison. With at least three
-    runs of each (`A1 A2 A3 -- B1 B2 B3`) the interval also covers what changes from run to run.
+    runs of each, alternated in time (`A1 A2 A3 -- B1 B2 B3`), the interval also covers what changes from run to run.
 
     Example: `yoloproof compare before.json after.json`
     """

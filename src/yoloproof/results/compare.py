@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
 from statistics import median
 
 from rich.console import Console
@@ -13,9 +15,17 @@ from rich.text import Text
 
 from yoloproof.errors import YoloproofError
 from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
-from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
+from yoloproof.records import Entry, Result, Run, RunWarning
+from yoloproof.results.differences import (
+    gauge_bests,
+    gauge_differences,
+    library_differences,
+    machine_differences,
+    protocol_differences,
+    setting_differences,
+)
 from yoloproof.results.figures import decimals
-from yoloproof.results.labels import plain_text, precision_of, row_label
+from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
 from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
@@ -25,20 +35,20 @@ LEVEL_CODES = ("noisy_neighbour", "host_slowed", "throttled", "clocks_moved", "d
 # By what factor a CPU's own level moves between two runs, which the processes of neither show: the default where nobody
 # repeated the runs, taken from one shared host. Of all 946 pairs of 44 runs of one file there
 # (results/repeatability-amd-epyc-5.json to -8.json), 96 % have 1 in the interval that is wider by this factor at both ends, 50 %
-# in the bare one. For GPUs nobody has measured it.
+# in the bare one. Three runs of one of the four sessions against three of another: 97 %, and 74 %. For GPUs nobody has measured it.
 CPU_RUN_TO_RUN = 1.05
-NO_ROW_IN_COMMON = "the results have no row in common: model, runtime, attention, precision, size and batch must agree"
-# From what share on the best readings of two runs' gauges speak of two hosts, or of one that was never left alone.
-GAUGE_APART = 0.10
+NO_ROW_IN_COMMON = (
+    "the results have no row in common: model, runtime, flush-to-zero, network, precision, size and batch must agree"
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """B against A. ratio: B's time over A's, below 1 where B is faster; interval None: too few processes for one, or a
-    disturbance of unknown size between two runs. Between two single runs on a CPU it allows for CPU_RUN_TO_RUN, or more
-    where a run was disturbed.
+    disturbance of unknown size between two runs. Between two single runs on a CPU, and between groups of runs that do not
+    alternate in time, it allows for CPU_RUN_TO_RUN, or more where a run was disturbed or the gauges differ.
 
-    detectable -- from how large a share on a difference would have been told
+    detectable -- as what share a difference is told in four of five cases, see `Ratio.detectable`
     run_to_run -- standard deviation of one run's level, as a share, where each side has at least three runs
     verdict -- "faster", "slower" (B, than A) or "cannot tell"; notes -- what was allowed, or speaks against it
     """
@@ -65,6 +75,9 @@ class Side:
     entry: Entry
 
 
+Sides = tuple[Side, ...]  # rows that are held against each other
+
+
 def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Comparison]:
     """Every row that both results have, B against A; where each has one row alone, these two whatever they are.
 
@@ -75,7 +88,7 @@ def compare_results(a: Result, b: Result, allow: Sequence[str] = ()) -> list[Com
     pairs, alone = _pairs(a.entries, b.entries)
     if not pairs:
         raise YoloproofError(NO_ROW_IN_COMMON)
-    left_out = [f"only in one file, not compared: {row_label(entry)}" for entry in alone]
+    left_out = [f"only in one file, not compared: {_marked_label(entry)}" for entry in alone]
     sides = [(Side(a.run_of(left), left), Side(b.run_of(right), right)) for left, right in pairs]
     kept, unproved = _with_proof(sides, allow)
     return [_compared(left, right, allow, left_out + unproved) for left, right in kept]
@@ -96,53 +109,80 @@ def compare_rows(result: Result, allow: Sequence[str] = ()) -> list[Comparison]:
     return [_compared(before, after, allow, alone + unproved) for before, after in kept]
 
 
-def _with_proof(pairs: Sequence[tuple[Side, Side]], allow: Sequence[str]) -> tuple[list[tuple[Side, Side]], list[str]]:
-    """The pairs whose second row is proved, and a note on each other one; all pairs where that is allowed, or where none is
-    left and the refusal says why."""
-    kept = [pair for pair in pairs if pair[1].entry.proof.passed]
+def _with_proof(rows: Sequence[Sides], allow: Sequence[str]) -> tuple[list[Sides], list[str]]:
+    """The comparisons whose every side is proved, and a note on each row that is not; all of them where that is allowed, or
+    where none is left and the refusal says why."""
+    kept = [sides for sides in rows if all(side.entry.proof.passed for side in sides)]
     if "unproved" in allow or not kept:
-        return list(pairs), []
-    left_out = [f"not proved, not compared: {row_label(b.entry)}" for _, b in pairs if not b.entry.proof.passed]
-    return kept, left_out
+        return list(rows), []
+    unproved = [side.entry for sides in rows for side in sides if not side.entry.proof.passed]
+    return kept, list(dict.fromkeys(f"not proved, not compared: {row_label(entry)}" for entry in unproved))
 
 
 def compare_groups(a: Sequence[Result], b: Sequence[Result], allow: Sequence[str] = ()) -> list[Comparison]:
-    """Every row that all results have: the runs of B against those of A, with the run-to-run component estimated from them.
+    """Every row that all results have: the runs of B against those of A, with the run-to-run component estimated from them;
+    where each result has one row alone, one of A's and one of B's, these two.
 
-    YoloproofError for fewer than three runs on a side, else as `compare_results`.
+    Where all runs of one side were before all of the other's, what changed in between is no run-to-run component: there the
+    interval is wider by what two single runs are allowed. YoloproofError for fewer than three runs on a side, else as
+    `compare_results`.
     """
     if min(len(a), len(b)) < LEAST_RUNS:
         raise YoloproofError(
             f"{len(a)} runs against {len(b)}: give at least {LEAST_RUNS} on each side, or one file on each"
         )
-    before, after = ([[Side(one.run_of(entry), entry) for entry in one.entries] for one in few] for few in (a, b))
-    runs = [*before, *after]
-    keys = [key for key in map(_side_key, runs[0]) if all(key in map(_side_key, rows) for rows in runs)]
-    if not keys:
+    runs = [_by_key(one) for one in (*a, *b)]
+    alone = all(len(rows) == 1 for rows in runs)
+    if alone and all(len({*chain(*few)}) == 1 for few in (runs[: len(a)], runs[len(a) :])):  # one row of A, one of B
+        runs = [{None: side} for rows in runs for side in rows.values()]
+    shared = [key for key in runs[0] if all(key in rows for rows in runs)]
+    if not shared:
         raise YoloproofError(NO_ROW_IN_COMMON)
-    return [
-        _compared_groups([_row_of(rows, key) for rows in before], [_row_of(rows, key) for rows in after], allow)
-        for key in keys
-    ]
+    rest = {key: side for rows in runs for key, side in rows.items() if key not in shared}
+    left_out = [f"not in every file, not compared: {_marked_label(side.entry)}" for side in rest.values()]
+    kept, unproved = _with_proof([tuple(rows[key] for rows in runs) for key in shared], allow)
+    return [_compared_groups(sides[: len(a)], sides[len(a) :], allow, left_out + unproved) for sides in kept]
 
 
-def _side_key(side: Side) -> tuple[object, ...]:
-    return row_key(side.entry)
+def _by_key(result: Result) -> dict[object, Side]:
+    """The rows by `row_key`, equal ones told apart by their order."""
+    seen: Counter[object] = Counter()
+    rows: dict[object, Side] = {}
+    for entry in result.entries:
+        key = row_key(entry)
+        rows[key, seen[key]] = Side(result.run_of(entry), entry)
+        seen[key] += 1
+    return rows
 
 
-def _row_of(rows: Sequence[Side], key: tuple[object, ...]) -> Side:
-    return next(side for side in rows if _side_key(side) == key)
-
-
-def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str]) -> Comparison:
-    notes = [note for other in (*a[1:], *b) for note in (*_allowed(a[0], other, allow), *_differences(a[0], other))]
+def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str], left_out: Sequence[str]) -> Comparison:
+    notes = [*left_out, *_allowed((*a, *b), allow)]
+    notes += [note for other in (*a[1:], *b) for note in _differences(a[0], other)]
     before, after = ([median(_medians(side.entry).values()) for side in sides] for sides in (a, b))
     ratio, deviation = repeated_ratio(after, before)
     notes.append(
         f"{len(a)} runs against {len(b)}: one run's level moves by {deviation:.1%} from run to run (standard deviation), which "
         "the interval includes"
     )
+    disturbed = [
+        f"{code} in run {number} of {name} ({_size(factor)})"
+        for name, sides in (("A", a), ("B", b))
+        for number, side in enumerate(sides, 1)
+        for code, factor in level_doubts((*side.run.warnings, *side.entry.warnings)).items()
+    ]
+    if disturbed:
+        notes.append(f"runs whose level may differ for this alone: {', '.join(disturbed)}")
+    if not _alternate(a, b):
+        advice = "alternate the runs in time (A B A B …) to tell less apart"
+        ratio, doubt = _doubted(ratio, (*a, *b), "runs of A and B apart in time", advice)
+        notes.append(doubt)
     return _comparison(a[0], b[0], (median(before), median(after)), ratio, notes, deviation)
+
+
+def _alternate(a: Sequence[Side], b: Sequence[Side]) -> bool:
+    """Whether neither group's runs were all before the other's; False where a time is unknown. Ours are all in UTC."""
+    before, after = ([side.run.created for side in sides] for sides in (a, b))
+    return all((*before, *after)) and min(before) < max(after) and min(after) < max(before)
 
 
 def fastest_lines(result: Result) -> list[str]:
@@ -169,7 +209,12 @@ def row_key(entry: Entry) -> tuple[object, ...]:
     """What must agree for two entries to be the same row."""
     artifact, runtime = entry.artifact, entry.runtime
     own = entry.model.name, runtime.name, runtime.device, runtime.flush_to_zero
-    return *own, artifact.attention, precision_of(entry), artifact.imgsz, artifact.batch
+    return *own, network_label(entry), precision_of(entry), artifact.imgsz, artifact.batch
+
+
+def _marked_label(entry: Entry) -> str:
+    """The row's label, and what of its key the label does not say."""
+    return row_label(entry) + (" (flush-to-zero)" if entry.runtime.flush_to_zero else "")
 
 
 def _pairs(a: Sequence[Entry], b: Sequence[Entry]) -> tuple[list[tuple[Entry, Entry]], list[Entry]]:
@@ -188,14 +233,15 @@ def _pairs(a: Sequence[Entry], b: Sequence[Entry]) -> tuple[list[tuple[Entry, En
 
 
 def _compared(a: Side, b: Side, allow: Sequence[str], left_out: Sequence[str]) -> Comparison:
-    notes = [*left_out, *_allowed(a, b, allow), *_differences(a, b)]
+    notes = [*left_out, *_allowed((a, b), allow), *_differences(a, b)]
     before, after = _medians(a.entry), _medians(b.entry)
     paired = side_by_side(before, after) if a.run is b.run else None
     ratio = paired or unpaired_ratio(list(after.values()), list(before.values()))
     if ratio.interval is None:
         notes.append(f"{len(before)} and {len(after)} processes are too few for a 95 % interval")
     elif not ratio.paired:
-        ratio, doubt = _doubted(ratio, a, b)
+        advice = "profile both in one run to tell less apart, or give at least three runs of each"
+        ratio, doubt = _doubted(ratio, (a, b), "two runs on a CPU", advice)
         notes.append(doubt)
     return _comparison(a, b, (median(before.values()), median(after.values())), ratio, notes)
 
@@ -219,16 +265,19 @@ def _comparison(
 def _differences(a: Side, b: Side) -> list[str]:
     """What differs and is often the very thing compared: said, not refused."""
     libraries = library_differences(a.run.machine, b.run.machine)
-    settings = _setting_differences(a.entry, b.entry)
-    return [*(f"libraries differ: {line}" for line in libraries), *(f"settings differ: {line}" for line in settings)]
+    return [*(f"libraries differ: {line}" for line in libraries), *setting_differences(a.entry, b.entry)]
 
 
-def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
+def _allowed(sides: Sides, allow: Sequence[str]) -> list[str]:
     """A note on everything that speaks against a comparison and is allowed; YoloproofError where it is not."""
-    sides = a, b
+    runs = [side.run for side in sides]
+    pairs = list(combinations(runs, 2))
     obstacles = {
-        "machine": [*machine_differences(a.run.machine, b.run.machine), *_gauge_difference(a.run, b.run)],
-        "protocol": protocol_differences(a.run.protocol, b.run.protocol),
+        "machine": [
+            *(line for one, other in pairs for line in machine_differences(one.machine, other.machine)),
+            *gauge_differences(runs),
+        ],
+        "protocol": [line for one, other in pairs for line in protocol_differences(one.protocol, other.protocol)],
         "unproved": [f"{row_label(side.entry)} is not proved" for side in sides if not side.entry.proof.passed],
         "quick": ["a --quick run is not a result" for side in sides if side.run.quick],
         "partial": [f"{row_label(side.entry)} is partial" for side in sides if side.entry.partial],
@@ -246,22 +295,27 @@ def _medians(entry: Entry) -> dict[int, float]:
     return medians
 
 
-def _doubted(ratio: Ratio, a: Side, b: Side) -> tuple[Ratio, str]:
-    """A ratio of two runs, wider by what may have moved the level of either, and the note that says so."""
-    doubts = level_doubts((*a.run.warnings, *a.entry.warnings, *b.run.warnings, *b.entry.warnings))
-    if not (a.entry.runtime.device or "").startswith("cuda"):
-        doubts = {"two runs on a CPU": CPU_RUN_TO_RUN, **doubts}
-    advice = "profile both in one run to tell less apart, or give at least three runs of each"
+def _doubted(ratio: Ratio, sides: Sides, what: str, advice: str) -> tuple[Ratio, str]:
+    """A ratio across runs, wider by what may have moved the level of any, and the note that says so. On a CPU that is at least
+    CPU_RUN_TO_RUN, which goes by the name of `what`, and as often as the runs' gauges differ at their best."""
+    doubts = level_doubts(warning for side in sides for warning in (*side.run.warnings, *side.entry.warnings))
+    apart = 1.0
+    if not (sides[0].entry.runtime.device or "").startswith("cuda"):
+        doubts = {what: CPU_RUN_TO_RUN, **doubts}
+        quickest, slowest = gauge_bests([side.run for side in sides])
+        apart = slowest / quickest
     if not doubts:
-        return (
-            ratio,
-            f"the interval covers these two runs only; how far other runs would differ is unknown; {advice}",
-        )
-    factor = max(doubts.values())
-    size = f"up to {factor:.2f} times" if math.isfinite(factor) else "an unknown factor"
+        return ratio, f"the interval covers these runs only; how far other runs would differ is unknown; {advice}"
+    factor = max(doubts.values()) * apart
+    gauges = f", times {apart:.3f} as the gauges' best readings differ" if apart > 1 else ""
     return ratio.widened(factor), (
-        f"{' and '.join(doubts)}: for this alone the level may differ by {size}, which the interval allows for; {advice}"
+        f"{' and '.join(doubts)}{gauges}: for this alone the level may differ by {_size(factor)}, which the interval allows "
+        f"for; {advice}"
     )
+
+
+def _size(factor: float) -> str:
+    return f"up to {factor:.2f} times" if math.isfinite(factor) else "an unknown factor"
 
 
 def level_doubts(warnings: Iterable[RunWarning]) -> dict[str, float]:
@@ -275,99 +329,27 @@ def level_doubts(warnings: Iterable[RunWarning]) -> dict[str, float]:
     return doubts
 
 
-def _setting_differences(left: Entry, right: Entry) -> list[str]:
-    """How two rows are run where that is not in their names: often the very thing compared, so said, not refused."""
-    one, other = left.runtime, right.runtime
-    pairs: list[tuple[str, object, object]] = [
-        ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
-        ("threads", one.threads, other.threads),
-        ("requests at once", one.requests or 1, other.requests or 1),
-        ("provider", one.provider, other.provider),
-        ("cuda_graph", one.cuda_graph, other.cuda_graph),
-        ("channels_last", one.channels_last, other.channels_last),
-        ("tf32", one.tf32, other.tf32),
-    ]
-    if row_label(left) != row_label(right):  # two networks are two files
-        pairs = pairs[1:]
-    return [f"{key} {_said(mine)} against {_said(theirs)}" for key, mine, theirs in pairs if mine != theirs]
-
-
-def machine_differences(a: Machine | None, b: Machine | None) -> list[str]:
-    """In what two machines, or the settings of one, differ so that their times do not compare."""
-    if a is None or b is None:
-        return ["a machine that was not reached"]
-    found = []
-    mine, theirs = _traits(a), _traits(b)
-    for label, one in mine.items():
-        # Older files do not tell everything: what one of two does not say is no difference in what both are.
-        if one != theirs[label] and not (label in SINCE_SCHEMA_2 and None in (one, theirs[label])):
-            found.append(f"{label} {_said(one)} against {_said(theirs[label])}")
-    return found
-
-
-SINCE_SCHEMA_2 = (
-    "CPU family", "CPU model number", "CPU stepping", "microcode", "caches", "CPU features", "SMT", "PCI bus",
-)  # fmt: skip
-
-
-def _gauge_difference(a: Run, b: Run) -> list[str]:
-    """Two runs whose hosts, at their best, were not equally fast."""
-    if a is b or a.gauge_best_s is None or b.gauge_best_s is None or a.gauge_size != b.gauge_size:
-        return []
-    apart = max(a.gauge_best_s, b.gauge_best_s) / min(a.gauge_best_s, b.gauge_best_s) - 1
-    if apart <= GAUGE_APART:
-        return []
-    return [
-        f"the same matrix products took {a.gauge_best_s * 1e3:.2f} ms at best against {b.gauge_best_s * 1e3:.2f} ms"
-    ]
-
-
-def _traits(machine: Machine) -> dict[str, object]:
-    cpu, gpu = machine.cpu, machine.gpu or Gpu()
-    return {
-        "CPU": cpu.model, "CPU family": cpu.family, "CPU model number": cpu.model_number, "CPU stepping": cpu.stepping,
-        "microcode": cpu.microcode, "caches": None if cpu.caches_bytes is None else sorted(cpu.caches_bytes.items()),
-        "CPU features": None if cpu.flags_sha256 is None else cpu.flags_sha256[:12], "SMT": cpu.smt, "system": machine.os,
-        "cores": cpu.logical_cores, "core quota": cpu.quota_cores, "governor": cpu.governor, "boost": cpu.boost,
-        "affinity": cpu.affinity, "niceness": cpu.niceness,
-        "GPU": gpu.name, "card": gpu.uuid, "PCI bus": gpu.pci_bus_id, "driver": gpu.driver, "power limit": gpu.power_limit_w,
-    }  # fmt: skip
-
-
-def protocol_differences(a: Protocol, b: Protocol) -> list[str]:
-    """The settings in which two protocols differ. The order's seed, the describing line and when a run stops waiting are none:
-    what was not waited for is on record, and warned of."""
-    pairs = {one.name: (getattr(a, one.name), getattr(b, one.name)) for one in fields(Protocol)}
-    return [
-        f"protocol's {key} {_said(mine)} against {_said(theirs)}"
-        for key, (mine, theirs) in pairs.items()
-        if key not in ("seed", "summary", "row_max_s") and mine != theirs
-    ]
-
-
-def library_differences(a: Machine | None, b: Machine | None) -> list[str]:
-    """Libraries whose version is not the same on both sides: often the very thing compared, so said, not refused."""
-    one, other = (machine.libraries if machine is not None else {} for machine in (a, b))
-    names = sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
-    return [f"{name} {one.get(name, 'absent')} against {other.get(name, 'absent')}" for name in names]
-
-
-def _said(value: object) -> str:
-    return "unknown" if value is None else plain_text(list(value) if isinstance(value, tuple) else value)
-
-
 def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
-    """The table, and each note once. In a pipe nothing is wrapped."""
+    """The table, and each note once, with the rows it is about where these are not all. In a pipe nothing is wrapped."""
     console = unwrapped(console)
     console.print(comparison_table(comparisons))
-    for note in dict.fromkeys(plain_text(note) for comparison in comparisons for note in comparison.notes):
-        console.print(Text(note))
+    shared = _shared_words(comparisons)
+    rows_by_note: dict[str, list[str]] = {}
+    for row in comparisons:
+        for note in row.notes:
+            rows_by_note.setdefault(plain_text(note), []).append(plain_text(without(row.b, shared)))
+    for note, rows in rows_by_note.items():
+        named = "" if len(rows) == len(comparisons) else f"{', '.join(dict.fromkeys(rows))}: "
+        console.print(Text(named + note))
+
+
+def _shared_words(comparisons: Sequence[Comparison]) -> list[str]:
+    return words_in_all([label for row in comparisons for label in (row.a, row.b)])
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Rows for people; words that all rows share stand above it."""
-    labels = [label for row in comparisons for label in (row.a, row.b)]
-    shared = words_in_all(labels)
+    shared = _shared_words(comparisons)
     table = Table(box=None, padding=(0, 2, 0, 0), title=Text(plain_text(" ".join(shared))) if shared else None,
                   title_justify="left")  # fmt: skip
     for heading in ("A", "B", "A ms", "B ms", "B / A", "95 % interval", "B is"):
