@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from yoloproof.errors import YoloproofError
-from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
+from yoloproof.intervals import LEAST_RUNS, Ratio, batch_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Gpu, Machine, Protocol, Result, Run, RunWarning
 from yoloproof.results.figures import decimals
-from yoloproof.results.labels import plain_text, precision_of, row_label
+from yoloproof.results.labels import plain_text, precision_of, row_label, weights_of, without, words_in_all
 from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
@@ -38,6 +38,7 @@ class Comparison:
     disturbance of unknown size between two runs. Between two single runs on a CPU it allows for CPU_RUN_TO_RUN, or more
     where a run was disturbed.
 
+    a_median_s, b_median_s -- of a batch, which is a share of a sample where the runtime answers several at once
     detectable -- from how large a share on a difference would have been told
     run_to_run -- standard deviation of one run's level, as a share, where each side has at least three runs
     verdict -- "faster", "slower" (B, than A) or "cannot tell"; notes -- what was allowed, or speaks against it
@@ -146,11 +147,12 @@ def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str])
 
 
 def fastest_lines(result: Result) -> list[str]:
-    """For each model of several verified rows the quickest, and what it takes of the next: one line for people."""
+    """For each model of several verified rows the quickest by what an image takes, and its share of the next one's time: one line
+    for people."""
     models: dict[object, list[Entry]] = {}
-    for entry in result.entries:
+    for entry, weights in zip(result.entries, weights_of(result.entries), strict=True):
         if entry.proof.passed and entry.summary is not None and not entry.partial:
-            key = entry.run, entry.model.name, entry.artifact.imgsz, entry.artifact.batch
+            key = entry.run, weights, entry.artifact.imgsz, entry.artifact.batch
             models.setdefault(key, []).append(entry)
     lines = []
     for entries in models.values():
@@ -220,7 +222,12 @@ def _differences(a: Side, b: Side) -> list[str]:
     """What differs and is often the very thing compared: said, not refused."""
     libraries = library_differences(a.run.machine, b.run.machine)
     settings = _setting_differences(a.entry, b.entry)
-    return [*(f"libraries differ: {line}" for line in libraries), *(f"settings differ: {line}" for line in settings)]
+    at_once = [one.entry.runtime for one in (a, b) if (one.entry.runtime.requests or 1) > 1]
+    return [
+        *(f"libraries differ: {line}" for line in libraries),
+        *(f"settings differ: {line}" for line in settings),
+        *(f"times are per batch: {one.name} answers {one.requests} at once" for one in at_once),
+    ]
 
 
 def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
@@ -240,7 +247,7 @@ def _allowed(a: Side, b: Side, allow: Sequence[str]) -> list[str]:
 
 
 def _medians(entry: Entry) -> dict[int, float]:
-    medians = process_medians(entry.processes)
+    medians = batch_medians(entry)
     if not medians:
         raise YoloproofError(f"{row_label(entry)} has no samples to compare; measure it again")
     return medians
@@ -281,7 +288,7 @@ def _setting_differences(left: Entry, right: Entry) -> list[str]:
     pairs: list[tuple[str, object, object]] = [
         ("artifact", (left.artifact.sha256 or "")[:12], (right.artifact.sha256 or "")[:12]),
         ("threads", one.threads, other.threads),
-        ("requests at once", one.requests or 1, other.requests or 1),
+        ("batches at once", one.requests or 1, other.requests or 1),
         ("provider", one.provider, other.provider),
         ("cuda_graph", one.cuda_graph, other.cuda_graph),
         ("channels_last", one.channels_last, other.channels_last),
@@ -380,17 +387,6 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         names = without(row.a, shared), without(row.b, shared) if row.b != row.a else "same"
         table.add_row(*map(Text, (*names, *medians, f"{row.ratio:.3f}", interval, _verdict(row))))
     return table
-
-
-def words_in_all(labels: Sequence[str]) -> list[str]:
-    """The words that all labels share, in the first one's order; none where a label has no other."""
-    shared = [word for word in labels[0].split() if all(word in label.split() for label in labels)] if labels else []
-    return shared if all(set(label.split()) - set(shared) for label in labels) else []
-
-
-def without(label: str, words: Sequence[str]) -> str:
-    """A label without the words that stand elsewhere."""
-    return " ".join(word for word in label.split() if word not in words)
 
 
 def _verdict(row: Comparison) -> str:
