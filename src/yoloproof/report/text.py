@@ -146,7 +146,7 @@ COLUMNS: tuple[Column, ...] = (
     _number("rate", "Highest rate /s", of_server("highest_hz")),
     _time("bound", "p99 bound ms", of_server("p99_bound_s")),
     _number("power", "W", of_summary("power_w")),
-    _number("energy", "mJ of a query, idle included", of_summary("energy_j"), 1e-3),
+    _number("energy", "Whole query mJ, idle power included", of_summary("energy_j"), 1e-3),
     _number("host_memory", "Host MB added", of_summary("host_bytes"), 1e6),
     _number("device_memory", "Device MB added", of_summary("device_bytes"), 1e6),
     Column("ap", "AP", lambda row: digits(row.ap, 0.01), lambda row: row.ap),
