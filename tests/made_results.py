@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime, Weights
@@ -128,16 +129,17 @@ def made_entry(
         slow = (0.6 if chance.random() < 0.01 else 0 for _ in range(samples))
         return [median_s * (1 + 0.01 * index + 0.02 * abs(chance.gauss(0, 1)) + one) for one in slow]
 
+    checkpoint = sha256(name.encode()).hexdigest()
     entry = Entry(
         case=Case(f"{name}.pt", Runtime(runtime), Precision.FP32, Attention(attention), batch=batch, threads=2),
         model=ModelFacts(
             name=name, family=name[:-1], scale=name[-1], classes=80, parameters=parameters, flops=flops,
-            weights=Weights.TRAINED, source=f"{name}.pt", sha256="66" * 32,
+            weights=Weights.TRAINED, source=f"{name}.pt", sha256=checkpoint,
         ),
         artifact=Artifact(
             format=ArtifactFormat.ONNX, sha256="ab" * 32, bytes=10_000_000, opset=23, precision=Precision.FP32,
             attention=Attention(attention), simplified=() if attention == "published" else ("norms", "groups"),
-            imgsz=(640, 640), batch=batch, checkpoint_sha256="66" * 32, metadata={"by": "yoloproof 0.1.0"},
+            imgsz=(640, 640), batch=batch, checkpoint_sha256=checkpoint, metadata={"by": "yoloproof 0.1.0"},
         ),
         runtime=SessionFacts(
             name=Runtime(runtime), version="1.32.0", device="cpu", provider="CPUExecutionProvider", threads=2,

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from math import comb
 from statistics import NormalDist, fmean, median
 
-from yoloproof.records import Process
+from yoloproof.records import Entry, Process
 
 CONFIDENCE = 0.95
 # The lowest confidence that still goes by the name of 95 %: five processes' 93.75 %.
@@ -117,8 +117,15 @@ def process_medians(processes: Sequence[Process]) -> dict[int, float]:
     return {process.process: median(process.samples_s) for process in counted}
 
 
+def batch_medians(entry: Entry) -> dict[int, float]:
+    """Process number → what a batch takes, s: the `process_medians`, over the batches that a sample answers at once under
+    OpenVINO's throughput hint. What rows are ranked and divided by."""
+    at_once = entry.runtime.requests or 1
+    return {number: seconds / at_once for number, seconds in process_medians(entry.processes).items()}
+
+
 def side_by_side(before: Mapping[int, float], after: Mapping[int, float]) -> Ratio | None:
-    """The ratio after / before of two artifacts of one run, from their `process_medians`, process by process: what the
+    """The ratio after / before of two artifacts of one run, from their `batch_medians`, process by process: what the
     table, the comparison, the page and README show. None where they share no process."""
     common = sorted(before.keys() & after.keys())
     return paired_ratio([after[number] for number in common], [before[number] for number in common]) if common else None

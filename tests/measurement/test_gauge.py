@@ -179,6 +179,19 @@ def test_one_row_ends_in_two_minutes_on_a_host_that_is_never_quiet(
     assert warned(a)
 
 
+def test_programs_that_are_seen_and_slow_the_products_too_are_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = machine_facts().cpu.logical_cores or 1
+    cpu = CpuTime(own_s=1.0, others_s=0.2 * cores, wall_s=1.0)
+    monkeypatch.setattr(worker, "cpu_meter", lambda: lambda: cpu)
+    a, _, _ = on_a_host((20.0, 1e9))
+    (warning,) = [one for one in a.warnings if one.code in ("host_slowed", "noisy_neighbour", "partial")]
+    assert warning.code == "noisy_neighbour"
+    assert re.search(
+        r"cores busy while this was timed, and fixed matrix products took up to 1\.45 times", warning.evidence
+    )
+    assert warning.level_factor == pytest.approx(1.45, abs=0.01)  # more than the 1 / 0.8 of the cores alone
+
+
 @pytest.mark.parametrize(("others_s", "expected"), [(0.4, 6), (0.6, 1)])
 def test_a_late_run_on_a_host_that_others_hold_leaves_processes_out_and_says_so(
     monkeypatch: pytest.MonkeyPatch, others_s: float, expected: int
@@ -192,7 +205,7 @@ def test_a_late_run_on_a_host_that_others_hold_leaves_processes_out_and_says_so(
     evidence = [warning.evidence for warning in a.warnings if warning.code == "partial"]
     if a.partial:
         assert took_s < 120
-        assert evidence == ["1 of 6 processes fit in 110 s a row: other programs hold this host"]
+        assert evidence == ["1 of 6 processes fit in 110 s a row beside other programs"]
     else:
         assert not evidence
 

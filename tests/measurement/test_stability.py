@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,21 @@ def test_one_process_of_six_with_a_pattern_is_chance() -> None:
     assert codes([noise(0) * np.linspace(1, 1.15, 40), *[noise(p) for p in range(1, 6)]]) <= {"processes_differ"}
 
 
+def test_processes_that_move_both_ways_are_no_drift() -> None:
+    """Seen on an H200 and said to be "one direction, in 5 of 6 processes"."""
+
+    def moving(*shares: float) -> list[RunWarning]:
+        columns = [noise(p, spread=0.002) * np.linspace(1, 1 + 1.3 * share, 40) for p, share in enumerate(shares)]
+        processes = [Process(process=p, samples_s=tuple(column), complete=True) for p, column in enumerate(columns)]
+        return [warning for warning in warnings_of(processes) if warning.code == "drift"]
+
+    assert not moving(0.031, 0.043, 0.032, -0.044, -0.005, -0.033)
+    assert not moving(0.05, 0.05, 0.05, 0.05, 0.05, -0.05)
+    (up,), (down,) = moving(0.05, 0.05, 0.05, 0.05, 0.0, 0.0), moving(-0.05, -0.05, -0.05, -0.05, 0.0, -0.005)
+    assert re.search(r"latency rises by [45]\.\d% in 4 of 6 processes, the other way in none", up.evidence)
+    assert re.search(r"latency falls by [45]\.\d% in 4 of 6 processes", down.evidence)
+
+
 def test_processes_that_differ_more_than_their_samples() -> None:
     assert codes([noise(p) * (1 + 0.05 * (3 * p % 7)) for p in range(6)]) == {"processes_differ"}
 
@@ -93,6 +109,26 @@ def test_a_neighbour_is_held_against_the_cores_of_the_host_not_ours() -> None:
     (warning,) = warnings_of(processes, cores=64.0)
     assert warning.evidence == "other programs kept 20.0 of 64 cores busy while this was timed"
     assert warning.level_factor == pytest.approx(64 / 44)
+
+
+@pytest.mark.parametrize(
+    ("usable", "others_s", "warned"), [(2, 0.9, True), (2, 0.7, False), (16, 1.2, False), (16, 7.0, True)]
+)
+def test_a_neighbour_counts_from_a_tenth_of_the_cores_that_we_may_use(
+    usable: float, others_s: float, warned: bool
+) -> None:
+    """0.3 of 16 cores is nobody's concern, 0.22 of two is."""
+    cpu = CpuTime(wall_s=4.0, own_s=8.0, others_s=others_s)
+    processes = [Process(process=p, samples_s=tuple(noise(p)), complete=True, cpu=cpu) for p in range(6)]
+    codes = [warning.code for warning in warnings_of(processes, cores=usable, usable_cores=usable)]
+    assert codes == (["noisy_neighbour"] if warned else [])
+
+
+def test_who_runs_a_cuda_graph_already_is_not_advised_to_use_one() -> None:
+    processes = [Process(process=p, samples_s=tuple(noise(p)), complete=True, device_s=(0.05,) * 40) for p in range(6)]
+    (launched,), (captured,) = (warnings_of(processes, cuda_graph=graph) for graph in (False, True))
+    assert launched.advice.startswith("use a CUDA graph or a faster CPU;")
+    assert captured.advice.startswith("use a faster CPU;")
 
 
 def test_a_wall_clock_far_above_the_devices_own_is_explained() -> None:

@@ -52,7 +52,7 @@ def test_cold_start_is_of_the_processes_that_opened_the_subject_first() -> None:
         return Process(process=after, samples_s=(1.0,), opened_after=after, cold_start_s=cold_s)
 
     assert summary([opened(0, 1.8), opened(1, 0.3), opened(2, 0.3)]).cold_start_s == 1.8
-    assert summary([opened(1, 0.3), opened(2, 0.5)]).cold_start_s == pytest.approx(0.4)
+    assert summary([opened(1, 0.3), opened(2, 0.5)]).cold_start_s is None
 
 
 def test_the_whole_query_is_summed_inference_by_inference() -> None:
@@ -72,10 +72,26 @@ def test_energy_is_that_of_the_turns_that_count_per_inference_and_over_their_tim
     assert summary([replace(process, turns=(replace(turns[0], energy_j=None),))]).energy_j is None
 
 
-def test_memory_is_the_median_of_the_processes_that_know_it() -> None:
-    known = [Process(process=i, samples_s=(1.0,), host_bytes=size) for i, size in enumerate((100, 300, 200))]
-    found = summary([*known, Process(process=3, samples_s=(1.0,))])
+def test_a_single_turn_of_the_energy_counter_says_nothing_and_the_sum_counts() -> None:
+    """As seen on an H200: the counter stands still for a turn, and the next one seems to take 1311 W."""
+    turns = tuple(Turn(first=i, count=1, energy_j=joules) for i, joules in enumerate((0.0, 1311.0, 0.0, 100.0)))
+    process = Process(process=0, samples_s=(2.0,) * 4, load_s=(0.5,) * 4, fetch_s=(0.5,) * 4, turns=turns)
+    found = summary([process])
+    assert (found.energy_j, found.power_w) == (pytest.approx(1411 / 4), pytest.approx(1411 / 12))
+
+
+def test_memory_is_the_median_of_the_processes_that_opened_the_subject_first_and_know_it() -> None:
+    """Also of one that the host slowed: that takes no memory."""
+
+    def opened(number: int, after: int, size: int | None) -> Process:
+        return Process(process=number, samples_s=(1.0,), opened_after=after, host_bytes=size)
+
+    found = summary([opened(0, 0, 100), opened(1, 1, 9), opened(2, 0, 300), opened(3, 0, 200), opened(4, 0, None)])
     assert (found.host_bytes, found.device_bytes) == (200, None)
+    assert summary([opened(0, 1, 9), opened(1, 2, 8)]).host_bytes is None
+    aside = summarize([opened(0, 1, 9)], LATENCY, 1, Runtime.ONNXRUNTIME, [opened(1, 0, 100)])
+    assert aside is not None
+    assert aside.host_bytes == 100
 
 
 def test_only_the_published_protocol_clips() -> None:

@@ -80,6 +80,28 @@ def test_cold_start_is_opening_and_first_inference_apart_from_all_samples() -> N
     assert max(warm_ups(events) + samples(events)) < 0.11
 
 
+@pytest.mark.parametrize(("rows", "never"), [(1, 0), (4, 0), (6, 0), (7, 1)])
+def test_each_row_is_opened_first_in_one_of_six_processes_unless_there_are_more_rows(rows: int, never: int) -> None:
+    bench = FakeBench({f"{i}": steady(0.1) for i in range(rows)})
+    subjects = [bench.subject(name) for name in bench.latencies]
+    protocol = replace(LATENCY, seconds=0, runs=1, warmup_runs=0, warmup_s=0)
+    runs = [bench.events(job_of(subjects, protocol, process)) for process in range(LATENCY.processes)]
+    first = [[e.subject for e in events if isinstance(e, Opened) and e.opened_after == 0] for events in runs]
+    assert all(len(opened) == 1 for opened in first)
+    assert rows - len({opened[0] for opened in first}) == never
+
+
+def test_a_row_that_follows_one_that_could_not_be_opened_was_not_opened_first() -> None:
+    """It finds the libraries loaded all the same."""
+
+    def refused(number: int) -> float:
+        raise RuntimeError("another GPU's")
+
+    bench = FakeBench({"a": refused, "b": steady(0.1)})
+    events = bench.events(job_of([bench.subject("a"), bench.subject("b")], LATENCY))
+    assert [event.opened_after for event in of_kind(events, Opened, 1)] == [1]
+
+
 def test_the_sample_is_execute_alone_and_the_transfers_stand_beside_it() -> None:
     bench = FakeBench({"a": steady(0.1)})
     events = bench.events(job_of([bench.subject("a")], LATENCY))

@@ -73,6 +73,16 @@ def test_a_merged_file_keeps_each_entry_with_its_machine() -> None:
     assert two.origin.command == "b 'c d'"
 
 
+def test_a_ratio_goes_by_the_weights_not_by_what_the_files_are_called() -> None:
+    published, fused = made_entry(attention="published", median_s=0.1), made_entry(median_s=0.08)
+    file = replace(fused, model=ModelFacts(name="exported", weights=Weights.FOREIGN))
+    stranger = replace(file, artifact=replace(file.artifact, checkpoint_sha256="12" * 32))
+    _, found, alone = rows(published, file, stranger)
+    assert found.of_published is not None
+    assert found.of_published.ratio.value == pytest.approx(0.8, rel=0.01)
+    assert alone.of_published is None
+
+
 def test_the_same_machine_in_two_files_is_one_machine() -> None:
     files = [("a.json", made_result([made_entry()])), ("b.json", made_result([made_entry()]))]
     assert {row.origin.machine_id for row in rows_from_results(files)} == {1}

@@ -12,10 +12,10 @@ from rich.console import Console
 from made_results import lab_result, made_entry, made_process, made_result, made_run, made_summary, served_entry
 from yoloproof.names import ArtifactFormat, Weights
 from yoloproof.records import Check, Entry, Protocol, Result, RunWarning, Verdict
-from yoloproof.results.compare import fastest_lines
+from yoloproof.results.compare import compare_rows, fastest_lines
 from yoloproof.results.figures import decimals
 from yoloproof.results.labels import network_label
-from yoloproof.results.table import first_row_ratios, notes, print_result
+from yoloproof.results.table import first_row_ratios, latency_table, notes, print_result
 
 
 def printed(result: Result, width: int | None = 100) -> str:
@@ -83,6 +83,17 @@ def test_a_row_on_a_gpu_has_the_devices_time_the_whole_query_and_its_energy() ->
         assert words not in printed(made_result([made_entry()]))
 
 
+def test_the_whole_query_is_the_last_of_a_gpus_columns_to_go() -> None:
+    entry = made_entry(name="yolov13-of-a-long-name-n", accuracy=None, runtime="tensorrt")
+    summary = replace(made_summary(0.000561), device_median_s=0.000503, query_median_s=0.001392, energy_j=0.0917)
+    entry = replace(entry, summary=summary, runtime=replace(entry.runtime, device="cuda:0"))
+    result = made_result([entry, made_entry(name="yolov13-of-a-long-name-s")], made_run(gpu="Tesla T4"))
+    lines = [note.plain for width in range(60, 110) for note in notes(result, latency_table(result, width)[1])]
+    left_out = [line for line in dict.fromkeys(lines) if line.startswith("not shown")]
+    assert any("FPS" in line and "device ms" in line and "query ms" not in line for line in left_out)
+    assert all("FPS" in line and "device ms" in line for line in left_out if "query ms" in line)
+
+
 def test_a_row_that_was_served_has_its_highest_rate_and_the_latency_at_it() -> None:
     entries = [served_entry(), served_entry(None, attention="explicit")]
     text = printed(made_result(entries, protocol=Protocol(name="server")), 100)
@@ -124,7 +135,7 @@ def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
     assert first_row_ratios(made_result(entries)) == ["1", "1.30", "≈1.00"]
     assert first_row_ratios(made_result([timed("fused", 0.1, 3), timed("published", 0.13, 3)])) == ["1", "~1.30"]
     text = printed(made_result(entries))
-    assert "of first: time divided by that of the model's first row" in " ".join(text.split())
+    assert "of first: time divided by that of the first row of these weights" in " ".join(text.split())
     assert "1.30" in line_of(text, "yolov13n published")
 
 
@@ -140,6 +151,34 @@ def test_two_quiet_rows_are_a_line_each_and_two_plain_notes_follow() -> None:
     plain = [note.plain for note in notes(result) if not note.style]
     assert len(plain) == len(fastest_lines(result)) == 1
     assert all(note.style == "dim" for note in notes(result) if note.plain not in plain)
+
+
+def test_a_file_named_otherwise_is_held_against_the_rows_of_its_checkpoint() -> None:
+    """A native file built elsewhere, beside the network it was built from."""
+    published, fused = timed("published", 0.2), timed("fused", 0.1)
+    native = replace(fused, model=replace(fused.model, name="t4", family=None, scale=None, weights=Weights.FOREIGN))
+    assert first_row_ratios(made_result([published, native])) == ["1", "0.50"]
+    other = replace(native, artifact=replace(native.artifact, checkpoint_sha256="12" * 32))
+    assert first_row_ratios(made_result([published, other])) == [None, None]
+    unsaid = replace(fused, artifact=replace(fused.artifact, checkpoint_sha256=None))
+    assert first_row_ratios(made_result([published, unsaid])) == ["1", "0.50"], "by the model's name"
+    (line,) = fastest_lines(made_result([published, native]))
+    assert line.startswith("fastest verified: t4 fused")
+
+
+def test_a_median_of_several_batches_at_once_is_ranked_by_what_a_batch_takes() -> None:
+    """As FPS says: 8 images in 1.7 s are 4.7 a second, twice 8 in 2.4 s are 6.7."""
+    one, two = timed("fused", 1.7), timed("fused", 2.4)
+    one = replace(one, artifact=replace(one.artifact, batch=8))
+    two = replace(two, artifact=one.artifact, runtime=replace(made_entry(runtime="openvino").runtime, requests=2))
+    result = made_result([one, two])
+    assert first_row_ratios(result) == ["1", "0.71"]
+    (line,) = fastest_lines(result)
+    assert line.startswith("fastest verified: yolov13n fused fp32 openvino batch 8, 0.706")
+    (compared,) = compare_rows(result)
+    assert compared.verdict == "faster"
+    assert compared.b_median_s / compared.a_median_s == pytest.approx(compared.ratio)
+    assert "times are per batch: openvino answers 2 at once" in compared.notes
 
 
 def test_rows_that_differ_in_nothing_or_were_timed_in_two_runs_have_no_ratio() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from made_results import made_entry, made_run, made_summary
-from yoloproof.names import Attention, Precision, Runtime
+from yoloproof.names import Attention, Precision, Runtime, Weights
 from yoloproof.records import Entry, ModelFacts
 from yoloproof.results.forensics import forensics_table, which_resembles
 from yoloproof.results.published import model_ratios, published_figures, published_for, same_gpu, variant_name, verdict
@@ -93,6 +93,16 @@ def test_ratios_hold_models_of_one_source_against_the_first() -> None:
     (ratio,) = model_ratios(entries)
     assert ratio.measured == pytest.approx(2)
     assert ratio.reported == pytest.approx(2.98 / 1.97)
+
+
+def test_two_files_of_one_model_are_not_two_models() -> None:
+    """What a figure was reported for is the architecture, whatever the file is called."""
+    first = made_entry(median_s=0.1)
+    same = replace(made_entry(median_s=0.13), model=ModelFacts(name="t4", weights=Weights.FOREIGN))
+    other = replace(made_entry("yolov13s", median_s=0.2), model=ModelFacts(name="mine", weights=Weights.FOREIGN))
+    assert model_ratios([first, same]) == []
+    (ratio,) = model_ratios([same, first, other])
+    assert (ratio.model, ratio.against, ratio.measured) == ("yolov13s", "yolov13n", pytest.approx(0.2 / 0.13))
 
 
 def four(fused: float, explicit: float, published: float, stripped: float, **intervals: float | None) -> list[Entry]:

@@ -140,7 +140,15 @@ def _benchmark(
     """What was collected. zero -- per subject, whether its images are all black"""
     aside = processes_to_set_aside(collector.samples, protocol, collector.best_s)
     measurements = [
-        _measurement(i, collector, protocol, zero_input=black, cores=machine.cpu.logical_cores or cores, aside=aside)
+        _measurement(
+            i,
+            collector,
+            protocol,
+            zero_input=black,
+            cores=machine.cpu.logical_cores or cores,
+            usable=cores,
+            aside=aside,
+        )
         for i, black in enumerate(zero)
     ]
     return Benchmark(
@@ -198,7 +206,14 @@ def _run_processes(
 
 
 def _measurement(
-    index: int, collector: Collector, protocol: Protocol, *, zero_input: bool, cores: float, aside: set[int]
+    index: int,
+    collector: Collector,
+    protocol: Protocol,
+    *,
+    zero_input: bool,
+    cores: float,
+    usable: float,
+    aside: set[int],
 ) -> Measurement:
     subject, error = collector.subjects[index], collector.failed.get(index)
     taken = collector.samples[index]
@@ -209,7 +224,8 @@ def _measurement(
     summary = summarize(processes, protocol, at_once, subject.spec.runtime, set_aside)
     warnings = subject_warnings(
         processes, summary, protocol, error, timed=protocol.timed_of(subject.spec.runtime),
-        zero_input=zero_input, cores=cores, set_aside=set_aside, best_s=collector.best_s, crowded_out=collector.crowded_out,
+        zero_input=zero_input, cores=cores, usable_cores=usable, set_aside=set_aside, best_s=collector.best_s,
+        crowded_out=collector.crowded_out, cuda_graph=facts is not None and facts.cuda_graph is True,
     )  # fmt: skip
     return Measurement(
         subject=subject,

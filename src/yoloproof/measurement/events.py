@@ -36,8 +36,8 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Opened:
-    """opened_after -- how many other subjects this process had opened before; host_bytes, device_bytes -- memory that opening
-    and the first inference took."""
+    """opened_after -- how many other subjects this process had opened, or had failed to, before; host_bytes, device_bytes --
+    memory that opening and the first inference added."""
 
     subject: int
     open_s: float

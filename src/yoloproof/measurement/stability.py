@@ -15,8 +15,8 @@ from yoloproof.records import Machine, Process, Protocol, Reading, RunWarning, S
 
 # Changes of latency below this share of the median are nobody's concern.
 NOTABLE = 0.03
-# Cores of other people's work, on average while our samples ran.
-NEIGHBOUR_CORES = 0.2
+# Other programs' work, on average while our samples ran, as a share of the cores that we may use.
+NEIGHBOUR_SHARE = 0.1
 CLOCK_SHARE = 0.05
 # A CPU's boost clock wanders more than a GPU's.
 CPU_CLOCK_SHARE = 0.1
@@ -39,25 +39,28 @@ def subject_warnings(
     timed: str = "execute",
     zero_input: bool = False,
     cores: float = 1.0,
+    usable_cores: float = 1.0,
+    cuda_graph: bool = False,
     set_aside: Sequence[Process] = (),
     best_s: float | None = None,
     crowded_out: bool = False,
 ) -> list[RunWarning]:
     """What one subject's samples say against its figure.
 
-    timed -- what the samples are of; cores -- of the host, whoever may use them
+    timed -- what the samples are of; cores -- of the host, whoever may use them; usable_cores -- those that this process may
+    cuda_graph -- a sample is one launch of a captured graph
     set_aside, best_s -- processes that the figure does not stand on, and the quickest reading of the host's speed
     crowded_out -- processes were left out because other programs hold the host
     """
     found = [
         *_cut_short([*processes, *set_aside], protocol, error, crowded_out),
-        *_about_the_host(processes, set_aside, protocol, best_s),
+        *_about_the_host(processes, set_aside, protocol, best_s, cores, usable_cores),
     ]
     if summary is not None:
         measured = [p for p in processes if p.samples_s]
         found += [*_about_the_protocol(summary, protocol, zero_input), *_about_the_timer(measured, summary)]
-        found += [*_about_the_clocks(measured, summary, timed), *_about_the_samples(measured)]
-        found += [*_about_the_processes(measured), *_about_the_neighbours(measured, cores), *_about_settling(measured)]
+        found += [*_about_the_clocks(measured, summary, timed, cuda_graph), *_about_the_samples(measured)]
+        found += [*_about_the_processes(measured), *_about_settling(measured)]
     return found
 
 
@@ -74,7 +77,7 @@ def _cut_short(
     elif complete < protocol.processes and crowded_out:
         yield RunWarning(
             "partial",
-            f"{complete} of {protocol.processes} processes fit in {protocol.row_max_s:g} s a row: other programs hold this host",
+            f"{complete} of {protocol.processes} processes fit in {protocol.row_max_s:g} s a row beside other programs",
             "stop them and measure again",
         )
     elif complete < protocol.processes:
@@ -125,7 +128,9 @@ def _coarsest(processes: Sequence[Process]) -> float:
     return max((max(p.timer.step_s, p.timer.cost_s) for p in processes if p.timer is not None), default=0.0)
 
 
-def _about_the_clocks(processes: Sequence[Process], summary: Summary, timed: str) -> Iterator[RunWarning]:
+def _about_the_clocks(
+    processes: Sequence[Process], summary: Summary, timed: str, cuda_graph: bool
+) -> Iterator[RunWarning]:
     """Wall clock against the device's own, over `execute` alone."""
     device = summary.device_median_s
     if device is None:
@@ -139,7 +144,7 @@ def _about_the_clocks(processes: Sequence[Process], summary: Summary, timed: str
             "host_bound",
             f"the wall clock says {wall / device:.2f} times the device's own clock: the rest is "
             "the host launching work and waiting for it",
-            "use a CUDA graph or a faster CPU; compare device times with device times only",
+            f"use {'' if cuda_graph else 'a CUDA graph or '}a faster CPU; compare device times with device times only",
         )
     elif device - wall > max(NOTABLE * device, 2 * coarse):
         yield RunWarning(
@@ -152,16 +157,22 @@ def _about_the_clocks(processes: Sequence[Process], summary: Summary, timed: str
 
 def _about_the_samples(processes: Sequence[Process]) -> Iterator[RunWarning]:
     columns = [np.array(p.samples_s) for p in processes if len(p.samples_s) >= ENOUGH]
-    yield from _in_most(
-        columns, slow_start, "slow_start", "the first tenth of the samples is slower by", "warm up longer"
-    )
-    yield from _in_most(
-        columns, drift, "drift", "latency moves in one direction, by", "use `--protocol sustained`, or cool the machine"
-    )
-    yield from _in_most(
-        columns, bimodal, "bimodal", "two separate speeds, apart by",
-        "look for a clock that switches or a neighbour that comes and goes; the median may sit on either",
-    )  # fmt: skip
+    if started := _in_most(columns, slow_start):
+        yield RunWarning("slow_start", f"the first tenth of the samples is slower by {started[1]}", "warm up longer")
+    if moved := _in_most(columns, drift):
+        direction = "rises" if moved[0] > 0 else "falls"
+        yield RunWarning(
+            "drift",
+            f"from the first quarter to the last latency {direction} by {moved[1]}, the other way in none",
+            "use `--protocol sustained`, or cool the machine",
+            1 + abs(moved[0]),
+        )
+    if apart := _in_most(columns, bimodal):
+        yield RunWarning(
+            "bimodal",
+            f"two separate speeds, apart by {apart[1]}",
+            "look for a clock that switches or a neighbour that comes and goes; the median may sit on either",
+        )
 
 
 def _about_the_processes(processes: Sequence[Process]) -> Iterator[RunWarning]:
@@ -188,16 +199,14 @@ def _about_the_processes(processes: Sequence[Process]) -> Iterator[RunWarning]:
         )
 
 
-def _in_most(
-    columns: Sequence[Samples], change: Callable[[Samples], float | None], code: str, evidence: str, advice: str
-) -> Iterator[RunWarning]:
-    """One warning where more than half of the processes show the same; a single one is chance."""
+def _in_most(columns: Sequence[Samples], change: Callable[[Samples], float | None]) -> tuple[float, str] | None:
+    """The median share, and in words how much and in how many, where more than half of the processes show the same and none
+    the opposite; a single one is chance."""
     shown = [share for share in map(change, columns) if share is not None]
-    if columns and len(shown) > len(columns) / 2:
-        size = abs(float(np.median(shown)))
-        factor = 1 + size if code == "drift" else None
-        found = f"{evidence} {size:.1%} in {len(shown)} of {len(columns)} processes"
-        yield RunWarning(code, found, advice, factor)
+    if len(shown) <= len(columns) / 2 or min(shown) < 0 < max(shown):
+        return None
+    size = float(np.median(shown))
+    return size, f"{abs(size):.1%} in {len(shown)} of {len(columns)} processes"
 
 
 def slow_start(samples: Samples) -> float | None:
@@ -244,42 +253,43 @@ def bimodal(samples: Samples) -> float | None:
     return apart if separate and apart >= NOTABLE else None
 
 
-def _about_the_neighbours(processes: Sequence[Process], cores: float) -> Iterator[RunWarning]:
-    """Others with a share s of the cores leave us 1 - s of them: another run, with all, may be so much faster."""
-    wall = sum(p.cpu.wall_s for p in processes)
-    others = sum(p.cpu.others_s for p in processes)
-    if wall and others / wall > NEIGHBOUR_CORES:
-        left = 1 - others / wall / cores
+def _about_the_host(
+    processes: Sequence[Process], set_aside: Sequence[Process], protocol: Protocol, best_s: float | None, cores: float,
+    usable_cores: float,
+) -> Iterator[RunWarning]:  # fmt: skip
+    """Others on the host in one warning: programs where they are seen, else that they slow fixed work. By what factor that may
+    have moved the figure: programs with a share s of the cores leave us 1 - s of them."""
+    readings = [reading / best_s for p in processes for reading in p.gauge_s] if best_s else []
+    slowed = [reading for reading in readings if reading > protocol.gauge_limit]
+    if len(slowed) <= protocol.gauge_share * len(readings):
+        slowed = []
+    products = (
+        f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} turns"
+        if slowed
+        else ""
+    )
+    wall_s = sum(p.cpu.wall_s for p in processes)
+    others = sum(p.cpu.others_s for p in processes) / wall_s if wall_s else 0.0
+    if others > NEIGHBOUR_SHARE * usable_cores:
+        left = 1 - others / cores
         yield RunWarning(
             "noisy_neighbour",
-            f"other programs kept {others / wall:.1f} of {cores:g} cores busy while this was timed",
+            f"other programs kept {others:.1f} of {cores:g} cores busy while this was timed{products and f', and {products}'}",
             "stop them, or compare only what was timed side by side in one run",
-            1 / left if left > 0.05 else None,
+            max([1 / left, *slowed]) if left > 0.05 else None,
         )
-
-
-def _about_the_host(
-    processes: Sequence[Process], set_aside: Sequence[Process], protocol: Protocol, best_s: float | None
-) -> Iterator[RunWarning]:
-    """A host that others slowed: what was set aside for it, or by what factor it may have moved the figure."""
-    if best_s is None:
-        return
-    readings = [reading for p in processes for reading in p.gauge_s]
-    slowed = [reading / best_s for reading in readings if reading > protocol.gauge_limit * best_s]
-    advice = "use a quiet host, or a whole one of your own; compare only what was timed side by side in one run"
-    if len(slowed) > protocol.gauge_share * len(readings):
+    elif slowed:
         yield RunWarning(
             "host_slowed",
-            f"fixed matrix products took up to {max(slowed):.2f} times their best around {len(slowed)} of {len(readings)} "
-            "turns, and waiting did not help: other users slow this host",
-            advice,
+            f"{products}, and waiting did not help: other users slow this host",
+            "use a quiet host, or a whole one of your own; compare only what was timed side by side in one run",
             max(slowed),
         )
-    elif set_aside or any(p.set_aside.samples_s for p in processes):
+    if not slowed and (set_aside or any(p.set_aside.samples_s for p in processes)):
         again = sum(len(p.set_aside.samples_s) for p in [*processes, *set_aside])
         yield RunWarning(
             "host_slowed",
-            f"at times other users slow this host: what was timed while fixed matrix products were slow ({again} samples, "
+            f"at times others slow this host: what was timed while fixed matrix products were slow ({again} samples, "
             f"{len(set_aside)} whole processes among them) was set aside and repeated",
             "the figure is that of the undisturbed host",
             1.0,

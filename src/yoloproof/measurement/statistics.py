@@ -19,7 +19,7 @@ def summarize(
     """What the samples come to; None where there are none. `published` clips as often as ProfileModels does for the
     runtime.
 
-    set_aside -- processes that the host slowed: only what is said to be "as it came" counts them
+    set_aside -- processes that the host slowed: only what is said to be "as it came", and memory, counts them
     """
     medians = list(process_medians(processes).values())
     if not medians:
@@ -53,9 +53,9 @@ def summarize(
         load_median_s=_median_of([p.load_s for p in processes if p.load_s]),
         fetch_median_s=_median_of([p.fetch_s for p in processes if p.fetch_s]),
         query_median_s=_median_of([_queries(p, timed) for p in processes if p.load_s and p.fetch_s]),
-        cold_start_s=_cold_start(processes),
-        host_bytes=_median_bytes([p.host_bytes for p in processes]),
-        device_bytes=_median_bytes([p.device_bytes for p in processes]),
+        cold_start_s=_median([p.cold_start_s for p in _opened_first(processes)]),
+        host_bytes=_median_bytes([p.host_bytes for p in _opened_first(everything)]),
+        device_bytes=_median_bytes([p.device_bytes for p in _opened_first(everything)]),
         energy_j=None if energy is None else energy[0] / len(samples),
         power_w=None if energy is None else energy[0] / energy[1],
         clipped_mean_s=float(kept.mean()) if clips else None,
@@ -92,7 +92,8 @@ def _queries(process: Process, timed: str) -> tuple[float, ...]:
 
 
 def _energy(processes: Sequence[Process], timed: str, pause_s: float) -> tuple[float, float] | None:
-    """The device's energy in joules over all kept turns, and the seconds that they took; None where one was not metered."""
+    """The device's energy in joules over all kept turns, and the seconds that they took; None where one was not metered. Only the
+    sums are of use: the counter advances in steps, and a single turn may seem to take nothing, or more than the card can."""
     kept = [(process, turn) for process in processes for turn in process.turns if turn.kept]
     joules = [turn.energy_j for _, turn in kept if turn.energy_j is not None]
     if not kept or len(joules) < len(kept) or not any(joules):
@@ -105,17 +106,20 @@ def _energy(processes: Sequence[Process], timed: str, pause_s: float) -> tuple[f
     return sum(joules), seconds
 
 
-def _median_bytes(values: Sequence[int | None]) -> int | None:
+def _opened_first(processes: Sequence[Process]) -> list[Process]:
+    """Those that opened this subject before any other: the others share libraries and a CUDA context that were there."""
+    return [process for process in processes if process.opened_after == 0]
+
+
+def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return round(float(np.median(known))) if known else None
+    return float(np.median(known)) if known else None
+
+
+def _median_bytes(values: Sequence[int | None]) -> int | None:
+    median = _median(values)
+    return None if median is None else round(median)
 
 
 def _median_of(columns: Sequence[Sequence[float]]) -> float | None:
     return float(np.median([np.median(column) for column in columns])) if columns else None
-
-
-def _cold_start(processes: Sequence[Process]) -> float | None:
-    """Median cold start of the processes in which this subject was opened first; of all, where it never was."""
-    known = [(p.opened_after, p.cold_start_s) for p in processes if p.cold_start_s is not None]
-    first = [seconds for after, seconds in known if after == 0] or [seconds for _, seconds in known]
-    return float(np.median(first)) if first else None

@@ -153,9 +153,9 @@ def timed_process(
 def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, meters: Meters) -> list[_Runner]:
     runners: list[_Runner] = []
     indices = sorted(job.subjects)
-    # Rotated, so that over the processes each subject once opens first and pays for loading the library.
+    # Rotated, so that over as many processes each subject once opens first and pays for libraries and CUDA context.
     first = job.process % len(indices)
-    for index in indices[first:] + indices[:first]:
+    for before, index in enumerate(indices[first:] + indices[:first]):
         subject = job.subjects[index]
         source = job.images[index]
         images = np.load(source) if isinstance(source, Path) else source
@@ -175,7 +175,7 @@ def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, mete
             continue
         taken = memory()
         facts = session.facts
-        emit(Opened(index, ready - start, end - ready, len(runners), facts, taken.host_bytes, taken.device_bytes))
+        emit(Opened(index, ready - start, end - ready, before, facts, taken.host_bytes, taken.device_bytes))
         runners.append(runner)
     return runners
 

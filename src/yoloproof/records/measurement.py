@@ -132,7 +132,8 @@ class Turn(Record):
     first, count -- its samples are samples_s[first : first + count] of its process, or of `set_aside` where it was not kept
     gauge_before_s, gauge_after_s -- readings of the host's speed, None where the protocol takes none
     waited_s -- before the turn, for a host that others slowed: every reading meanwhile was slow but the last, gauge_before_s
-    kept -- False where the host was slowed and the turn was repeated; energy_j -- that the device took meanwhile
+    kept -- False where the host was slowed and the turn was repeated; energy_j -- that the card took meanwhile, by a counter
+    that advances in steps: only sums over many turns say something
     reason -- why its samples count or not, by the readings of the run until then, those around this turn among them; None where
     nobody watched, where the turn broke off, and in files that were written before
     """
@@ -171,8 +172,9 @@ class Process(Record):
     start_s -- since the run began: the process looked at its clock; with it `start_s` of its turns and `at_s` of the machine's
     readings lie on one axis
     cold_start_s -- open_s (session ready) + first_inference_s (load, execute, fetch)
-    host_bytes, device_bytes -- memory that opening and the first inference took, the host's at its peak
-    opened_after -- how many other cases this process had opened before: 0 also paid for loading the runtime library
+    host_bytes, device_bytes -- memory that opening and the first inference added, the host's at its peak
+    opened_after -- how many other cases this process had opened, or had failed to, before: 0 also paid for libraries and a CUDA
+    context
     samples_s -- the timed step; load_s, fetch_s -- the transfers around each; device_s -- the device's own clock
     turns -- every turn, also those that were repeated because the host was slowed, whose samples are `set_aside`
     warmup_s -- untimed inferences, those after a switch of case too; settled -- whether the machine stood still
@@ -217,8 +219,10 @@ class Summary(Record):
     mad_s -- median distance of a sample from its own process's median; fps -- images per second at median_s
     device_median_s -- by the device's own clock; load_median_s, fetch_median_s -- of the transfers; query_median_s -- of load,
     execute and fetch together
-    cold_start_s -- of the processes that opened it first; host_bytes, device_bytes -- memory, medians over processes
-    energy_j, power_w -- of the device, per inference and on average while the samples ran
+    cold_start_s -- opening and the first inference; host_bytes, device_bytes -- memory that they added, the host's at its peak.
+    All three are medians over the fresh processes that opened it first, None where none did
+    energy_j -- of the whole card for a whole query (load, execute, fetch, the loop around them), its idle power included;
+    power_w -- the card's mean power meanwhile
     clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under the protocol `published` alone
     server -- under the protocol `server` alone, where every other figure is of a query alone
     """

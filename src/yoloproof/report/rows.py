@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from yoloproof.intervals import Ratio, process_medians, side_by_side
+from yoloproof.intervals import Ratio, batch_medians, side_by_side
 from yoloproof.names import Attention, Runtime, Weights
 from yoloproof.records import Accuracy, Entry, PublishedFigure, Result, Run, Summary
 from yoloproof.results.labels import (
@@ -22,6 +22,7 @@ from yoloproof.results.labels import (
     precision_of,
     row_label,
     size_label,
+    weights_of,
 )
 
 COCO_VAL_IMAGES = 5000  # of val2017, which reported APs are of
@@ -56,11 +57,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Row:
-    """One entry with its run. `number` counts the entries of all files from 1."""
+    """One entry with its run. `number` counts the entries of all files from 1; weights -- see `weights_of`"""
 
     number: int
     origin: Origin
     entry: Entry
+    weights: str
     of_published: RatioTo | None = None
     of_stripped: RatioTo | None = None
 
@@ -119,8 +121,8 @@ class Row:
 
     @cached_property
     def medians(self) -> dict[int, float]:
-        """The median of each process, by its number."""
-        return process_medians(self.entry.processes)
+        """What a batch takes in each process, s, by its number."""
+        return batch_medians(self.entry)
 
     @property
     def interval_s(self) -> tuple[float, float] | None:
@@ -178,8 +180,8 @@ def rows_from_results(results: Iterable[tuple[str, Result]]) -> list[Row]:
             Origin(name, machine_ids.setdefault(_identity(run), len(machine_ids) + 1), machine_label(run), run)
             for run in result.runs
         ]
-        for entry in result.entries:
-            rows.append(Row(len(rows) + 1, origins[entry.run], entry))
+        for entry, weights in zip(result.entries, weights_of(result.entries), strict=True):
+            rows.append(Row(len(rows) + 1, origins[entry.run], entry, weights))
     return _with_ratios(rows)
 
 
@@ -193,15 +195,21 @@ def _identity(run: Run) -> tuple[object, ...]:
 
 
 def setting(row: Row) -> tuple[object, ...]:
-    """What two rows must share to stand in one chart: machine, protocol, and how they were run, batch and network aside."""
+    """What two rows must share to stand in one chart: model, machine, protocol, and how they were run, batch and network
+    aside."""
+    return row.model, *_how(row)
+
+
+def _how(row: Row) -> tuple[object, ...]:
     runtime, run = row.entry.runtime, row.origin.run
-    shared = row.origin.machine_id, run.protocol.name, run.quick, row.model, row.runtime, row.precision, row.imgsz
+    shared = row.origin.machine_id, run.protocol.name, run.quick, row.runtime, row.precision, row.imgsz
     return *shared, runtime.device, runtime.threads, runtime.flush_to_zero
 
 
 def side_by_side_key(row: Row) -> tuple[object, ...]:
-    """What two rows must share for a ratio: their run, too. Between runs a machine's level moves."""
-    return id(row.origin), *setting(row), row.batch
+    """What two rows must share for a ratio: their run, too, since between runs a machine's level moves, and the weights,
+    whatever the files are called."""
+    return id(row.origin), row.weights, *_how(row), row.batch
 
 
 def _with_ratios(rows: Sequence[Row]) -> list[Row]:

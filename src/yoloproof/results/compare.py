@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from yoloproof.errors import YoloproofError
-from yoloproof.intervals import LEAST_RUNS, Ratio, process_medians, repeated_ratio, side_by_side, unpaired_ratio
+from yoloproof.intervals import LEAST_RUNS, Ratio, batch_medians, repeated_ratio, side_by_side, unpaired_ratio
 from yoloproof.records import Entry, Result, Run, RunWarning
 from yoloproof.results.differences import (
     gauge_bests,
@@ -25,7 +25,15 @@ from yoloproof.results.differences import (
     setting_differences,
 )
 from yoloproof.results.figures import decimals
-from yoloproof.results.labels import network_label, plain_text, precision_of, row_label
+from yoloproof.results.labels import (
+    network_label,
+    plain_text,
+    precision_of,
+    row_label,
+    weights_of,
+    without,
+    words_in_all,
+)
 from yoloproof.results.table import unwrapped
 
 ALLOWANCES = ("machine", "protocol", "unproved", "quick", "partial")
@@ -48,6 +56,7 @@ class Comparison:
     disturbance of unknown size between two runs. Between two single runs on a CPU, and between groups of runs that do not
     alternate in time, it allows for CPU_RUN_TO_RUN, or more where a run was disturbed or the gauges differ.
 
+    a_median_s, b_median_s -- of a batch, which is a share of a sample where the runtime answers several at once
     detectable -- as what share a difference is told in four of five cases, see `Ratio.detectable`
     run_to_run -- standard deviation of one run's level, as a share, where each side has at least three runs
     verdict -- "faster", "slower" (B, than A) or "cannot tell"; notes -- what was allowed, or speaks against it
@@ -186,11 +195,12 @@ def _alternate(a: Sequence[Side], b: Sequence[Side]) -> bool:
 
 
 def fastest_lines(result: Result) -> list[str]:
-    """For each model of several verified rows the quickest, and what it takes of the next: one line for people."""
+    """For each model of several verified rows the quickest by what an image takes, and its share of the next one's time: one line
+    for people."""
     models: dict[object, list[Entry]] = {}
-    for entry in result.entries:
+    for entry, weights in zip(result.entries, weights_of(result.entries), strict=True):
         if entry.proof.passed and entry.summary is not None and not entry.partial:
-            key = entry.run, entry.model.name, entry.artifact.imgsz, entry.artifact.batch
+            key = entry.run, weights, entry.artifact.imgsz, entry.artifact.batch
             models.setdefault(key, []).append(entry)
     lines = []
     for entries in models.values():
@@ -265,7 +275,12 @@ def _comparison(
 def _differences(a: Side, b: Side) -> list[str]:
     """What differs and is often the very thing compared: said, not refused."""
     libraries = library_differences(a.run.machine, b.run.machine)
-    return [*(f"libraries differ: {line}" for line in libraries), *setting_differences(a.entry, b.entry)]
+    at_once = [one.entry.runtime for one in (a, b) if (one.entry.runtime.requests or 1) > 1]
+    return [
+        *(f"libraries differ: {line}" for line in libraries),
+        *setting_differences(a.entry, b.entry),
+        *(f"times are per batch: {one.name} answers {one.requests} at once" for one in at_once),
+    ]
 
 
 def _allowed(sides: Sides, allow: Sequence[str]) -> list[str]:
@@ -289,7 +304,7 @@ def _allowed(sides: Sides, allow: Sequence[str]) -> list[str]:
 
 
 def _medians(entry: Entry) -> dict[int, float]:
-    medians = process_medians(entry.processes)
+    medians = batch_medians(entry)
     if not medians:
         raise YoloproofError(f"{row_label(entry)} has no samples to compare; measure it again")
     return medians
@@ -362,17 +377,6 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
         names = without(row.a, shared), without(row.b, shared) if row.b != row.a else "same"
         table.add_row(*map(Text, (*names, *medians, f"{row.ratio:.3f}", interval, _verdict(row))))
     return table
-
-
-def words_in_all(labels: Sequence[str]) -> list[str]:
-    """The words that all labels share, in the first one's order; none where a label has no other."""
-    shared = [word for word in labels[0].split() if all(word in label.split() for label in labels)] if labels else []
-    return shared if all(set(label.split()) - set(shared) for label in labels) else []
-
-
-def without(label: str, words: Sequence[str]) -> str:
-    """A label without the words that stand elsewhere."""
-    return " ".join(word for word in label.split() if word not in words)
 
 
 def _verdict(row: Comparison) -> str:

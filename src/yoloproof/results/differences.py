@@ -84,7 +84,7 @@ def setting_differences(left: Entry, right: Entry) -> list[str]:
     one, other = left.runtime, right.runtime
     pairs: list[tuple[str, object, object]] = [
         ("threads", one.threads, other.threads),
-        ("requests at once", one.requests or 1, other.requests or 1),
+        ("batches at once", one.requests or 1, other.requests or 1),
         ("provider", one.provider, other.provider),
         ("flush_to_zero", one.flush_to_zero or False, other.flush_to_zero or False),
         ("cuda_graph", one.cuda_graph, other.cuda_graph),

@@ -8,7 +8,7 @@ from yoloproof.records import Entry, ServerSummary, Summary
 from yoloproof.results.labels import NOT_SAID
 
 LATENCY = "median\nms", "95 % over\nprocesses", "p90"
-ON_GPU = "device\nms", "query\nms", "mJ"
+ON_GPU = "device\nms", "query\nms", "query\nmJ"
 SERVER = (
     "alone\nms",
     "capacity\n/s",
@@ -24,8 +24,8 @@ SERVER = (
 def figure_columns(entries: Sequence[Entry]) -> list[tuple[str, tuple[str, ...]]]:
     """Headings and cells, one per entry; figures of an unproved row stand in brackets.
 
-    Rows on a GPU have the device's own time beside the wall clock's, the whole query (load, execute, fetch) and the energy
-    of an inference. Rows that were served have the highest rate and the latency at it instead.
+    Rows on a GPU have the device's own time beside the wall clock's, the whole query (load, execute, fetch) and its energy,
+    the card's idle power included. Rows that were served have the highest rate and the latency at it instead.
     """
     headings: tuple[str, ...]
     if any(map(is_served, entries)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from yoloproof.names import Attention, Precision, Weights
 from yoloproof.records import Entry, Run
 
@@ -24,6 +26,14 @@ def model_label(entry: Entry) -> str:
     """The model's name; random weights are said beside it."""
     random = " (random weights)" if entry.model.weights is Weights.RANDOM else ""
     return plain_text(entry.model.name) + random
+
+
+def weights_of(entries: Sequence[Entry]) -> list[str]:
+    """Whose weights each entry has: the checkpoint's hash, else that of a row of the same run and name, else the name. A native
+    file is called otherwise than the checkpoint it was built from."""
+    known = {(e.run, model_label(e)): e.artifact.checkpoint_sha256 for e in entries if e.artifact.checkpoint_sha256}
+    own = ((e.artifact.checkpoint_sha256, known.get((e.run, model_label(e))), model_label(e)) for e in entries)
+    return [next(word for word in words if word) for words in own]
 
 
 def precision_of(entry: Entry) -> str:
@@ -67,3 +77,14 @@ def machine_label(run: Run) -> str:
         return f"{plain_text(run.requested)} (not reached)"
     cpu = run.machine.cpu
     return gpu_name(run) or f"{plain_text(cpu.model or 'unknown CPU')} ({cpu.logical_cores or '?'} cores)"
+
+
+def words_in_all(labels: Sequence[str]) -> list[str]:
+    """The words that all labels share, in the first one's order; none where a label has no other."""
+    shared = [word for word in labels[0].split() if all(word in label.split() for label in labels)] if labels else []
+    return shared if all(set(label.split()) - set(shared) for label in labels) else []
+
+
+def without(label: str, words: Sequence[str]) -> str:
+    """A label without the words that stand elsewhere."""
+    return " ".join(word for word in label.split() if word not in words)

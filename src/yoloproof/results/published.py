@@ -136,7 +136,8 @@ def _rounding_s(latency_ms: str) -> float:
 
 @dataclass(frozen=True)
 class ModelRatio:
-    """`model` over `against`, as measured here and as one source reported for its GPU; ratios without a unit."""
+    """The reported model `model` over `against`, as measured here and as one source reported for its GPU; ratios without a
+    unit."""
 
     model: str
     against: str
@@ -152,25 +153,25 @@ def model_ratios(entries: Sequence[Entry]) -> list[ModelRatio]:
     ratios = []
     for index, entry in enumerate(entries):
         for figure in figures_of(entry):
-            base = _base(entries[:index], entry, figure.source)
+            base = _base(entries[:index], entry, figure)
             if base is None or entry.summary is None:
                 continue
-            before, median_s, reported_s = base
-            measured, reported = entry.summary.median_s / median_s, figure.latency_s / reported_s
-            names = variant_name(entry), variant_name(before)
-            ratios.append(ModelRatio(*names, measured, reported, figure.source, figure.gpu))
+            median_s, before = base
+            measured, reported = entry.summary.median_s / median_s, figure.latency_s / before.latency_s
+            ratios.append(ModelRatio(figure.model, before.model, measured, reported, figure.source, figure.gpu))
             break
     return ratios
 
 
-def _base(earlier: Sequence[Entry], entry: Entry, source: str) -> tuple[Entry, float, float] | None:
-    """The first earlier entry of another model that was run in the same way, its median, and its figure of that source."""
+def _base(earlier: Sequence[Entry], entry: Entry, reported: PublishedFigure) -> tuple[float, PublishedFigure] | None:
+    """The median of the first earlier entry that was run in the same way and has a figure of another model from the same
+    source, and that figure. Which model an entry is says the figure, not its file's name."""
     for other in earlier:
-        if _setting(other) != _setting(entry) or variant_name(other) == variant_name(entry) or other.summary is None:
+        if _setting(other) != _setting(entry) or other.summary is None:
             continue
         for figure in figures_of(other):
-            if figure.source == source:
-                return other, other.summary.median_s, figure.latency_s
+            if figure.source == reported.source and figure.model != reported.model:
+                return other.summary.median_s, figure
     return None
 
 

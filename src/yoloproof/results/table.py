@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from yoloproof.intervals import Ratio, process_medians, side_by_side
+from yoloproof.intervals import Ratio, batch_medians, side_by_side
 from yoloproof.names import Weights
 from yoloproof.records import Accuracy, Check, Entry, Result, RunWarning
 from yoloproof.results.figures import bracketed, decimals, figure_columns, is_served
@@ -22,6 +22,7 @@ from yoloproof.results.labels import (
     plain_text,
     precision_of,
     row_label,
+    weights_of,
 )
 from yoloproof.results.published import model_ratios, verdict
 
@@ -30,10 +31,11 @@ DROPPED_FIRST = (
     "FLOPs\n(G)",
     "params\n(M)",
     "AP50",
-    "mJ",
+    "query\nmJ",
     "p90",
     "capacity\n/s",
     "FPS",
+    "device\nms",
     "query\nms",
     "p50\nms",
     "p90\nms",
@@ -164,22 +166,22 @@ def _name(entry: Entry) -> str:
 
 
 def first_row_ratios(result: Result) -> list[str | None]:
-    """Each row's time over that of the first row of the same model, size and batch in its run, as a cell; None where
+    """Each row's time over that of the first row of the same weights, size and batch in its run, as a cell; None where
     these rows differ in neither network, runtime nor precision, or were served."""
+    keys = [
+        (entry.run, weights, entry.artifact.imgsz, entry.artifact.batch)
+        for entry, weights in zip(result.entries, weights_of(result.entries), strict=True)
+    ]
     groups: dict[tuple[object, ...], list[Entry]] = {}
-    for entry in result.entries:
-        groups.setdefault(_group(entry), []).append(entry)
+    for key, entry in zip(keys, result.entries, strict=True):
+        groups.setdefault(key, []).append(entry)
     cells: list[str | None] = []
-    for entry in result.entries:
-        first, *_ = group = groups[_group(entry)]
+    for key, entry in zip(keys, result.entries, strict=True):
+        first, *_ = group = groups[key]
         differ = len({(network_label(one), one.runtime.name, precision_of(one)) for one in group}) > 1
-        ratio = side_by_side(process_medians(first.processes), process_medians(entry.processes))
+        ratio = side_by_side(batch_medians(first), batch_medians(entry))
         cells.append(None if not differ or any(map(is_served, group)) else "1" if entry is first else _ratio(ratio))
     return cells
-
-
-def _group(entry: Entry) -> tuple[object, ...]:
-    return entry.run, model_label(entry), entry.artifact.imgsz, entry.artifact.batch
 
 
 def _ratio(ratio: Ratio | None) -> str:
@@ -208,10 +210,13 @@ def _signs(result: Result) -> Iterator[Text]:
     if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
     if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
-        yield Text("of first: time divided by that of the model's first row; ≈ cannot be told from 1", "dim")
+        yield Text("of first: time divided by that of the first row of these weights; ≈ cannot be told from 1", "dim")
     for name, requests in dict.fromkeys((str(e.runtime.name), e.runtime.requests) for e in result.entries):
         if requests is not None and requests > 1:
-            yield Text(f"{name}: the median is of {requests} batches at once, one for each of its streams", "dim")
+            yield Text(
+                f"{name}: the median is of {requests} batches at once, one for each of its streams; ratios are per batch",
+                "dim",
+            )
     unproved = [entry for entry in result.entries if entry.proof.passed is not True]
     unheld = [entry for entry in unproved if entry.model.weights is Weights.FOREIGN and entry.proof.passed is None]
     if unheld:
