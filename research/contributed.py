@@ -2,8 +2,8 @@
 
     python research/contributed.py FILE…
 
-Held are: schema; machine (GPU, driver, clocks); a named protocol, whole and not --quick; a proof of every row, `stripped` aside;
-samples that give the summary. What speaks for itself (warnings) is repeated, not judged.
+Held are: schema; machine (GPU, driver, clocks); a named protocol, whole and not --quick; a proof of every row with all
+checks that its format gets, `stripped` aside; samples that give the summary. What speaks for itself (warnings) is repeated, not judged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement.protocol import PROTOCOLS
 from yoloproof.measurement.statistics import summarize
-from yoloproof.names import Attention, Weights
+from yoloproof.names import ArtifactFormat, Attention, Weights
 from yoloproof.records import Entry, Machine, Result, Run
 from yoloproof.results.compare import fastest_lines
 from yoloproof.results.differences import protocol_differences
@@ -26,6 +26,23 @@ from yoloproof.results.file import read_result
 from yoloproof.results.labels import row_label
 
 GPU_FACTS = ("name", "uuid", "compute_capability", "driver", "power_limit_w", "max_sm_clock_hz")
+
+# What `yoloproof.proof` asks of each format at least: against weights, and of a foreign file without them.
+SHOWN = ("outputs, real images", "outputs, random input", "detections", "sensitivity")
+RUN = ("examined", "outputs, transformed copies", *SHOWN)
+GRAPH = ("weights", "constants", "attention", "operators", "precision", "classes", "blocks")
+PLAN = ("launch plan", "machine code")
+CHECKS = {
+    ArtifactFormat.PYTORCH: RUN,
+    ArtifactFormat.ONNX: (*GRAPH, *RUN),
+    ArtifactFormat.ENGINE: ("engine", *RUN),
+    ArtifactFormat.NATIVE: (*PLAN, "classes", *RUN),
+}
+WITHOUT_WEIGHTS = {
+    ArtifactFormat.ONNX: ("attention", *SHOWN),
+    ArtifactFormat.ENGINE: SHOWN,
+    ArtifactFormat.NATIVE: (*PLAN, "outputs, the file's own images"),
+}
 
 
 def objections(result: Result) -> list[str]:
@@ -75,6 +92,8 @@ def _of_entry(entry: Entry, run: Run) -> Iterator[str]:
     if entry.proof.passed is not True and entry.artifact.attention is not Attention.STRIPPED:
         failures = ", ".join(check.name for check in entry.proof.failures) or "no check was made"
         yield f"not proved: {failures}"
+    elif entry.artifact.attention is not Attention.STRIPPED and (missing := _missing(entry)):
+        yield f"its proof lacks {', '.join(missing)}"
     if entry.artifact.sha256 is None and entry.model.sha256 is None and entry.model.weights is not Weights.RANDOM:
         yield "neither artifact nor weights have a hash"
     if len(entry.processes) + len(entry.processes_set_aside) < run.protocol.processes:
@@ -91,6 +110,15 @@ def _of_entry(entry: Entry, run: Run) -> Iterator[str]:
         return
     if found is None or not math.isclose(found.median_s, entry.summary.median_s, rel_tol=1e-5):
         yield "its samples do not give its median"
+
+
+def _missing(entry: Entry) -> list[str]:
+    """The checks that a proof of such an artifact has, and this one has not."""
+    made = {check.name for check in entry.proof.checks}
+    wanted = [CHECKS.get(entry.artifact.format, RUN)]
+    if entry.model.weights is Weights.FOREIGN and entry.artifact.format in WITHOUT_WEIGHTS:
+        wanted.append(WITHOUT_WEIGHTS[entry.artifact.format])
+    return min(([name for name in one if name not in made] for one in wanted), key=len)
 
 
 def main() -> int:

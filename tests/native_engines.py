@@ -14,8 +14,10 @@ from yoloproof.artifact.onnx import onnx_metadata
 from yoloproof.demo import demo_images
 from yoloproof.detection.images import read_image
 from yoloproof.files.native import CompiledKernel, KernelFacts, NativeEngine
+from yoloproof.files.plan import Plan, check_plan
 from yoloproof.kernels.suppression import Rule
 from yoloproof.network import Network, load_network
+from yoloproof.proof.plan import Weights, check_covers
 from yoloproof.simplify.rewrites import simplify
 
 SIZE = (64, 96)
@@ -31,6 +33,12 @@ def network(name: str) -> Network:
 def recorded(name: str, batch: int = 1, end_to_end: bool = False) -> RecordedNetwork:
     rule = Rule(RULE.score, RULE.iou, RULE.max_detections) if end_to_end else None
     return plan_from_network(simplify(network(name)), batch, SIZE, rule)
+
+
+def check_whole(plan: Plan, weights: Weights, attentions: int) -> None:
+    """What is asked of a plan when a file is read, and when it is verified."""
+    check_plan(plan)
+    check_covers(plan, weights, attentions)
 
 
 def frame(height: int, width: int, image: int = 0) -> np.ndarray:

@@ -23,6 +23,7 @@ from yoloproof.artifact.native.targets import CAPABILITIES, capabilities_from_ta
 from yoloproof.artifact.stated import artifact_of_native
 from yoloproof.cli import app
 from yoloproof.demo import demo_images
+from yoloproof.devices import driver_release
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import CompiledKernel, KernelFacts, read_native, write_native
@@ -34,7 +35,10 @@ from yoloproof.records import Case
 from yoloproof.runtime.choice import candidates
 
 TESTS = Path(__file__).parents[1]
-KEY = "Stand-in GPU; 40 multiprocessors; driver 13000; code 7.5; "  # of the engine's tactics, before the file's hash
+DRIVER = driver_release() or 13000  # 13000: the stand-in's CUDA
+KEY = (
+    f"Stand-in GPU; 40 multiprocessors; driver {DRIVER}; code 7.5; "  # of the engine's tactics, before the file's hash
+)
 
 
 @pytest.fixture

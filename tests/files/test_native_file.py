@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
 
 from native_engines import engine
 from yoloproof.errors import YoloproofError
-from yoloproof.files.native import read_native, write_native
+from yoloproof.files.native import _seal, read_native, write_native
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,21 @@ def rewritten(path, folder, change):
         for name, content in change(members(path)).items():
             archive.writestr(name, content)
     return file
+
+
+def sealed(path, folder, name, change):
+    """A copy with one JSON member changed, under hashes and a seal that fit it."""
+
+    def resealed(parts):
+        content = json.loads(parts[name])
+        change(content)
+        parts |= {name: json.dumps(content).encode()}
+        manifest = json.loads(parts["manifest.json"])
+        manifest["members"] = {key: sha256(text).hexdigest() for key, text in parts.items() if key != "manifest.json"}
+        manifest["seal"] = _seal(manifest)
+        return parts | {"manifest.json": json.dumps(manifest).encode()}
+
+    return rewritten(path, folder, resealed)
 
 
 def refusal(path) -> str:
@@ -114,3 +132,79 @@ def test_an_ordinary_zip_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "plain.native", "w") as archive:
         archive.writestr("a.txt", "a")
     assert "no manifest" in refusal(tmp_path / "plain.native")
+
+
+# A file that somebody sealed again: what its hashes cannot tell.
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda one: one.update(capabilities=[]), "no machine code"),
+        (lambda one: one.update(capabilities=[7.5]), "has no attribute"),
+        (lambda one: one.update(properties=None), "texts by name"),
+        (lambda one: one["properties"].update(names=1), "texts by name"),
+        (lambda one: one.update(built=[1]), "texts by name"),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused(path, tmp_path, change, told):
+    file = sealed(path, tmp_path, "manifest.json", change)
+    assert re.match(rf"{file} is damaged .*{told}", refusal(file))
+
+
+def launch_of(step):
+    return launch_of(step["tactics"][0][0]) if "tactics" in step else step
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda one: one.update(arena_bytes=1024), "does not lie in the arena"),
+        (lambda one: one.update(arena_bytes=-5), "does not lie in the arena"),
+        (lambda one: one["buffers"][5].__setitem__(1, 1 << 40), "does not lie in the arena"),
+        (lambda one: one["buffers"][5].__setitem__(1, -256), "does not lie in the arena"),
+        (lambda one: one.update(input=9999), "does not lie in it"),
+        (lambda one: one["operations"].pop(10), "which no launch has written"),
+        (lambda one: launch_of(one["operations"][3]).update(kernel=9999), "other arguments than it takes"),
+        (lambda one: launch_of(one["operations"][3]).update(grid=[0, 1, 1]), "a launch of no size"),
+        (lambda one: launch_of(one["operations"][3])["reads"].append(9999), "buffers that are not there"),
+        (lambda one: launch_of(one["operations"][3])["reads"].append(-1), "buffers that are not there"),
+        (lambda one: one.pop("images"), "damaged or of another version"),
+    ],
+)
+def test_a_plan_that_does_not_hold_together_is_refused(path, tmp_path, change, told):
+    """Launched, it would read and write memory that is not its own."""
+    file = sealed(path, tmp_path, "plan.json", change)
+    assert re.match(rf"{file}: .*plan: .*{told}", refusal(file))
+
+
+def test_a_plan_of_too_many_variants_is_refused(path, tmp_path):
+    """Forty operations of two tactics each in one tactic: 2^40 of them."""
+
+    def change(plan):
+        first = plan["operations"][0]
+        step = launch_of(first)
+        tactics = [[step], [{**step, "reads": [*step["reads"], 7]}]]
+        first["tactics"] = [[{**first, "name": f"{i}", "tactics": tactics, "default": 0} for i in range(40)]]
+        first["default"] = 0
+
+    assert "more than 1000 variants" in refusal(sealed(path, tmp_path, "plan.json", change))
+
+
+def test_facts_of_a_kernel_that_are_no_numbers_are_refused(path, tmp_path):
+    file = sealed(path, tmp_path, "code/7.5.json", lambda facts: facts[0].update(threads="x"))
+    assert "of another type" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: replace(one, images=one.images[:, :32]),
+        lambda one: replace(one, images=one.images.astype(np.float32)),
+        lambda one: replace(one, outputs=one.outputs[:, :5]),
+        lambda one: replace(one, images=one.images[:0], outputs=one.outputs[:0]),
+    ],
+)
+def test_evidence_of_another_network_is_refused(tmp_path, change):
+    write_native(replace(engine(), evidence=change(engine().evidence)), tmp_path / "other.native")
+    assert "evidence does not fit the plan" in refusal(tmp_path / "other.native")

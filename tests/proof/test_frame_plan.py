@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from native_engines import RULE, SIZE, frame, network, recorded
+from native_engines import RULE, SIZE, check_whole, frame, network, recorded
 from native_plan.execution import execute_frame, execute_plan
 from native_plan.frame_kernels import letterbox_kernel
 from yoloproof.detection.letterbox import boxes_to_image, letterbox
@@ -19,7 +19,6 @@ from yoloproof.files.plan import Launch, Plan, check_plan
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 from yoloproof.network import attention_paths
 from yoloproof.proof.ends import suppression_check
-from yoloproof.proof.plan import check_covers
 
 FRAMES = ((48, 64), (64, 96), (97, 41), (31, 200), (375, 500))
 
@@ -49,7 +48,7 @@ def test_a_plan_takes_frames_of_any_size_and_gives_what_predict_gives(height, wi
 def test_an_end_to_end_plan_holds_together():
     found = recorded("yolov13n", 1, True)
     attentions = len(attention_paths(network("yolov13n").named_modules()))
-    check_covers(found.plan, found.weights, attentions)
+    check_whole(found.plan, found.weights, attentions)
     assert plan_from_json(json_from_plan(found.plan)) == found.plan
     plain = recorded("yolov13n").plan
     assert len(found.plan.network) == len(plain.operations) == len(found.plan.operations) - 5
@@ -133,11 +132,9 @@ def test_none_of_them_can_be_dropped(index):
     found = recorded("yolov13n", 1, True)
     operations = list(found.plan.operations)
     del operations[index]
+    mutant = replace(found.plan, operations=tuple(operations))
     with pytest.raises(YoloproofError):
-        check_covers(
-            replace(found.plan, operations=tuple(operations)), found.weights,
-            len(attention_paths(network("yolov13n").named_modules())),
-        )  # fmt: skip
+        check_whole(mutant, found.weights, len(attention_paths(network("yolov13n").named_modules())))
 
 
 @pytest.mark.parametrize(

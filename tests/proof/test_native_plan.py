@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from native_engines import SIZE, images, network, recorded
+from native_engines import SIZE, check_whole, images, network, recorded
 from native_plan.execution import PLAN_TOLERANCE, execute_plan
-from yoloproof.artifact.native.recording import plan_from_network
+from yoloproof.artifact.native.recording import _flops, _Launch, plan_from_network
 from yoloproof.errors import YoloproofError
 from yoloproof.files.plan import BufferPointer, Launch, Operation, Plan, all_operations, check_plan, shareable
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
@@ -33,7 +34,7 @@ def parity(plan: Plan, name: str = "yolov13n", **options):
 @pytest.mark.parametrize("name", ["yolov13n", "yolov12n"])
 def test_a_plan_computes_the_network_in_every_order_that_its_dependencies_allow(name):
     plan = recorded(name).plan
-    check_covers(plan, recorded(name).weights, attentions(name))
+    check_whole(plan, recorded(name).weights, attentions(name))
     assert parity(plan, name).passed
     assert parity(plan, name, late=True).passed
 
@@ -60,13 +61,19 @@ def test_every_variant_has_a_plan_that_reads_every_learned_tensor_and_launches_e
     built = load_network(name, random_weights=True)
     simplified = simplify(built)
     found = plan_from_network(simplified, 1, (64, 64))
-    check_covers(found.plan, found.weights, len(attention_paths(built.named_modules())))
+    check_whole(found.plan, found.weights, len(attention_paths(built.named_modules())))
     learned = sum(p.numel() for p in simplified.parameters())
     zeros = sum(w.size for w in found.weights.values()) - learned
     assert zeros >= 0  # of grouped convolutions and of biases that a convolution lacks
     assert zeros < 0.3 * learned
     kinds = {kernel.name for kernel in found.plan.kernels}
     assert kinds <= {kernel.name for one in ("yolov13n", "yolov12n") for kernel in recorded(one).plan.kernels}
+
+
+def test_a_kernel_whose_products_nobody_counts_is_told():
+    launch = _Launch(SimpleNamespace(__name__="new_kernel", params=[]), (1, 1, 1), (), (), (), ())
+    with pytest.raises(YoloproofError, match="does not count the products of new_kernel"):
+        _flops(launch)
 
 
 def test_buffers_share_most_of_the_arena():
@@ -123,7 +130,7 @@ def test_no_operation_can_be_dropped():
     found = recorded("yolov13n")
     for index in range(0, len(found.plan.operations), 5):
         with pytest.raises(YoloproofError):
-            check_covers(without(found.plan, index), found.weights, attentions("yolov13n"))
+            check_whole(without(found.plan, index), found.weights, attentions("yolov13n"))
 
 
 def test_no_two_buffers_can_be_laid_over_each_other_too_early():

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from contributed import objections
+from contributed import CHECKS, WITHOUT_WEIGHTS, objections
 from made_results import made_entry, made_process, made_result, made_run
 from yoloproof.measurement.protocol import PROTOCOLS, protocol_from_name
 from yoloproof.measurement.statistics import summarize
-from yoloproof.names import Runtime
-from yoloproof.records import Cpu, Entry, Gpu, Machine, Reading, Result, Verdict
+from yoloproof.names import ArtifactFormat, Runtime, Weights
+from yoloproof.records import Check, Cpu, Entry, Gpu, Machine, Reading, Result, Verdict
 from yoloproof.results.file import read_result, write_result
 
 PROTOCOL = PROTOCOLS["latency"]
@@ -34,7 +34,17 @@ def entry(attention: str = "fused", proved: bool = True, samples: int = 25) -> E
     whole = (made_process(i, [1e-3 * (1 + 0.01 * j) for j in range(samples)]) for i in range(6))
     processes = tuple(replace(one, load_s=(1e-4,) * samples, fetch_s=(1e-4,) * samples) for one in whole)
     found = made_entry(attention=attention, runtime="tensorrt", proved=proved)
-    return replace(found, processes=processes, summary=summarize(processes, PROTOCOL, 1, Runtime.TENSORRT))
+    proof = Verdict(tuple(Check(name, proved, {}, "") for name in CHECKS[ArtifactFormat.ONNX]))
+    return replace(found, proof=proof, processes=processes, summary=summarize(processes, PROTOCOL, 1, Runtime.TENSORRT))
+
+
+def cut(format: ArtifactFormat, weights: Weights, *names: str) -> Entry:
+    """A row whose proof has these checks alone."""
+    found = entry()
+    return replace(
+        found, artifact=replace(found.artifact, format=format), model=replace(found.model, weights=weights),
+        proof=Verdict(tuple(Check(name, True, {}, "") for name in names)),
+    )  # fmt: skip
 
 
 def result(*entries: Entry, **changes: object) -> Result:
@@ -48,11 +58,21 @@ def test_a_whole_result_is_taken() -> None:
     assert objections(ours) == []
 
 
+@pytest.mark.parametrize("format", WITHOUT_WEIGHTS)
+def test_a_foreign_files_proof_needs_no_weights(format: ArtifactFormat) -> None:
+    assert objections(result(cut(format, Weights.FOREIGN, *WITHOUT_WEIGHTS[format]))) == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (result(entry(proved=False)), "not proved: graph, sensitivity"),
+        (result(entry(proved=False)), "not proved: weights, constants"),
         (result(replace(entry(), proof=Verdict())), "no check was made"),
+        (result(cut(ArtifactFormat.ONNX, Weights.TRAINED, "weights")), "its proof lacks constants, attention"),
+        (result(cut(ArtifactFormat.ONNX, Weights.TRAINED, *WITHOUT_WEIGHTS[ArtifactFormat.ONNX])), "its proof lacks weights"),
+        (result(cut(ArtifactFormat.ENGINE, Weights.TRAINED, "engine")), "its proof lacks examined"),
+        (result(cut(ArtifactFormat.PYTORCH, Weights.RANDOM, "examined", "sensitivity")), "its proof lacks outputs"),
+        (result(cut(ArtifactFormat.NATIVE, Weights.FOREIGN, "launch plan")), "its proof lacks machine code, outputs"),
         (result(replace(entry(), summary=replace(entry().summary, median_s=1e-3))), "samples do not give its median"),
         (result(replace(entry(), processes=entry().processes[:5])), "5 of 6 processes"),
         (result(entry(samples=19)), "process 0 has 19 samples"),
@@ -74,11 +94,18 @@ def test_what_is_wrong_is_said(wrong: Result, told: str) -> None:
     assert [line for line in objections(wrong) if told in line], objections(wrong)
 
 
+@pytest.mark.parametrize("name", ["cpu", "export-cpu", "server-cpu"])
+def test_the_proofs_of_our_own_rows_are_whole(name: str) -> None:
+    """Their machines are CPUs and their protocols not all today's, so that only this is asked of them."""
+    ours = read_result(Path(__file__).parents[2] / "results" / f"{name}.json")
+    assert not [line for line in objections(ours) if "proof" in line]
+
+
 def test_the_command_says_what_won_and_what_cannot_be_read(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "research" / "contributed.py"
     slower = tuple(replace(one, samples_s=tuple(2 * s for s in one.samples_s)) for one in entry().processes)
     row = made_entry("yolov13n", runtime="native")
-    row = replace(row, processes=slower, summary=summarize(slower, PROTOCOL, 1, Runtime.NATIVE))
+    row = replace(row, proof=entry().proof, processes=slower, summary=summarize(slower, PROTOCOL, 1, Runtime.NATIVE))
     write_result(result(entry(), row), tmp_path / "t4.json")
     (tmp_path / "bad.json").write_text("{}")
     run = lambda *names: subprocess.run(  # noqa: E731

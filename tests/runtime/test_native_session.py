@@ -16,6 +16,7 @@ import torch
 from cuda_stand_in import BASE, OWN, CudaStandIn, put_in_place
 from native_engines import engine, images, network
 from native_plan.execution import PLAN_TOLERANCE
+from yoloproof import devices
 from yoloproof.errors import YoloproofError
 from yoloproof.files.native import NativeEngine, write_native
 from yoloproof.files.plan import all_operations, chosen_launches
@@ -105,6 +106,35 @@ def test_tactics_are_measured_once_and_kept_beside_the_file(gpu, path, monkeypat
         assert session.choice == choice
     with opened(path, tactics=kept) as session:
         assert session.choice == choice
+
+
+def test_tactics_go_by_the_drivers_release_where_nvml_tells_it(gpu, path, monkeypatch):
+    gpu()
+    monkeypatch.setattr(NativeSession, "_seconds", lambda self, launches, repeats: 1e-6)
+
+    def keys(release: str | None) -> set[str]:
+        monkeypatch.setattr("yoloproof.runtime.native.driver_release", lambda: release)
+        opened(path).close()
+        return {json.loads(kept.read_text())["key"].split("; ")[2] for kept in path.parent.glob("*.tactics.json")}
+
+    assert keys(None) == {"driver 13000"}
+    assert keys("580.82.07") == {"driver 13000", "driver 580.82.07"}
+    assert keys("580.159.04") == {"driver 13000", "driver 580.82.07", "driver 580.159.04"}
+    assert len(keys("580.82.07")) == 3
+
+
+@pytest.mark.parametrize(("started", "told", "release"), [(0, 0, "580.82.07"), (9, 0, None), (0, 3, None)])
+def test_the_drivers_release_is_what_nvml_says(monkeypatch, started, told, release):
+    class Nvml:
+        def nvmlInit_v2(self) -> int:
+            return started
+
+        def nvmlSystemGetDriverVersion(self, text, size) -> int:
+            text.value = b"580.82.07"
+            return told
+
+    monkeypatch.setattr(devices, "_library", lambda name: Nvml() if name == devices.NVML else None)
+    assert devices.driver_release() == release
 
 
 def test_tactics_of_another_gpu_are_refused(gpu, path):

@@ -16,7 +16,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from safetensors.numpy import load, save
 
 from yoloproof.errors import YoloproofError
 from yoloproof.files.new import written
-from yoloproof.files.plan import Plan, WeightPointer, all_launches
+from yoloproof.files.plan import Plan, WeightPointer, all_launches, check_plan
 from yoloproof.files.plan_json import json_from_plan, plan_from_json
 
 SCHEMA = 1
@@ -121,21 +121,27 @@ def write_native(engine: NativeEngine, path: Path) -> None:
 
 
 def read_native(path: Path) -> NativeEngine:
-    """The engine in a file, every member held to its hash.
+    """The engine in a file, every member held to its hash, the plan checked.
 
-    Raises YoloproofError for a file that is missing, truncated, edited, or of another schema or platform.
+    Raises YoloproofError for a file that is missing, truncated, edited, of another schema or platform, or whose plan does
+    not hold together, so that what is launched stays in its own memory as far as the plan tells.
     """
     members = _members(path)
     manifest = _manifest(path, members)
     try:
         plan = plan_from_json(members["plan.json"])
-        weights, evidence = load(members["weights.safetensors"]), load(members["evidence.safetensors"])
+        check_plan(plan)
         code = {_capability(one): _kernels(one, members, len(plan.kernels)) for one in manifest["capabilities"]}
+        if not code:
+            raise ValueError("no machine code")
+        weights = load(members["weights.safetensors"])
         engine = NativeEngine(
-            manifest["properties"], manifest["built"], plan, weights, code,
-            Evidence(evidence["images"], evidence["outputs"]),
+            _texts(manifest["properties"]), _texts(manifest["built"]), plan, weights, code,
+            _evidence(members["evidence.safetensors"], plan),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except YoloproofError as error:
+        raise YoloproofError(f"{path}: {error}; {REBUILD}") from None
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SafetensorError) as error:
         raise YoloproofError(f"{path} is damaged ({type(error).__name__}: {error}); {REBUILD}") from None
     for launch in all_launches(plan.operations):
         for argument in launch.arguments:
@@ -161,7 +167,7 @@ def _manifest(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(members["manifest.json"])
         schema, platform, hashes = manifest["schema"], manifest["platform"], dict(manifest["members"])
         sealed = manifest["seal"] == _seal(manifest)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise YoloproofError(f"{path} is not a native engine: it has no manifest ({error!r}); {REBUILD}") from None
     if schema != SCHEMA:
         raise YoloproofError(f"{path} has schema {schema}, this version reads {SCHEMA}; {REBUILD}")
@@ -173,6 +179,22 @@ def _manifest(path: Path, members: Mapping[str, bytes]) -> dict[str, Any]:
     if not sealed:
         raise YoloproofError(f"{path}: manifest.json was edited after the build; {REBUILD}")
     return manifest
+
+
+def _texts(values: object) -> dict[str, str]:
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise TypeError("properties and built are texts by name")
+    return values
+
+
+def _evidence(content: bytes, plan: Plan) -> Evidence:
+    tensors = load(content)
+    images, outputs = tensors["images"], tensors["outputs"]
+    _, channels, height, width = plan.images
+    wanted = (images.dtype == np.uint8, outputs.dtype == np.float32, len(images) == len(outputs) > 0)
+    if not all(wanted) or images.shape[1:] != (height, width, channels) or outputs.shape[1:] != plan.outputs[1:]:
+        raise ValueError("the evidence does not fit the plan")
+    return Evidence(images, outputs)
 
 
 def _code_members(
@@ -207,6 +229,8 @@ def _kernels(capability: str, members: Mapping[str, bytes], count: int) -> tuple
             length = facts.pop(suffix)
             cut[suffix] = text[at[suffix] : at[suffix] + length]
             at[suffix] += length
+        if any(type(facts.get(field.name)).__name__ != field.type for field in fields(KernelFacts)):
+            raise TypeError(f"the facts of a kernel for {capability} are of another type")
         found.append(CompiledKernel(KernelFacts(**facts), cut["cubin"], cut["ptx"]))
     if len(found) != count or any(at[suffix] != len(text) for suffix, text in texts.items()):
         raise ValueError(f"machine code for {capability} does not fit the plan")

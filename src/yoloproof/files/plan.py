@@ -14,6 +14,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.files.frames import detections_bytes, parameter_count
 
 ALIGNMENT = 256  # bytes, of every buffer and every weight: what cuMemAlloc gives
+MOST_VARIANTS = 1000  # of one tactic; a network's have few
 
 
 @dataclass(frozen=True)
@@ -182,10 +183,13 @@ def dependencies(launches: Sequence[Launch]) -> list[tuple[int, ...]]:
 
 
 def variants(operation: Operation) -> list[list[Launch]]:
-    """The operation's tactics as launches, one for each distinct pattern of reads and writes."""
+    """The operation's tactics as launches, one for each distinct pattern of reads and writes. Raises YoloproofError for more
+    than anything could look through."""
     found: dict[tuple[object, ...], list[Launch]] = {}
     for tactic in operation.tactics:
         steps = [[[step]] if isinstance(step, Launch) else variants(step) for step in tactic]
+        if prod(map(len, steps)) > MOST_VARIANTS:
+            raise YoloproofError(f"plan: {operation.name} has more than {MOST_VARIANTS} variants")
         for parts in product(*steps):
             launches = [launch for part in parts for launch in part]
             found.setdefault(tuple((launch.reads, launch.writes) for launch in launches), launches)
@@ -203,7 +207,8 @@ def check_plan(plan: Plan) -> None:
         for launch in all_launches([operation]):
             _check_launch(plan, operation, launch)
     for buffer in plan.buffers:
-        if buffer.offset % ALIGNMENT or buffer.offset + buffer.bytes > plan.arena_bytes:
+        inside = min(buffer.offset, buffer.bytes) >= 0 and buffer.offset + buffer.bytes <= plan.arena_bytes
+        if buffer.offset % ALIGNMENT or not inside:
             raise YoloproofError(f"plan: a buffer at {buffer.offset} does not lie in the arena")
     sharing = shareable(plan.operations, len(plan.buffers), plan.given, plan.kept)
     by_offset = sorted(range(len(plan.buffers)), key=lambda i: plan.buffers[i].offset)
@@ -235,6 +240,8 @@ def _check_launch(plan: Plan, operation: Operation, launch: Launch) -> None:
     ):
         raise YoloproofError(f"plan: {operation.name} launches a kernel with other arguments than it takes")
     touched = {*launch.reads, *launch.writes}
+    if not touched or min(touched) < 0 or max(touched) >= len(plan.buffers) or min(launch.grid) < 1:
+        raise YoloproofError(f"plan: {operation.name} has a launch of no size, or on buffers that are not there")
     for kind, argument in zip(plan.kernels[launch.kernel].arguments, launch.arguments, strict=True):
         if isinstance(argument, int) == kind.startswith("*"):
             raise YoloproofError(f"plan: {operation.name} gives {argument} for a {kind}")

@@ -1,4 +1,4 @@
-"""Does a launch plan hold together, and does it compute all there is of the network?"""
+"""Does a launch plan compute all there is of the network?"""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.files.plan import Kernel, Plan, WeightPointer, all_launches, check_plan, variants
+from yoloproof.files.plan import Kernel, Plan, WeightPointer, all_launches, variants
 
 ATTENTION = "attention_kernel"
 Weights = Mapping[str, NDArray[np.float16]]
 
 
 def check_covers(plan: Plan, weights: Weights, attentions: int) -> None:
-    """Raise YoloproofError unless the plan holds together and computes all there is, whatever tactics are chosen.
+    """Raise YoloproofError unless a plan that holds together (`files.plan.check_plan`) computes all there is, whatever tactics
+    are chosen.
 
     attentions -- the network's attention blocks, of which each is one attention launch. Every weight of the file is read,
     and every result is read by another launch or is what the plan gives.
     """
-    check_plan(plan)
     all_read = {buffer for launch in all_launches(plan.operations) for buffer in launch.reads}
     weights_read: set[str] = set()
     found = 0

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloproof.devices import driver_release
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import REBUILD, CompiledKernel, NativeEngine, read_native
@@ -112,9 +113,10 @@ class NativeSession(Session):
             return choice_from_tuning(options.tuning)
         if not options.measured:
             return self._defaults(plan.operations)
+        driver = driver_release() or self.gpu.driver  # else its CUDA version, which several releases share
         key = "; ".join(
             [
-                self.gpu.name, f"{self.gpu.multiprocessors} multiprocessors", f"driver {self.gpu.driver}",
+                self.gpu.name, f"{self.gpu.multiprocessors} multiprocessors", f"driver {driver}",
                 f"code {self._capability[0]}.{self._capability[1]}", sha256_of(self._path),
             ]
         )  # fmt: skip

@@ -55,6 +55,11 @@ KINDS = {
     "best_kernel": "suppression: best class", "order_kernel": "suppression: order", "cover_kernel": "suppression: overlaps",
     "greedy_kernel": "suppression: greedy choice",
 }  # fmt: skip
+# Kernels without products, or with so few that no count shows them.
+WITHOUT_PRODUCTS = (
+    "gated_sum_kernel", "pool_kernel", "decode_kernel", "context_kernel", "prototypes_kernel", "edges_kernel",
+    "letterbox_kernel", "best_kernel", "order_kernel", "cover_kernel", "greedy_kernel",
+)  # fmt: skip
 TYPES = {torch.float16: "*fp16", torch.float32: "*fp32", torch.uint8: "*u8", torch.int32: "*i32"}
 MULTIPROCESSORS = 40  # a T4's: what the default tactics are chosen for
 
@@ -306,7 +311,8 @@ def _values(launch: _Launch) -> dict[str, int | _Place]:
 
 
 def _flops(launch: _Launch) -> int:
-    """Floating-point operations of the products in a launch, without those on padding."""
+    """Floating-point operations of the products in a launch, without those on padding. Raises YoloproofError for a kernel
+    that is not counted here."""
     v, name = {key: value for key, value in _values(launch).items() if isinstance(value, int)}, launch.kernel.__name__
     if name == "conv_kernel":
         return 2 * v["m_total"] * v["c_out"] * v["K"] ** 2 * sum(v[f"c{i}"] for i in range(v["SOURCES"]))
@@ -320,6 +326,8 @@ def _flops(launch: _Launch) -> int:
         return 4 * v["tokens"] ** 2 * 32 * v["heads"] * launch.grid[2]
     if name in ("gather_kernel", "scatter_kernel"):
         return 4 * v["tokens"] * v["d"] * v["edges"] * launch.grid[-1]
+    if name not in WITHOUT_PRODUCTS:
+        raise YoloproofError(f"native engine: recording.py does not count the products of {name}")
     return 0
 
 
