@@ -25,11 +25,11 @@ from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.errors import YoloproofError
+from yoloproof.files.cache import cache_folder
 from yoloproof.files.native import SUFFIX, NativeEngine, write_native
 from yoloproof.files.new import written
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import VARIANTS, Network, load_network
-from yoloproof.network.weights.download import cache_folder
 from yoloproof.records import Artifact, Case
 from yoloproof.simplify.choice import rewrites_for
 from yoloproof.simplify.network import SimplifiedNetwork
