@@ -21,8 +21,10 @@ from typer.testing import CliRunner
 
 from cuda_stand_in import CudaStandIn, code, put_in_place
 from native_engines import engine, images, network
+from yoloproof import export_options
 from yoloproof.artifact.build import BUILDERS
 from yoloproof.artifact.native import build as native_build
+from yoloproof.artifact.native import compiling
 from yoloproof.artifact.native.targets import CAPABILITIES, capabilities_from_targets
 from yoloproof.artifact.stated import artifact_of_native
 from yoloproof.cli import app
@@ -76,7 +78,8 @@ def compiled(monkeypatch):
         version = "3.2.0"
 
     monkeypatch.setattr(native_build, "compile_kernels", compile_kernels)
-    monkeypatch.setattr(native_build, "toolchain_for", lambda capability: Chain)
+    for module in (native_build, compiling, export_options):
+        monkeypatch.setattr(module, "toolchain_for", lambda capability: Chain)
     return asked
 
 
@@ -108,14 +111,37 @@ def test_export_writes_an_engine_for_the_asked_gpus(compiled, tmp_path):
         (["--format", "native", "--attention", "published"], "fused attention"),
         (["--format", "native", "--opset", "24"], "leave the other options out"),
         (["--format", "native", "--target", "t800"], "target 't800' is not one of"),
+        (
+            ["--format", "native", "--nms-iou", "0.5", "--timing-cache", "c", "--end-to-end"],
+            "--nms-confidence, --nms-iou and",
+        ),
+        (["--runtime", "native", "-o", "n.nativ"], "-o n.nativ: a file of --format native ends in .native"),
+        (["--runtime", "native", "-o", "n.onnx"], "ends in .native"),
+        (["-o", "n.native"], "-o n.native: a file of --format onnx ends in .onnx"),
         (["--explain"], "add --format native"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(compiled, tmp_path, options, told):
-    done = ran("export", "yolov13n", "--random-weights", "--imgsz", "64", "-o", tmp_path / "n.native", *options)
+def test_options_that_do_not_go_together_are_refused_before_weights_are_read(
+    compiled, tmp_path, monkeypatch, options, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    done = ran("export", "w.pt", "--imgsz", "64", *options)
     assert isinstance(done.exception, YoloproofError)
     assert told in str(done.exception)
     assert not compiled
+
+
+@pytest.mark.parametrize("target", ["t4", "sm86"])
+def test_without_triton_an_export_says_what_installs_it(tmp_path, monkeypatch, target):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(compiling, "version", version)
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    error = ran("export", tmp_path / "w.pt", "--runtime", "native", "--target", target).exception
+    assert isinstance(error, YoloproofError)
+    assert "pip install triton" in str(error)
 
 
 def test_every_gpu_of_the_issue_is_a_target():
