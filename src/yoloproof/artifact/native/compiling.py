@@ -142,7 +142,10 @@ def _task(kernel: Kernel, capability: Capability, toolchain: Toolchain) -> Task:
 def _run_worker(tasks: list[Task], folder: Path, toolchain: Toolchain, progress: Progress, processes: int) -> None:
     path = [entry or os.getcwd() for entry in sys.path]
     front = [] if toolchain.path is None else [str(toolchain.path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*front, *path]), "TRITON_DISABLE_LINE_INFO": "1"}
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join([*front, *path]), "TRITON_DISABLE_LINE_INFO": "1",
+        "TRITON_ALWAYS_COMPILE": "1",  # its own cache does not tell a process's first kernel from others (worker.warm_up)
+    }  # fmt: skip
     command = [sys.executable, "-m", "yoloproof.artifact.native.worker", str(folder), str(min(processes, len(tasks)))]
     with (
         tempfile.TemporaryFile("w+") as errors,
