@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yoloproof.artifact.native.compiling import toolchain_for
+from yoloproof.artifact.native.targets import capabilities_from_targets
 from yoloproof.artifact.nms import NmsOptions, check_thresholds
 from yoloproof.artifact.options import OPSET, TORCH_OPSET, OnnxOptions
 from yoloproof.artifact.tensorrt import EngineOptions, check_options, library, shapes_up_to
@@ -12,6 +14,7 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import ArtifactFormat, Attention, Precision, Runtime
 from yoloproof.records import Case
 
+ENDINGS = {ArtifactFormat.ONNX: ".onnx", ArtifactFormat.ENGINE: ".engine", ArtifactFormat.NATIVE: ".native"}
 DYNAMIC_BATCH = 8  # a dynamic engine without a --batch of its own is built for up to so many images
 
 
@@ -63,8 +66,8 @@ def _check_native(case: Case, wanted: Export) -> None:
     others = wanted.onnx != OnnxOptions() or not wanted.simplified or wanted.timing_cache
     if others or wanted.version_compatible or wanted.hardware_compatible:
         raise YoloproofError(
-            "--format native takes --imgsz, --batch, --target, --images, --end-to-end and --explain; leave the other options"
-            " out"
+            "--format native takes --imgsz, --batch, --target, --images, --random-weights, --explain, --end-to-end and,"
+            " with it, --nms-confidence, --nms-iou and --nms-max; leave the other options out"
         )
     if wanted.end_to_end and case.batch != 1:
         raise YoloproofError("--end-to-end takes one frame at a time; leave --batch out")
@@ -76,10 +79,12 @@ def _check_native(case: Case, wanted: Export) -> None:
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
         )
+    for capability in capabilities_from_targets(wanted.targets):
+        toolchain_for(capability)
 
 
 def check_export(case: Case, wanted: Export) -> None:
-    """Raise YoloproofError for options that do not go together and for an engine library that is not here."""
+    """Raise YoloproofError for options that do not go together and for what builds the engine and is not here."""
     if wanted.onnx.opset < OPSET and case.attention is Attention.FUSED:
         raise YoloproofError(
             f"--opset {wanted.onnx.opset}: fused attention needs the operator Attention of opset {OPSET}; add --attention"
@@ -89,17 +94,21 @@ def check_export(case: Case, wanted: Export) -> None:
         raise YoloproofError(f"--nms needs opset {TORCH_OPSET} or newer")
     if wanted.nms and wanted.onnx.dynamic:
         raise YoloproofError("--nms needs a fixed batch and size; leave out --dynamic")
-    if (wanted.format is ArtifactFormat.NATIVE) != (wanted.runtime is Runtime.NATIVE):
+    native = wanted.format is ArtifactFormat.NATIVE
+    if native != (wanted.runtime is Runtime.NATIVE):
         raise YoloproofError("--format native goes with --runtime native only; leave one of the two options out")
-    if wanted.format is ArtifactFormat.NATIVE:
-        _check_native(case, wanted)
-        return
-    if wanted.end_to_end:
+    if wanted.end_to_end and not native:
         raise YoloproofError(
             "--end-to-end is for native engines; add --format native, or use --nms for suppression alone"
         )
-    if wanted.explain:
+    if wanted.explain and not native:
         raise YoloproofError("--explain prints a native engine's launch plan; add --format native")
+    ending = ENDINGS.get(wanted.format)
+    if wanted.output and ending and wanted.output.suffix != ending:
+        raise YoloproofError(f"-o {wanted.output}: a file of --format {wanted.format} ends in {ending}")
+    if native:
+        _check_native(case, wanted)
+        return
     engine, triton = wanted.format is ArtifactFormat.ENGINE, wanted.format is ArtifactFormat.TRITON
     builds = builds_engine(wanted)
     if engine and not (wanted.runtime or Runtime.TENSORRT_RTX).builds_engines:

@@ -17,7 +17,7 @@ from yoloproof.artifact.build import native_engine, onnx_from_network, published
 from yoloproof.artifact.engine import Engine, buildable, engine_from_onnx
 from yoloproof.artifact.nms import NmsOptions, add_nms
 from yoloproof.errors import YoloproofError
-from yoloproof.export_options import Export, builds_engine, check_export, engine_options
+from yoloproof.export_options import ENDINGS, Export, builds_engine, check_export, engine_options
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import write_native
 from yoloproof.files.onnx import load_onnx
@@ -28,8 +28,6 @@ from yoloproof.network import Network
 from yoloproof.records import Case
 from yoloproof.simplify.choice import PUBLISHED_REWRITES, RUNTIME_REWRITES
 from yoloproof.simplify.rewrites import DEFAULT_REWRITES, simplify
-
-ENDINGS = {ArtifactFormat.ONNX: ".onnx", ArtifactFormat.ENGINE: ".engine", ArtifactFormat.NATIVE: ".native"}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from yoloproof.files.engine import read_identity
 from yoloproof.files.native import SUFFIX, read_native
 from yoloproof.files.onnx import load_onnx, read_onnx_file
 from yoloproof.names import Precision
+from yoloproof.proof.plan import attentions_of
 from yoloproof.runtime import TensorSpec
 from yoloproof.runtime.native_frames import frame_tensors
 
@@ -90,9 +91,10 @@ def _native(path: Path) -> Inspection:
     outputs = [TensorSpec("output0", ("B", *engine.evidence.outputs.shape[1:]), "float32")]
     if engine.plan.frames is not None:
         inputs, outputs = frame_tensors(engine.plan.frames.most)
+    blocks = [AttentionBlock(operation.name, "fused kernel") for operation in attentions_of(engine.plan)]
     made_by = ", ".join(f"{name} {version}" for name, version in engine.built.items())
     kind = f"native engine for compute capability {capabilities}"
-    return _described(path, kind, made_by, "float16", inputs, outputs, [], engine.properties)
+    return _described(path, kind, made_by, "float16", inputs, outputs, blocks, engine.properties)
 
 
 def _weights(path: Path) -> Inspection:

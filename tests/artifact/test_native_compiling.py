@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,21 @@ from native_engines import recorded
 from yoloproof.artifact.native import compiling
 from yoloproof.artifact.native.build import without_spills
 from yoloproof.artifact.native.compiling import compile_kernels, kernel_digest
+from yoloproof.errors import YoloproofError
 from yoloproof.files.native import CompiledKernel, KernelFacts
 from yoloproof.files.plan import Launch, chosen_launches
 from yoloproof.runtime.tactics import measured_choice
 
 HOPPER = (9, 0)
+
+
+@pytest.fixture
+def turing_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        toolchain = compiling.toolchain_for((7, 5))
+    except YoloproofError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(compiling, "toolchain_for", lambda _: toolchain)
 
 
 @pytest.fixture
@@ -35,6 +46,15 @@ def test_kernels_compile_once_and_say_whether_they_use_tensor_cores(cache, monke
     assert 0 < thin.facts.registers <= 255
     monkeypatch.setattr(compiling, "_run_worker", lambda *_: pytest.fail("compiled again"))
     assert compile_kernels(kernels, HOPPER) == [thin, pool]
+
+
+def test_turings_code_is_the_same_wherever_a_kernel_stands_in_its_process(turing_triton, cache) -> None:
+    kernels = recorded("yolov13n").plan.kernels
+    first = next(one for one in kernels if one.name == "conv_kernel" and dict(one.constants)["S"] == 2)
+    (alone,) = compile_kernels([first], (7, 5), processes=1)
+    shutil.rmtree(cache / "yoloproof/kernels")
+    other = next(one for one in kernels if one.name == "pool_kernel")
+    assert compile_kernels([other, first], (7, 5), processes=1)[1] == alone
 
 
 def test_a_kernels_code_is_kept_by_its_own_source_and_by_what_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:

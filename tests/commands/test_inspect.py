@@ -56,6 +56,8 @@ def test_a_native_engine(tmp_path: Path) -> None:
     assert "native engine for compute capability 7.5" in done.output
     assert "images [1, 3, 64, 96]" in done.output
     assert "output0 [B, 84, " in done.output
+    assert "8 whole, 0 lost" in done.output
+    assert "model.6.m.0.0.attention: fused kernel" in done.output
 
 
 def test_an_engine(tmp_path: Path) -> None:

@@ -7,23 +7,30 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 from cuda_stand_in import CudaStandIn, code, put_in_place
 from native_engines import engine, images, network
+from yoloproof import export_options
 from yoloproof.artifact.build import BUILDERS
 from yoloproof.artifact.native import build as native_build
+from yoloproof.artifact.native import compiling
 from yoloproof.artifact.native.targets import CAPABILITIES, capabilities_from_targets
 from yoloproof.artifact.stated import artifact_of_native
 from yoloproof.cli import app
 from yoloproof.demo import demo_images
 from yoloproof.devices import driver_release
+from yoloproof.doctor.requirements import NATIVE
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import CompiledKernel, KernelFacts, read_native, write_native
@@ -71,7 +78,8 @@ def compiled(monkeypatch):
         version = "3.2.0"
 
     monkeypatch.setattr(native_build, "compile_kernels", compile_kernels)
-    monkeypatch.setattr(native_build, "toolchain_for", lambda capability: Chain)
+    for module in (native_build, compiling, export_options):
+        monkeypatch.setattr(module, "toolchain_for", lambda capability: Chain)
     return asked
 
 
@@ -103,14 +111,37 @@ def test_export_writes_an_engine_for_the_asked_gpus(compiled, tmp_path):
         (["--format", "native", "--attention", "published"], "fused attention"),
         (["--format", "native", "--opset", "24"], "leave the other options out"),
         (["--format", "native", "--target", "t800"], "target 't800' is not one of"),
+        (
+            ["--format", "native", "--nms-iou", "0.5", "--timing-cache", "c", "--end-to-end"],
+            "--nms-confidence, --nms-iou and",
+        ),
+        (["--runtime", "native", "-o", "n.nativ"], "-o n.nativ: a file of --format native ends in .native"),
+        (["--runtime", "native", "-o", "n.onnx"], "ends in .native"),
+        (["-o", "n.native"], "-o n.native: a file of --format onnx ends in .onnx"),
         (["--explain"], "add --format native"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(compiled, tmp_path, options, told):
-    done = ran("export", "yolov13n", "--random-weights", "--imgsz", "64", "-o", tmp_path / "n.native", *options)
+def test_options_that_do_not_go_together_are_refused_before_weights_are_read(
+    compiled, tmp_path, monkeypatch, options, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    done = ran("export", "w.pt", "--imgsz", "64", *options)
     assert isinstance(done.exception, YoloproofError)
     assert told in str(done.exception)
     assert not compiled
+
+
+@pytest.mark.parametrize("target", ["t4", "sm86"])
+def test_without_triton_an_export_says_what_installs_it(tmp_path, monkeypatch, target):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(compiling, "version", version)
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    error = ran("export", tmp_path / "w.pt", "--runtime", "native", "--target", target).exception
+    assert isinstance(error, YoloproofError)
+    assert "pip install triton" in str(error)
 
 
 def test_every_gpu_of_the_issue_is_a_target():
@@ -134,7 +165,7 @@ import os, sys
 from pathlib import Path
 class Absent:
     def find_spec(name, *_):
-        if name in ("torch", "triton", "onnx", "onnxscript", "onnxruntime"):
+        if name in os.environ["ABSENT"].split(","):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent)
 if "ENGINE" in os.environ:
@@ -146,26 +177,59 @@ if "ENGINE" in os.environ:
 """
 
 
-@pytest.mark.parametrize(
-    ("command", "more", "told"),
-    [
-        ("verify", [], "verified: the same detector"),
-        ("predict", [str(demo_images()[0])], "000000000257.jpg"),
-        ("val", [], "COCO bbox AP"),
-        ("profile", ["--quick"], "native"),
-    ],
-)
-def test_a_native_file_needs_no_framework(path, command, more, told):
-    """On a machine without PyTorch, Triton, ONNX and ONNX Runtime, in every process that is started there."""
+@cache
+def absent() -> str:
+    """The modules of every package here that installing NATIVE does not bring, joined by commas."""
+    brought, wanted = set(), ["cuda-bindings", *NATIVE]
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name not in brought:
+            brought.add(name)
+            with suppress(PackageNotFoundError):
+                needs = [Requirement(text) for text in requires(name) or ()]
+                wanted += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
+    packages = packages_distributions()
+    gone = {one for one, names in packages.items() if not brought & {canonicalize_name(name) for name in names}}
+    assert {"torch", "triton", "onnx", "onnxruntime", "pooch"} & packages.keys() <= gone
+    return ",".join(gone - {"yoloproof"})
+
+
+def ran_bare(path, *arguments):
+    """A command on a machine with nothing but the packages of NATIVE, in every process that is started there."""
     (path.parent / "sitecustomize.py").write_text(BARE)
     (path.parent / "t.json").write_text(json.dumps({"schema": 1, "key": KEY + sha256_of(path), "choice": {}}))
     found = os.pathsep.join([str(path.parent), str(TESTS), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-m", "yoloproof", command, str(path), *more, "--tactics", str(path.parent / "t.json")],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": found, "ENGINE": str(path)},
+        [sys.executable, "-m", "yoloproof", *map(str, arguments)], capture_output=True, text=True, cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": found, "ENGINE": str(path), "ABSENT": absent()},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    assert told in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "told"),
+    [
+        ("verify", ["--tactics", "t.json"], "verified: the same detector"),
+        ("predict", [demo_images()[0], "--tactics", "t.json"], "000000000257.jpg"),
+        ("val", ["--tactics", "t.json"], "COCO bbox AP"),
+        ("inspect", [], "8 whole, 0 lost"),
+        ("estimate", ["--gpu", "t4"], "ESTIMATE, not a measurement"),
+    ],
+)
+def test_a_native_file_needs_no_framework(path, command, more, told):
+    assert told in ran_bare(path, command, path, *more)
+
+
+def test_a_native_file_is_profiled_compared_and_reported_without_a_framework(path):
+    assert "native" in ran_bare(path, "profile", path, "--quick", "--tactics", "t.json", "--json", "a.json")
+    ran_bare(path, "compare", "a.json", "a.json", "--allow", "quick")
+    ran_bare(path, "report", "a.json", "-o", "a.html")
+    assert "yolov13n" in (path.parent / "a.html").read_text()
+
+
+def test_doctor_needs_no_framework(path):
+    assert "has machine code for" in ran_bare(path, "doctor", "--gpu", "t4", "--native", path)
 
 
 @pytest.mark.parametrize("command", ["verify", "predict", "val", "profile"])
@@ -351,12 +415,4 @@ def test_predict_hands_pictures_of_different_sizes_over_as_they_are(frames, tmp_
     [("val", [], "COCO bbox AP"), ("profile", ["--quick"], "letterbox and suppression are inside its time")],
 )
 def test_an_end_to_end_engine_needs_no_framework(frames, command, more, told):
-    (frames.parent / "sitecustomize.py").write_text(BARE)
-    (frames.parent / "t.json").write_text(json.dumps({"schema": 1, "key": KEY + sha256_of(frames), "choice": {}}))
-    found = os.pathsep.join([str(frames.parent), str(TESTS), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-m", "yoloproof", command, str(frames), *more, "--tactics", str(frames.parent / "t.json")],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": found, "ENGINE": str(frames)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert told in done.stdout
+    assert told in ran_bare(frames, command, frames, *more, "--tactics", "t.json")

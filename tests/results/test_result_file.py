@@ -160,13 +160,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_the_last_results_are_kept_and_the_newest_is_called_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(YoloproofError, match="no result is kept here yet"):
         read_result("last")
     for number in range(MOST + 3):
         write_result(made_result([made_entry(median_s=1.0 + number)]), new_place())
-    assert len(list((tmp_path / "results").glob("*.json"))) == MOST
+    assert len(list((tmp_path / "yoloproof/results").glob("*.json"))) == MOST
     newest = read_result("last").entries[0].summary
     assert newest is not None
     assert newest.median_s == MOST + 3

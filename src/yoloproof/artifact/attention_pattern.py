@@ -9,10 +9,12 @@ the very tokens that it compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import onnx
+from typing import TYPE_CHECKING
 
 from yoloproof.artifact.graph import Graph
+
+if TYPE_CHECKING:
+    import onnx
 
 OPERATORS = {"Attention": ("", "ai.onnx"), "MultiHeadAttention": ("com.microsoft",)}
 PRODUCTS = frozenset(("MatMul", "Einsum", "Gemm", "FusedMatMul"))

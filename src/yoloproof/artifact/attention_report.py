@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-import onnx
+from typing import TYPE_CHECKING
 
 from yoloproof.artifact.attention_pattern import GraphAttention, attentions
 from yoloproof.artifact.graph import Graph
+
+if TYPE_CHECKING:
+    import onnx
 
 # A module called `attn` and what is in it, as exporters write paths: /model.6/m.0/attn/qk/conv/Conv, model.6.m.0.attn.qk
 SCOPE = re.compile(r"^/?((?:.*?[./])?attn)(?=[./])")

@@ -25,11 +25,11 @@ from yoloproof.artifact.stated import artifact_of_engine, artifact_of_native
 from yoloproof.demo import demo_images
 from yoloproof.detection.letterbox import letterboxed
 from yoloproof.errors import YoloproofError
+from yoloproof.files.cache import cache_folder
 from yoloproof.files.native import SUFFIX, NativeEngine, write_native
 from yoloproof.files.new import written
 from yoloproof.names import ArtifactFormat, Attention, Precision, Progress, Runtime, no_progress
 from yoloproof.network import VARIANTS, Network, load_network
-from yoloproof.network.weights.download import cache_folder
 from yoloproof.records import Artifact, Case
 from yoloproof.simplify.choice import rewrites_for
 from yoloproof.simplify.network import SimplifiedNetwork
@@ -148,9 +148,9 @@ def native_artifact(case: Case, folder: Path, progress: Progress = no_progress) 
     from yoloproof.artifact.native.compiling import kernels_digest
     from yoloproof.artifact.native.targets import capabilities_from_targets
 
+    capabilities = capabilities_from_targets(("current",))
     progress("loading the weights", None)
     network = published_network(case)
-    capabilities = capabilities_from_targets(("current",))
     target = "-".join(f"sm{major}{minor}" for major, minor in capabilities)
     path = folder / f"{_stem(case, network)}-{target}-{kernels_digest()[:10]}{SUFFIX}"
     if not path.exists():
@@ -168,12 +168,16 @@ def native_engine(
     images -- its evidence, the first two of which it keeps; (): the bundled ones
     suppression -- of an end-to-end engine
     """
-    from yoloproof.artifact.native.build import native_from_network
+    from yoloproof.artifact.native.compiling import toolchain_for
 
     if case.precision is not Precision.FP16 or case.attention is not Attention.FUSED:
         raise YoloproofError(
             f"native engines compute fused attention in fp16, not {case.attention} in {case.precision}"
         )
+    for capability in capabilities:
+        toolchain_for(capability)  # before the kernels, which cannot be imported without Triton
+    from yoloproof.artifact.native.build import native_from_network
+
     pictures = letterboxed(images or demo_images(), case.imgsz)
     return native_from_network(network, capabilities, pictures, case.batch, progress, suppression)
 

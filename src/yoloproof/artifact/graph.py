@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class Graph:
@@ -38,6 +40,8 @@ class Graph:
     @cached_property
     def constants(self) -> dict[str, NDArray[np.generic]]:
         """Name → array of every initializer and Constant node, weights of any type as they are."""
+        from onnx import numpy_helper
+
         stored = {t.name: numpy_helper.to_array(t) for t in self.model.graph.initializer}
         return stored | {n.output[0]: _value(n) for n in self.model.graph.node if n.op_type == "Constant"}
 
@@ -106,6 +110,9 @@ def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def _value(constant: onnx.NodeProto) -> NDArray[np.generic]:
     """What a Constant node holds, in whichever of its attributes."""
+    import onnx
+    from onnx import numpy_helper
+
     value = onnx.helper.get_attribute_value(constant.attribute[0])
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)

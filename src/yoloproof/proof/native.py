@@ -9,11 +9,10 @@ import numpy as np
 from yoloproof.errors import YoloproofError
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.native import NativeEngine, read_native
-from yoloproof.files.plan import all_launches
 from yoloproof.names import Precision
 from yoloproof.proof.ends import end_checks
 from yoloproof.proof.parity import TOLERANCES, output_parity
-from yoloproof.proof.plan import ATTENTION, check_covers
+from yoloproof.proof.plan import attentions_of, check_covers
 from yoloproof.proof.stated import stated_from_properties
 from yoloproof.records import Check, Verdict
 from yoloproof.runtime import Session
@@ -29,16 +28,16 @@ DENSE = (
 def verify_by_evidence(path: Path, session: Session) -> Verdict:
     """Every check that needs neither weights nor the network; `session` is the file opened on the GPU at hand."""
     engine = read_native(path)
-    attentions = sum(
-        any(engine.plan.kernels[launch.kernel].name == ATTENTION for launch in all_launches([operation]))
-        for operation in engine.plan.operations
-    )
     ends: list[Check] = []
     if isinstance(session, FrameSession):
         stated = stated_from_properties(engine.properties, path, sha256_of(path))
         ends = end_checks(session, engine.evidence.images, stated)
         session = session.network
-    checks = (plan_check(engine, attentions), machine_code_check(engine), evidence_check(engine, session))
+    checks = (
+        plan_check(engine, len(attentions_of(engine.plan))),
+        machine_code_check(engine),
+        evidence_check(engine, session),
+    )
     return Verdict((*checks, *ends))
 
 

@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloproof.errors import YoloproofError
-from yoloproof.files.plan import Kernel, Plan, WeightPointer, all_launches, variants
+from yoloproof.files.plan import Kernel, Operation, Plan, WeightPointer, all_launches, variants
 
 ATTENTION = "attention_kernel"
 Weights = Mapping[str, NDArray[np.float16]]
+
+
+def attentions_of(plan: Plan) -> list[Operation]:
+    """The operations that launch an attention: one for each of the network's attention blocks."""
+    return [
+        operation
+        for operation in plan.operations
+        if any(plan.kernels[launch.kernel].name == ATTENTION for launch in all_launches([operation]))
+    ]
 
 
 def check_covers(plan: Plan, weights: Weights, attentions: int) -> None:

@@ -7,9 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import pooch
-
 from yoloproof.errors import YoloproofError
+from yoloproof.files.cache import cache_folder
 
 LAST = "last"
 MOST = 20
@@ -39,7 +38,7 @@ def place_of(name: str | Path) -> Path:
 
 
 def _folder() -> Path:
-    return Path(pooch.os_cache("yoloproof")) / "results"
+    return cache_folder() / "results"
 
 
 def _kept() -> list[Path]:

@@ -24,10 +24,10 @@ import yoloproof
 from yoloproof.artifact.native.targets import CAPABILITIES, Capability
 from yoloproof.artifact.native.worker import Task
 from yoloproof.errors import YoloproofError
+from yoloproof.files.cache import cache_folder
 from yoloproof.files.native import CompiledKernel, KernelFacts
 from yoloproof.files.plan import Kernel
 from yoloproof.names import Progress, no_progress
-from yoloproof.network.weights.download import cache_folder
 
 TURING_TRITON = "3.2.0"
 _KERNELS = Path(yoloproof.__file__).parent / "kernels"
@@ -73,7 +73,14 @@ def starts_early(capability: Capability) -> bool:
 
 
 def toolchain_for(capability: Capability) -> Toolchain:
-    """The Triton that compiles for a capability; YoloproofError with the pip line where it is not there."""
+    """The Triton that compiles for a capability; YoloproofError with the pip line where it is not there.
+
+    The installed one is needed for every capability: the kernels are read by it before another compiles them.
+    """
+    try:
+        installed = version("triton")
+    except PackageNotFoundError:
+        raise YoloproofError("building native engines needs Triton: pip install triton (Linux, x86-64)") from None
     if capability < (8, 0):
         folder = cache_folder() / f"triton-{TURING_TRITON}"
         found = next((d for d in distributions(path=[str(folder)]) if d.metadata["Name"] == "triton"), None)
@@ -83,10 +90,7 @@ def toolchain_for(capability: Capability) -> Toolchain:
                 f"pip install --no-deps --target {folder} triton=={TURING_TRITON}"
             )
         return Toolchain(TURING_TRITON, folder)
-    try:
-        return Toolchain(version("triton"), None)
-    except PackageNotFoundError:
-        raise YoloproofError("building native engines needs Triton: pip install triton (Linux, x86-64)") from None
+    return Toolchain(installed, None)
 
 
 @cache
@@ -138,7 +142,10 @@ def _task(kernel: Kernel, capability: Capability, toolchain: Toolchain) -> Task:
 def _run_worker(tasks: list[Task], folder: Path, toolchain: Toolchain, progress: Progress, processes: int) -> None:
     path = [entry or os.getcwd() for entry in sys.path]
     front = [] if toolchain.path is None else [str(toolchain.path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*front, *path]), "TRITON_DISABLE_LINE_INFO": "1"}
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join([*front, *path]), "TRITON_DISABLE_LINE_INFO": "1",
+        "TRITON_ALWAYS_COMPILE": "1",  # its own cache does not tell a process's first kernel from others (worker.warm_up)
+    }  # fmt: skip
     command = [sys.executable, "-m", "yoloproof.artifact.native.worker", str(folder), str(min(processes, len(tasks)))]
     with (
         tempfile.TemporaryFile("w+") as errors,

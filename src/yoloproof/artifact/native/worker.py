@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
@@ -53,17 +54,20 @@ def kernel_named(name: str) -> Any:
     raise LookupError(f"yoloproof.kernels has no kernel {name}")
 
 
+def warm_up(task: Task) -> None:
+    """Compile a kernel for nothing, so that every other comes out the same wherever it stands in its process.
+
+    Triton 3.2 has optimised the first kernel before it sets LLVM's `nvptx-short-ptr`, which then holds for the process.
+    """
+    with suppress(Exception):  # told where the kernel is compiled in earnest
+        _compiled(task)
+
+
 def compile_task(task: Task, folder: Path) -> None:
     """Compile one kernel; its files appear whole, the JSON last."""
     import triton
-    from triton.backends.compiler import GPUTarget
 
-    constants = dict(task.constants)
-    options: dict[str, Any] = {name: constants.pop(name) for name in OPTIONS if name in constants}
-    options["enable_fp_fusion"] = bool(constants.pop("enable_fp_fusion", True))
-    source = _source(kernel_named(task.name), task.arguments, constants)
-    target = GPUTarget("cuda", task.capability, 32)
-    compiled = triton.compile(source, target=target, options=options)
+    compiled = _compiled(task)
     ptx, cubin, metadata = compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata
     facts = KernelFacts(
         metadata.name,
@@ -81,6 +85,18 @@ def compile_task(task: Task, folder: Path) -> None:
         scratch = folder / f".{os.getpid()}-{task.key}.{suffix}"
         scratch.write_bytes(content)
         scratch.replace(folder / f"{task.key}.{suffix}")
+
+
+def _compiled(task: Task) -> Any:
+    """What Triton makes of a kernel."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    constants = dict(task.constants)
+    options: dict[str, Any] = {name: constants.pop(name) for name in OPTIONS if name in constants}
+    options["enable_fp_fusion"] = bool(constants.pop("enable_fp_fusion", True))
+    source = _source(kernel_named(task.name), task.arguments, constants)
+    return triton.compile(source, target=GPUTarget("cuda", task.capability, 32), options=options)
 
 
 def _source(kernel: Any, arguments: tuple[str, ...], constants: dict[str, int]) -> Any:
@@ -140,7 +156,8 @@ def tensor_core_instructions(cubin: bytes) -> int:
 def main() -> None:
     folder, processes = Path(sys.argv[1]), int(sys.argv[2])
     tasks = [Task(**one) for one in json.load(sys.stdin)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    spawned = get_context("spawn")
+    with ProcessPoolExecutor(processes, spawned, initializer=warm_up, initargs=(tasks[0],)) as pool:
         for done in [pool.submit(compile_task, task, folder) for task in tasks]:
             done.result()
             print(flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pooch
 
 from yoloproof.errors import YoloproofError
+from yoloproof.files.cache import cache_folder
 from yoloproof.files.digest import sha256_of
 from yoloproof.files.new import write_over
 from yoloproof.network.variants import FAMILIES, Variant
@@ -16,11 +17,6 @@ from yoloproof.network.variants import FAMILIES, Variant
 # Two independent public records name this hash with the release's address. Where none is known, the hash of the first
 # download is recorded beside the file and later loads are checked against it.
 KNOWN_SHA256 = {"yolov13n": "6653035017b0f111f80ec11ed914874ea85699b104aeac1e46e517d16889d6b7"}
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept (the platform's cache folder)."""
-    return Path(pooch.os_cache("yoloproof"))
 
 
 def official_weights(variant: Variant) -> Path:
