@@ -24,6 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 to read pyproject.toml")
 
+pytestmark = pytest.mark.xdist_group("index")  # the package index is asked once
 every_environment = pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda row: row.name)
 
 
