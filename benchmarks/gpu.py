@@ -47,7 +47,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--models", nargs="+", default=["demo"], help="demo, or variants; MODEL@B for a batch of B")
     options.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
-    options.add_argument("--others", nargs="+", default=["published", "compiled", "native"], choices=ROWS)
+    options.add_argument(
+        "--others", nargs="+", default=["published", "compiled", "native"], choices=ROWS, help="of the later models"
+    )
     options.add_argument("--native", type=Path, nargs="*", default=[], help=".native files, too")
     options.add_argument("--seconds", type=float, default=540.0, help="no further model is begun after this")
     given = options.parse_args()

@@ -41,6 +41,7 @@ def test_filling_twice_changes_nothing(tmp_path):
         ("cpu.json | columns: speed", "no column is called speed"),
         ("cpu.json | where: runtime=tensorrt", "the table would be empty"),
         ("cpu.json | columns: model | against: stripped", "no row is of the network 'stripped'"),
+        ("cpu.json | across: network | against: published", "across: and against:"),
     ],
 )
 def test_a_block_that_cannot_be_filled_is_an_error(tmp_path, asked, said):

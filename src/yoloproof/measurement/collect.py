@@ -37,8 +37,7 @@ class Collector:
     failed -- subject index → what went wrong; such a subject joins no further process
     rated -- subject index → capacity and bound under the protocol `server`, as its first process found them
     crowded_out -- processes were left out because other programs hold the host and the time was over
-    best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it
-    and repeated turns
+    best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it and repeated turns
     origin_s -- what the workers' clock, which all processes of a machine share, said when the run began
     """
 

@@ -84,6 +84,10 @@ def _asked(words: str, folder: Path) -> _Asked:
         key, _, value = (part.strip() for part in condition.partition("="))
         where.setdefault(key, set()).add(value)
     across = said.get("across")
+    if across and "against" in said:
+        raise YoloproofError(
+            "a table asks for across: and against:; a column of a network has its ratio beside it already"
+        )
     return _Asked(
         _paths(files.split(), folder), tuple(said.get("columns", ())),
         tuple((key, frozenset(cells)) for key, cells in where.items()), across[0] if across else None,

@@ -312,7 +312,7 @@ def _medians(entry: Entry) -> dict[int, float]:
 
 def _doubted(ratio: Ratio, sides: Sides, what: str, advice: str) -> tuple[Ratio, str]:
     """A ratio across runs, wider by what may have moved the level of any, and the note that says so. On a CPU that is at least
-    CPU_RUN_TO_RUN, which goes by the name of `what`, and as often as the runs' gauges differ at their best."""
+    CPU_RUN_TO_RUN, which goes by the name of `what`, times the ratio of the runs' gauges at their best."""
     doubts = level_doubts(warning for side in sides for warning in (*side.run.warnings, *side.entry.warnings))
     apart = 1.0
     if not (sides[0].entry.runtime.device or "").startswith("cuda"):
