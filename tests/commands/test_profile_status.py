@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from yoloproof import pipeline
 from yoloproof.cli import main
 from yoloproof.commands.profile import cases_of
 from yoloproof.errors import YoloproofError
+from yoloproof.estimate import estimate_line
 from yoloproof.names import Attention, Runtime
 from yoloproof.records import Case, Entry, Result
 from yoloproof.results.file import read_result
@@ -118,6 +120,42 @@ def test_which_won_is_said_of_the_verified_rows(
     assert "0.62" in line
     status_of(monkeypatch, result(made_entry(), made_entry("yolov13n", "stripped", median_s=0.01, proved=False)))
     assert "fastest" not in capsys.readouterr().out, "one verified row has nothing to win against"
+
+
+def test_on_a_quiet_host_two_notes_follow_the_rows_and_a_terminal_alone_is_told_what_to_do_next(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        made_entry(runtime=name, accuracy=None, processes=6, median_s=s)
+        for name, s in (("onnxruntime", 0.07), ("openvino", 0.09))
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    status_of(monkeypatch, result(*rows))
+    title, *table, elsewhere, fastest = capsys.readouterr().out.splitlines()
+    assert title.startswith("latency")
+    assert len(table) == 4, "two lines of headings, two rows"
+    assert all(len(line) <= 80 for line in table)
+    assert elsewhere.startswith(
+        "reported for the architecture yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE (source"
+    )
+    assert "; for that GPU an estimate, not a measurement: TensorRT FP16, fused attention: 2." in elsewhere
+    assert fastest.startswith("fastest verified")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    status_of(monkeypatch, result(*rows))
+    assert "next: yoloproof report last -o report.html" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("gpu", [None, "NVIDIA L4"])
+def test_an_estimate_stands_alone_where_nothing_is_reported_for_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpu: str | None
+) -> None:
+    row = made_entry()
+    assert row.published is not None
+    status_of(monkeypatch, result(replace(row, published=gpu and replace(row.published, gpu=gpu))))
+    said = capsys.readouterr().out
+    assert ("reported for" in said) == (gpu is not None)
+    assert said.splitlines()[-1] == estimate_line("yolov13n")
+    assert said.count("estimate, not a measurement") == 1
 
 
 def test_native_engines_get_one_row_beside_other_attentions() -> None:

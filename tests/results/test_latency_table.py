@@ -139,20 +139,6 @@ def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
     assert "1.30" in line_of(text, "yolov13n published")
 
 
-def test_two_quiet_rows_are_a_line_each_and_two_plain_notes_follow() -> None:
-    """What `make profile` ends in on a host that is left alone."""
-    entries = [
-        timed("fused", 0.1, accuracy=None),
-        timed("fused", 0.13, accuracy=None, runtime=made_entry(runtime="openvino").runtime),
-    ]
-    result = made_result(entries)
-    lines = printed(result, 80).splitlines()
-    assert sum(line.startswith("yolov13n") and len(line) <= 80 for line in lines) == 2
-    plain = [note.plain for note in notes(result) if not note.style]
-    assert len(plain) == len(fastest_lines(result)) == 1
-    assert all(note.style == "dim" for note in notes(result) if note.plain not in plain)
-
-
 def test_a_file_named_otherwise_is_held_against_the_rows_of_its_checkpoint() -> None:
     """A native file built elsewhere, beside the network it was built from."""
     published, fused = timed("published", 0.2), timed("fused", 0.1)
@@ -227,6 +213,17 @@ def test_the_reported_figure_is_marked_as_another_machines_with_its_source() -> 
     text = " ".join(printed(made_result([made_entry()])).split())
     assert "reported for the architecture yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE" in text
     assert "iMoonLab/yolov13 README" in text
+
+
+def test_two_models_of_one_reported_latency_are_a_line_each_and_an_estimate_joins_that_of_its_model() -> None:
+    result = made_result([made_entry(), made_entry("yolov13s"), made_entry()])
+    found = notes(result, estimates={"yolov13s": "estimate, not a measurement: 4 ms"})
+    n, s = (note.plain for note in found if note.plain.startswith("reported for"))
+    assert (
+        n
+        == "reported for the architecture yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE (source: iMoonLab/yolov13 README)"
+    )
+    assert s == f"{n.replace('13n', '13s')}; for that GPU an estimate, not a measurement: 4 ms"
 
 
 def test_a_row_that_never_ran_says_so() -> None:

@@ -18,6 +18,7 @@ from yoloproof.commands.shared import (
     RUN_GROUP,
     RUNTIMES_HELP,
     STDOUT,
+    T4,
     TIMING_GROUP,
     Device,
     Imgsz,
@@ -36,8 +37,8 @@ from yoloproof.commands.shared import (
     image_files,
     imgsz_from_text,
     models_from_arguments,
+    models_to_estimate,
     progress_bar,
-    t4_estimates,
 )
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention, Precision, Runtime, Weights
@@ -225,7 +226,7 @@ def profile(
             keep_result(result, file)
     finally:
         _print(result, console, forensics, wide=data is not None)
-    if json_file is None and file.path.exists():
+    if console.is_terminal and json_file is None and file.path.exists():
         console.print("next: yoloproof report last -o report.html, or compare last", style="dim", highlight=False)
     if result.interrupted:
         raise KeyboardInterrupt
@@ -303,18 +304,24 @@ def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:
 
 
 def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
+    from yoloproof.estimate import estimate_line
     from yoloproof.results.compare import fastest_lines
+    from yoloproof.results.published import same_gpu
     from yoloproof.results.table import print_result
 
     if wide and not console.is_terminal:
         console.width = max(console.width, 110)  # the AP columns have room in a file; a terminal is as wide as it is
-    print_result(result, console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
-    estimates = [] if measured_on_gpu else t4_estimates([("this run", result)])
+    estimated = [] if measured_on_gpu else models_to_estimate([result])
+    figures = [entry.published for entry in result.entries if entry.published is not None]
+    reported = {figure.model for figure in figures if same_gpu(figure.gpu, T4)}
+    beside = {name: estimate_line(name, named=False) for name in estimated if name in reported}
+    print_result(result, console, beside)
     for line in (*_stage_lines(result), *_frame_lines(result), *fastest_lines(result)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for line in estimates:
-        console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+    for name in estimated:
+        if name not in beside:
+            console.print(estimate_line(name), style="dim", highlight=False, markup=False, soft_wrap=True)
     if forensics:
         _print_forensics(result, console)
 

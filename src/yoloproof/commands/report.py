@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yoloproof.commands.shared import check_new, say, t4_estimates, write_json
+from yoloproof.commands.shared import check_new, models_to_estimate, say, write_json
 from yoloproof.errors import YoloproofError
 from yoloproof.files.new import write_new, write_over
 
@@ -58,6 +58,7 @@ def report(
     if not files:
         raise YoloproofError("name a result file, or `last`; `yoloproof profile MODEL --json FILE` writes one")
     results = [(path.name, _read(path)) for path in files]
+    from yoloproof.estimate import estimate_line
     from yoloproof.report.page import html_from_results, pictures_from_results
     from yoloproof.report.rows import rows_from_results
     from yoloproof.report.text import DEFAULT_COLUMNS, markdown_from_rows
@@ -69,7 +70,8 @@ def report(
     if png is not None:
         written.update({png / name: picture for name, picture in pictures_from_results(results).items()})
     if output is not None or not (markdown or png):
-        written[output or Path("report.html")] = html_from_results(results, title, t4_estimates(results)).encode()
+        estimates = [estimate_line(name) for name in models_to_estimate([result for _, result in results])]
+        written[output or Path("report.html")] = html_from_results(results, title, estimates).encode()
     for path in written:
         if path.exists() and not overwrite:
             raise YoloproofError(f"{path} exists; give --overwrite to replace it, or another name")

@@ -38,6 +38,7 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="write the result to a new file; - for standard output")
 ]
 STDOUT = Path("-")
+T4 = "Tesla T4"  # as reported figures and estimates name it
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu, cuda, or cuda:1 for the second GPU", rich_help_panel=RUN_GROUP)
 ]
@@ -323,16 +324,14 @@ def progress_bar() -> Iterator[ProgressBar]:
         yield ProgressBar(bar, bar.add_task("", total=None))
 
 
-def t4_estimates(results: Sequence[tuple[str, Result]]) -> list[str]:
-    """What a T4 would take, one marked line for each of our variants in (file name, result) pairs; none where a T4 was
-    measured."""
-    from yoloproof.estimate import estimate_line
+def models_to_estimate(results: Sequence[Result]) -> list[str]:
+    """Our variants in the results, for what a T4 would take; none where a T4 was measured."""
     from yoloproof.estimate.shapes import layer_shapes
     from yoloproof.names import Weights
     from yoloproof.results.labels import gpu_name
     from yoloproof.results.published import same_gpu, variant_name
 
-    if any(same_gpu("Tesla T4", gpu_name(run)) for _, result in results for run in result.runs):
+    if any(same_gpu(T4, gpu_name(run)) for result in results for run in result.runs):
         return []
-    ours = [one for _, result in results for one in result.entries if one.model.weights is not Weights.FOREIGN]
-    return [estimate_line(name) for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]
+    ours = [one for result in results for one in result.entries if one.model.weights is not Weights.FOREIGN]
+    return [name for name in dict.fromkeys(map(variant_name, ours)) if name in layer_shapes()]

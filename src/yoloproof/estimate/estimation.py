@@ -179,8 +179,11 @@ def _from_graph(name: str, attention: str | None, batch: int, imgsz: int) -> _As
     return _Asked(graph.kernels, AS_IN_GRAPH, its_batch, its_sides, graph.unmodelled)
 
 
-def estimate_line(model: str | Path | Network, gpu: str = "t4") -> str:
-    """One line for a report or a machine without this GPU, marked as an estimate. Raises as `estimate` does."""
+def estimate_line(model: str | Path | Network, gpu: str = "t4", named: bool = True) -> str:
+    """One line for a report or a machine without this GPU, marked as an estimate. Raises as `estimate` does.
+
+    named -- with the names of model and GPU; without them it continues a line that has both
+    """
     found = estimate(model, gpu)
     low, high = found.interval_s
     given = found.attention in (AS_IN_GRAPH, NO_ATTENTION)
@@ -188,8 +191,9 @@ def estimate_line(model: str | Path | Network, gpu: str = "t4") -> str:
     doubt = ", model not calibrated on this GPU"
     if found.check is not None:
         doubt = f"; mean error of such networks in an outside check: {100 * found.check.mean_error:.0f} %"
+    names = f"{Path(found.model).name} on {found.gpu.title}, " if named else ""
     return (
-        f"estimate, not a measurement: {Path(found.model).name} on {found.gpu.title}, TensorRT FP16, {attention}: "
+        f"estimate, not a measurement: {names}TensorRT FP16, {attention}: "
         f"{1e3 * found.seconds:.1f} ms (90 %: {1e3 * low:.1f}–{1e3 * high:.1f}{doubt})"
     )
 

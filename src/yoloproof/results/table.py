@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from yoloproof.intervals import Ratio, batch_medians, side_by_side
 from yoloproof.names import Weights
-from yoloproof.records import Accuracy, Check, Entry, Result, RunWarning
+from yoloproof.records import Accuracy, Check, Entry, PublishedFigure, Result, RunWarning
 from yoloproof.results.figures import bracketed, decimals, figure_columns, is_served
 from yoloproof.results.labels import (
     NOT_SAID,
@@ -58,13 +58,16 @@ class Column:
         return max(cell_len(words) for words in (*self.heading.split("\n"), *self.cells))
 
 
-def print_result(result: Result, console: Console) -> None:
-    """The table, one line a row, and its notes. In a pipe nothing is wrapped, cut or left out."""
+def print_result(result: Result, console: Console, estimates: Mapping[str, str] = {}) -> None:
+    """The table, one line a row, and its notes. In a pipe nothing is wrapped, cut or left out.
+
+    estimates -- by model, what stands beside its reported figure: of the same GPU, in words that say it is an estimate
+    """
     console = unwrapped(console)
     table, left_out = latency_table(result, console.width)
     console.print(Text(_title(result), "bold"))
     console.print(table)
-    for note in notes(result, left_out):
+    for note in notes(result, left_out, estimates):
         console.print(note)
 
 
@@ -103,11 +106,12 @@ def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
     return table, left_out
 
 
-def notes(result: Result, left_out: Sequence[str] = ()) -> list[Text]:
+def notes(result: Result, left_out: Sequence[str] = (), estimates: Mapping[str, str] = {}) -> list[Text]:
     """What belongs below the table: signs, failed checks, reported figures, warnings; each a line or two."""
     hidden = [Text(f"not shown at this width: {', '.join(left_out)}", "dim")] if left_out else []
     return [
-        *hidden, *_signs(result), *_failures(result), *_own_terms(result), *_reported(result), *_warnings(result),
+        *hidden, *_signs(result), *_failures(result), *_own_terms(result), *_reported(result, estimates),
+        *_warnings(result),
     ]  # fmt: skip
 
 
@@ -255,19 +259,20 @@ def _own_terms(result: Result) -> Iterator[Text]:
             )
 
 
-def _reported(result: Result) -> Iterator[Text]:
-    """Each model's reported figure once; ratios between models where the machine is another."""
-    seen = set()
+def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
+    """Each model's reported figure once, its estimate beside it; ratios between models where the machine is another."""
+    seen: set[PublishedFigure] = set()
     for entry in result.entries:
         figure = entry.published
-        if figure is None or (figure.source, figure.latency_s) in seen:
+        if figure is None or figure in seen:
             continue
-        seen.add((figure.source, figure.latency_s))
+        seen.add(figure)
         said = verdict(figure, entry, result.run_of(entry))
+        estimated = f"; for that GPU an {estimates[figure.model]}" if figure.model in estimates else ""
         where = "ANOTHER MACHINE" if said.startswith("another") else f"this GPU: {said}"
         yield _line(
             f"reported for the architecture {figure.model}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
-            f"(source: {figure.source})"
+            f"(source: {figure.source}){estimated}"
         )
     if len(result.runs) == 1:
         ratios = {(ratio.model, ratio.against): ratio for ratio in reversed(model_ratios(result.entries))}
