@@ -14,7 +14,7 @@ from reselect import reselected
 from yoloproof.intervals import LEAST_FOR_INTERVAL, median_interval
 from yoloproof.measurement import PROTOCOLS, Measurement, benchmark, in_seconds, worker
 from yoloproof.measurement.cpu import usable_cores
-from yoloproof.measurement.gauge import LOOK_EVERY_S, HostWatch, gauge_size, matrix_gauge
+from yoloproof.measurement.gauge import END_READINGS, LOOK_EVERY_S, HostWatch, gauge_size, matrix_gauge
 from yoloproof.measurement.machine import machine_facts
 from yoloproof.names import TurnReason
 from yoloproof.records import CpuTime, Protocol
@@ -270,15 +270,18 @@ def test_the_waiting_of_a_whole_run_is_bounded() -> None:
     assert bench.clock.time_s - started < 30 + working
 
 
-def test_a_protocol_that_does_not_wait_reads_the_gauge_at_the_ends_of_each_process() -> None:
+@pytest.mark.parametrize("name", ["sustained", "paced", "published", "single-stream-style"])
+def test_a_protocol_that_does_not_wait_reads_the_gauge_at_the_ends_of_each_process(name: str) -> None:
+    """Several at either end: one that a busy host leaves alone is enough. The slow ones judge and repeat nothing."""
     bench = FakeBench({"a": steady(0.1)})
-    readings = iter([1.3, 1.2, 1.1, 1.0, *[1.5] * 8])
+    readings = iter([1.5] * (12 * END_READINGS - 1) + [1.0])
     bench.gauge = lambda: next(readings)
-    protocol = replace(PROTOCOLS["sustained"], settle_max_s=0.0, seconds=1.0)
+    protocol = replace(PROTOCOLS[name], settle_max_s=0.0, processes=6, seconds=1.0)
     found = benchmark([bench.subject("a")], protocol, zeros(), executor=bench.executor, watch=unwatched)  # type: ignore[arg-type]
-    assert found.gauge_best_s == 1.0
-    assert not list(readings), "two in each of six processes"
+    assert found.gauge_best_s == 1.0, "the last reading of the last process"
+    assert not list(readings), "at the beginning and the end of each of six processes"
     (a,) = found.measurements
+    assert len(a.processes) == 6
     assert warned(a) == []
     assert not a.set_aside
     assert {(turn.gauge_s, turn.waited_s, turn.reason) for p in a.processes for turn in p.turns} == {(None, None, None)}

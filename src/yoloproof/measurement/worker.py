@@ -38,7 +38,7 @@ from yoloproof.measurement.events import (
     Watched,
     line_from_event,
 )
-from yoloproof.measurement.gauge import Gauge, HostWatch, matrix_gauge
+from yoloproof.measurement.gauge import END_READINGS, Gauge, HostWatch, matrix_gauge
 from yoloproof.measurement.load import cpu_meter
 from yoloproof.measurement.serving import Server, rated, swept
 from yoloproof.measurement.settling import Heat, Thermometer, WarmUpRun, settled
@@ -131,7 +131,8 @@ def timed_process(
     watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s, **limits)
     between_turns = watch if protocol.wait_max_s else None
     if watch is not None and between_turns is None:
-        emit(Gauged(watch.read()))
+        for _ in range(END_READINGS):
+            emit(Gauged(watch.read()))
     order = random.Random(f"{job.protocol.seed}/{job.process}")
     runners = _opened(job, emit, clock, open_session, meters or Meters())
     try:
@@ -147,7 +148,8 @@ def timed_process(
         for runner in runners:
             runner.session.close()
     if watch is not None and between_turns is None:
-        emit(Gauged(watch.read()))
+        for _ in range(END_READINGS):
+            emit(Gauged(watch.read()))
 
 
 def _opened(job: WorkerJob, emit: Emit, clock: Clock, open_session: Opener, meters: Meters) -> list[_Runner]:
