@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from functools import partial
 
@@ -192,25 +191,6 @@ def test_a_driver_that_is_older_than_the_ptx_is_told(path):
     check_driver_loads(newer, (7, 5), 12040, path)
     with pytest.raises(YoloproofError, match=r"PTX 8.4 needs driver 550 \(CUDA 12.4\), this one is of CUDA 12.2"):
         check_driver_loads(newer, (7, 5), 12020, path)
-
-
-def cast_threads() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name.startswith("image-cast")]
-
-
-@pytest.mark.parametrize(("threads", "helpers"), [(1, 0), (3, 2), (99, 7)])
-def test_images_of_the_host_are_cast_in_threads_that_end_with_the_session(gpu, path, threads, helpers):
-    gpu()
-    options = SessionOptions(native=NativeOptions(measured=False))
-    with NativeSession(SessionSpec(Runtime.NATIVE, path, "cuda", threads, options=options)) as session:
-        for _ in range(1000):  # the pool starts a thread for work that no idle one takes
-            session.load(images())
-            if len(cast_threads()) >= helpers:
-                break
-        assert len(cast_threads()) == helpers
-        session.execute()
-        assert output_parity(expected(), session.fetch()[0], PLAN_TOLERANCE, "session").passed
-    assert not cast_threads()
 
 
 def test_images_of_another_size_are_refused(gpu, path):

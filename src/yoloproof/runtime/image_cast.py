@@ -1,51 +1,36 @@
-"""Images of the host as a native engine reads them: float16 in channels-last memory, cast in several threads."""
+"""Images of the host as a native engine reads them: float16 in channels-last memory.
+
+By OpenCV, whose conversion uses the processor's instructions: NumPy's takes seven times as long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BANDS = 2  # for each thread: one that is held up leaves its second to the others
-
 
 class ImageCast:
-    """Casts images [B, C, H, W] of one shape, always into the same memory.
+    """Casts images [B, C, H, W] of one shape, always into the same memory: new pages would cost more than the cast."""
 
-    NumPy's cast to float16 is bound by computing, not by memory, and releases the GIL: threads share the rows.
-    threads -- the caller's and those that are kept until `close`
-    """
-
-    def __init__(self, shape: Sequence[int], threads: int) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         batch, channels, height, width = shape
+        self._zeros = np.zeros((height, width), np.float32)
+        self._planes = np.empty((channels, height, width), np.float16)
         self._pixels = np.empty((batch, height, width, channels), np.float16)
-        self._helpers = threads - 1
-        self._pool = ThreadPoolExecutor(max(self._helpers, 1), "image-cast")  # starts a thread when it has work for it
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float16]:
         """float16 [B, H, W, C], the values that `astype` gives; the next call overwrites them."""
-        _, channels, height, _ = images.shape
-        rows = -(-height // (BANDS * (self._helpers + 1)))
-        bands = iter(range(0, height, rows))
+        import cv2  # takes 0.1 s, which a program whose images are on the GPU is spared
 
-        def cast() -> None:
-            for top in bands:  # each thread takes the next that nobody has
-                for channel in range(channels):  # NumPy casts and transposes at once far more slowly
-                    self._pixels[:, top : top + rows, :, channel] = images[:, channel, top : top + rows]
-
-        given = [self._pool.submit(cast) for _ in range(self._helpers)]
-        try:
-            cast()
-        finally:
-            begun = [job for job in given if not job.cancel()]  # the others have nothing left to do
-            wait(begun)
-        for job in begun:
-            job.result()  # raises what it raised
+        if images.dtype != np.float32:
+            self._pixels[...] = images.transpose(0, 2, 3, 1)
+            return self._pixels
+        for image, pixels in zip(images, self._pixels, strict=True):
+            for plane, cast in zip(image, self._planes, strict=True):
+                # x - 0 is x, also for -0: it is how OpenCV's Python reaches its conversion.
+                cv2.subtract(np.ascontiguousarray(plane), self._zeros, dst=cast, dtype=cv2.CV_16F)
+            cv2.merge([plane.view(np.int16) for plane in self._planes], pixels.view(np.int16))
         return self._pixels
-
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown()

@@ -47,12 +47,10 @@ from yoloproof.runtime.tactics import (
     write_tactics,
 )
 from yoloproof.runtime.tensors import check_images
-from yoloproof.runtime.threads import physical_cores
 
 Capability = tuple[int, int]
 EARLY_FROM = (9, 0)  # machine code from here on waits by itself for the launches before it
 LOADERS = 8  # threads in which the driver compiles PTX
-CASTERS = 8  # threads at most that cast images of the host
 
 
 def native_session(spec: SessionSpec) -> Session:
@@ -91,7 +89,7 @@ class NativeSession(Session):
         self._arena = self.gpu.allocate(plan.arena_bytes)
         self.gpu.fill(self._arena, plan.arena_bytes, 0)
         self._weights = _upload_weights(self.gpu, self._engine.weights)
-        self._cast = ImageCast(plan.images, min(CASTERS, spec.threads or physical_cores()))
+        self._cast = ImageCast(plan.images)
         self.inputs = (TensorSpec("images", plan.images, "float32"),)
         self.outputs = (TensorSpec("output0", plan.outputs, "float32"),)
         self.choice: Choice = self._tactics()
@@ -267,7 +265,6 @@ class NativeSession(Session):
         return self._arena + self.plan.buffers[buffer].offset
 
     def close(self) -> None:
-        self._cast.close()
         self.gpu.take_thread()
         self.gpu.forget(self._graph)
         self.gpu.close()
