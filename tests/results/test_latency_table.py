@@ -215,6 +215,12 @@ def test_the_reported_figure_is_marked_as_another_machines_with_its_source() -> 
     assert "iMoonLab/yolov13 README" in text
 
 
+def test_another_runtime_on_the_reported_gpu_is_another_setting_not_another_machine() -> None:
+    text = " ".join(printed(made_result([made_entry()], made_run(gpu="Tesla T4"))).split())
+    assert "1.97 ms on a Tesla T4, this GPU: another setting: TensorRT, not onnxruntime" in text
+    assert "ANOTHER MACHINE" not in text
+
+
 def test_two_models_of_one_reported_latency_are_a_line_each_and_an_estimate_joins_that_of_its_model() -> None:
     result = made_result([made_entry(), made_entry("yolov13s"), made_entry()])
     found = notes(result, estimates={"yolov13s": "estimate, not a measurement: 4 ms"})

@@ -16,6 +16,7 @@ from yoloproof.records import Accuracy, Check, Entry, PublishedFigure, Result, R
 from yoloproof.results.figures import bracketed, decimals, figure_columns, is_served
 from yoloproof.results.labels import (
     NOT_SAID,
+    gpu_name,
     machine_label,
     model_label,
     network_label,
@@ -24,7 +25,7 @@ from yoloproof.results.labels import (
     row_label,
     weights_of,
 )
-from yoloproof.results.published import model_ratios, verdict
+from yoloproof.results.published import model_ratios, same_gpu, verdict
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
 DROPPED_FIRST = (
@@ -267,9 +268,10 @@ def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
         if figure is None or figure in seen:
             continue
         seen.add(figure)
-        said = verdict(figure, entry, result.run_of(entry))
+        run = result.run_of(entry)
         estimated = f"; for that GPU an {estimates[figure.model]}" if figure.model in estimates else ""
-        where = "ANOTHER MACHINE" if said.startswith("another") else f"this GPU: {said}"
+        here = same_gpu(figure.gpu, gpu_name(run))
+        where = f"this GPU: {verdict(figure, entry, run)}" if here else "ANOTHER MACHINE"
         yield _line(
             f"reported for the architecture {figure.model}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
             f"(source: {figure.source}){estimated}"
