@@ -2,7 +2,8 @@
 
     python research/operators.py [--runtime onnxruntime openvino] [--attention published fused]
 
-Also how many of the softmaxes' results are subnormal numbers, on the four bundled images as ONNX Runtime computes them.
+Also how many of the softmaxes' results are subnormal numbers, on the four bundled images as ONNX Runtime computes them; and
+what OpenVINO's arithmetic alone would take at the rate of its fastest layer, and what its activations take.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from yoloproof.names import ArtifactFormat, Attention, Runtime
 from yoloproof.records import Case
 
 Images = NDArray[np.float32]
+ARITHMETIC = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "attention")
+LARGE_FLOP = 1e8  # a layer of so many takes long enough for the profile's microseconds to tell its rate
 
 
 def operators(path: Path, runtime: str, runs: int = 25) -> dict[str, list[float]]:
@@ -59,29 +62,61 @@ def onnxruntime_times(path: Path, image: Images, runs: int) -> list[tuple[str, f
 def openvino_times(path: Path, image: Images, runs: int) -> list[tuple[str, float]]:
     import openvino
 
-    return openvino_profile(openvino.Core().read_model(path), {0: image}, runs)
+    return [
+        (kind, seconds) for kind, seconds, _ in openvino_profile(openvino.Core().read_model(path), {0: image}, runs)
+    ]
 
 
-def openvino_profile(model: Any, feeds: dict[int, Images], runs: int) -> list[tuple[str, float]]:
-    """Each operator of an `openvino.Model`; "attention": the subgraph of two products, softmax and transposes."""
+def openvino_profile(model: Any, feeds: dict[int, Images], runs: int) -> list[tuple[str, float, float]]:
+    """Each operator of an `openvino.Model`: kind, seconds, FLOP; "attention": the subgraph of two products and softmax."""
     import openvino
     from openvino import properties
     from openvino.properties import hint
 
-    request = openvino.Core().compile_model(
+    compiled = openvino.Core().compile_model(
         model, "CPU",
         {hint.inference_precision: openvino.Type.f32, hint.performance_mode: hint.PerformanceMode.LATENCY,
          properties.inference_num_threads: 1, properties.enable_profiling: True},
-    ).create_infer_request()  # fmt: skip
-    shortest: dict[tuple[str, str], float] = {}
+    )  # fmt: skip
+    request, shortest = compiled.create_infer_request(), dict[tuple[str, str], float]()
     for _ in range(runs):
         request.infer(feeds)
         for node in request.get_profiling_info():
             if node.status == openvino.ProfilingInfo.Status.EXECUTED:
-                attention = node.node_type == "Subgraph" and ".attn/" in node.node_name
+                attention = node.node_type == "Subgraph" and ".attn/Transpose" in node.node_name
                 key = node.node_name, "attention" if attention else node.node_type
                 shortest[key] = min(shortest.get(key, np.inf), node.real_time.total_seconds())
-    return [(kind, seconds) for (_, kind), seconds in shortest.items()]
+    operators = {one.get_friendly_name(): one for one in compiled.get_runtime_model().get_ordered_ops()}
+    return [(kind, s, flop_of(kind, operators[name])) for (name, kind), s in shortest.items()]
+
+
+def flop_of(kind: str, operator: Any) -> float:
+    """Two for each multiplication of a convolution or product of an OpenVINO runtime model; 0 of any other operator."""
+    if kind not in ARITHMETIC:
+        return 0.0
+    first, second, *_ = (list(port.get_shape()) for port in operator.inputs())
+    if kind == "attention":  # q [B, n, heads, 32]
+        return float(4.0 * np.prod(first) * first[1])
+    terms = np.prod(second[-3:]) if "Convolution" in kind else first[-1]
+    return float(2.0 * np.prod(operator.get_output_shape(0)) * terms)
+
+
+def openvino_bounds(path: Path, runs: int = 40) -> tuple[float, float, float]:
+    """FLOP of an ONNX file's convolutions and products, FLOP/s of the fastest large one, and seconds that SiLU takes."""
+    import openvino
+
+    feeds = {0: letterboxed(demo_images(), (640, 640))[:1]}
+    whole, linear = openvino.Core().read_model(path), openvino.Core().read_model(path)
+    for one in linear.get_ordered_ops():
+        factors = [port.get_source_output() for port in one.inputs()] if one.get_type_name() == "Multiply" else []
+        for i, factor in enumerate(factors):
+            sigmoid = factor.get_node()
+            if sigmoid.get_type_name() == "Sigmoid" and sigmoid.input_value(0) == factors[1 - i]:
+                one.output(0).replace(factors[1 - i])
+    passes = [openvino_profile(model, feeds, runs) for model in (whole, linear)]
+    taken = [sum(seconds for kind, seconds, _ in one if kind in ARITHMETIC) for one in passes]
+    rates = [flop / seconds for one in passes for _, seconds, flop in one if flop >= LARGE_FLOP]
+    return sum(flop for *_, flop in passes[0]), max(rates), taken[0] - taken[1]
 
 
 def openvino_products(runs: int = 40) -> float:
@@ -96,7 +131,7 @@ def openvino_products(runs: int = 40) -> float:
             inputs = [opset13.parameter(shape, np.float32) for shape in (left, right)]
             model = openvino.Model([opset13.matmul(*inputs, False, False)], inputs)
             feeds = {0: np.ones(left, np.float32), 1: np.ones(right, np.float32)}
-            total += 4 * sum(seconds for kind, seconds in openvino_profile(model, feeds, runs) if kind == "MatMul")
+            total += 4 * sum(seconds for kind, seconds, _ in openvino_profile(model, feeds, runs) if kind == "MatMul")
     return total
 
 
@@ -129,10 +164,17 @@ def print_operators(runtime: str, files: dict[str, Path]) -> None:
             print(f"| {kind} | {' | '.join(f'{seconds * 1e3:.2f} ({count:.0f})' for count, seconds in cells)} |")
     print(f"| all | {' | '.join(f'{sum(s for _, s in t.values()) * 1e3:.2f}' for t in tables.values())} |")
     shares = [subnormal_share(path) for path in files.values()]
-    cells = [f"{count} of {size}" if size else "unknown" for count, size in shares]
-    print(f"| subnormal results of softmaxes | {' | '.join(cells)} |", flush=True)
+    counts = [f"{count} of {size}" if size else "unknown" for count, size in shares]
+    print(f"| subnormal results of softmaxes | {' | '.join(counts)} |", flush=True)
     if runtime == "openvino":
         print(f"The attentions' products alone take {openvino_products() * 1e3:.2f} ms.", flush=True)
+        for name, path in files.items():
+            flop, rate, silu = openvino_bounds(path)
+            print(
+                f"{name}: {flop * 1e-9:.2f} GFLOP at the fastest layer's {rate * 1e-9:.0f} GFLOP/s take"
+                f" {flop / rate * 1e3:.1f} ms; SiLU takes {silu * 1e3:.1f} ms.",
+                flush=True,
+            )
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,11 +12,11 @@ import torch
 from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
 from yoloproof.network import VARIANTS, Network, attention_paths, load_network
-from yoloproof.network.attention import attend
-from yoloproof.simplify.attention import AttentionCore, bounded
+from yoloproof.network.attention import HEAD_DIM, attend
+from yoloproof.simplify.attention import AttentionCore, TransposedKeys, bounded
 from yoloproof.simplify.choice import RUNTIME_REWRITES
-from yoloproof.simplify.modules import SummedExit
-from yoloproof.simplify.rewrites import DEFAULT_REWRITES, REWRITES, simplify
+from yoloproof.simplify.modules import ChannelsFirst, SummedExit
+from yoloproof.simplify.rewrites import DEFAULT_REWRITES, REWRITES, simplify, transpose_keys
 
 IMAGES = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(1))
 
@@ -119,8 +120,8 @@ def test_blocks_keep_their_published_paths(rewrites: tuple[str, ...]) -> None:
         parts = next(
             parts for parts in (("qk", "v"), ("qkv",), ("q", "k", "v")) if f"{path}.{parts[0]}.conv.weight" in tensors
         )
-        assert {
-            f"{path}.{part}.conv.{kind}" for part in (*parts, "pe", "proj") for kind in ("weight", "bias")
+        assert {f"{path}.{part}.conv.{kind}" for part in (*parts, "pe", "proj") for kind in ("weight", "bias")} - {
+            f"{path}.k.conv.bias"
         } <= tensors
 
 
@@ -141,6 +142,30 @@ def test_q_and_k_are_the_rows_of_qk() -> None:
     assert torch.equal(torch.cat((apart.q.conv.bias, apart.k.conv.bias)), folded.qk.conv.bias)
     x = torch.rand((2, 128, 4, 6), generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(apart(x), folded(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["fused", "explicit", "stripped"])
+@pytest.mark.parametrize("area", [1, 4])
+def test_transposed_keys_need_no_bias_and_take_the_scale(area: int, attention: str) -> None:
+    """s·q·kᵀ = q·(W·(s·x)ᵀ), and a bias of k is one number for all scores of a query."""
+    folded = copy.deepcopy(simplify(small("yolov12n", attention), ("norms",)).model[8].m[0][0].attn)
+    folded.core = replace(folded.core, area=area)
+    folded.qk.conv.bias += 2.0
+    transposed = transpose_keys(folded)
+    assert isinstance(transposed, TransposedKeys)
+    assert (transposed.k.conv.bias, transposed.core.scale, transposed.scale) == (None, 1.0, HEAD_DIM**-0.5)
+    x = torch.randn((2, 128, 4, 6), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(transposed(x), folded(x), atol=1e-5, rtol=1e-5)
+
+
+def test_the_head_gives_channels_first_from_its_own_weights() -> None:
+    """W·xᵀ + b, x the tokens, is the convolution's output with its pixels in one row."""
+    plain, planar = (simplify(small("yolov13n"), ("norms", *more)).model[-1] for more in ((), ("planes",)))
+    assert plain.state_dict().keys() == planar.state_dict().keys()
+    x = torch.randn((2, 64, 4, 6), generator=torch.Generator().manual_seed(2))
+    last = planar.cv2[0][-1]
+    assert isinstance(last, ChannelsFirst)
+    torch.testing.assert_close(last(x), plain.cv2[0][-1](x).flatten(2), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rewrite", ["attention", "queries"])

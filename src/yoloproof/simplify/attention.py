@@ -1,9 +1,9 @@
 """Area attention in a simplified network: as published (q and k from one convolution, or q, k and v from one, head by
-head), q, k and v from one convolution in that order, or each from its own."""
+head), q, k and v from one convolution in that order, each from its own, or k transposed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from yoloproof.names import Attention
 from yoloproof.network.attention import HEAD_DIM, attend
 from yoloproof.network.blocks import Block
-from yoloproof.simplify.blocks import Convolution
+from yoloproof.simplify.blocks import Convolution, product
 
 # exp(-60) is 1e-26: a million such weights are lost in a float32's rounding of 1, and 1e6 times less is still normal
 BOUND = 60.0
@@ -43,6 +43,17 @@ class AttentionCore:
         scores = (q * self.scale if self.scale != 1.0 else q) @ k.transpose(-2, -1)
         return bounded(scores).softmax(-1) @ v
 
+    def runs(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B·area, heads, H·W/area, 32]."""
+        b, _, h, w = x.shape
+        x = x.permute(0, 2, 3, 1)
+        return x.reshape(b * self.area, h * w // self.area, self.heads, HEAD_DIM).transpose(1, 2)
+
+    def image(self, y: Tensor, like: Tensor) -> Tensor:
+        """Runs as an image of the shape of `like`."""
+        b, c, h, w = like.shape
+        return y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
+
     @property
     def stripped(self) -> bool:
         return self.attention == Attention.STRIPPED
@@ -57,21 +68,37 @@ class AreaAttention(Block):
         super().__init__()
         self.core, self.qk, self.v, self.pe, self.proj = core, qk, v, pe, proj
 
-    def runs(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B·area, heads, H·W/area, 32]."""
-        b, _, h, w = x.shape
-        x = x.permute(0, 2, 3, 1)
-        return x.reshape(b * self.core.area, h * w // self.core.area, self.core.heads, HEAD_DIM).transpose(1, 2)
-
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        v = self.v(x)
-        if self.core.stripped:
+        core, c, v = self.core, x.shape[1], self.v(x)
+        if core.stripped:
             return self.proj(self.pe(v))
         q, k = self.qk(x).split((c, c), 1)
-        y = self.core.attend(self.runs(q), self.runs(k), self.runs(v))
-        y = y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
-        return self.proj(y + self.pe(v))
+        y = core.attend(core.runs(q), core.runs(k), core.runs(v))
+        return self.proj(core.image(y, v) + self.pe(v))
+
+
+class TransposedKeys(Block):
+    """Area attention whose k is computed transposed, as q·kᵀ reads it: s·q·kᵀ = q·(W·(s·x)ᵀ), s the scale, x tokens.
+
+    k has no bias: q·b is one number for all scores of a query, which softmax does not see. The scale stands at x because
+    OpenVINO reads a tensor as tokens without a copy only if no convolution adds into that tensor.
+    """
+
+    def __init__(
+        self, core: AttentionCore, q: Convolution, k: Convolution, v: Convolution, pe: Convolution, proj: Convolution
+    ) -> None:
+        super().__init__()
+        self.core, self.scale = replace(core, scale=1.0), core.scale
+        self.q, self.k, self.v, self.pe, self.proj = q, k.with_weights(k.conv.weight, None), v, pe, proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        core, v = self.core, self.v(x)
+        if core.stripped:
+            return self.proj(self.pe(v))
+        keys = product(self.k.conv.weight, self.scale * x, core.area)  # [B·area, C, H·W/area]
+        k = keys.unflatten(1, (core.heads, HEAD_DIM)).transpose(-2, -1)
+        y = core.attend(core.runs(self.q(x)), k, core.runs(v))
+        return self.proj(core.image(y, v) + self.pe(v))
 
 
 class _OneConvolution(Block):

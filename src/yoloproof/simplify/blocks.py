@@ -39,6 +39,13 @@ def convolution(weight: Tensor, bias: Tensor | None, like: nn.Conv2d, groups: in
     return conv
 
 
+def product(weight: Tensor, x: Tensor, runs: int = 1) -> Tensor:
+    """A 1×1 convolution without bias as W·xᵀ, x its tokens: [B, C, H, W] → [B·runs, C', H·W/runs]."""
+    b, c, h, w = x.shape
+    tokens = x.permute(0, 2, 3, 1).reshape(b * runs, h * w // runs, c)
+    return weight.flatten(1) @ tokens.transpose(1, 2)
+
+
 def activation(act: bool) -> nn.Module:
     return nn.SiLU() if act else nn.Identity()
 

@@ -7,12 +7,13 @@ from yoloproof.simplify.rewrites import DEFAULT_REWRITES
 
 # What pays on a CPU depends on who runs it (benchmarks/export.py); everything else gets DEFAULT_REWRITES. Both keep
 # convolutions in layouts of their own that a slice breaks, and let a convolution add to a tensor, which is cheaper than
-# a concatenation. OpenVINO has a grouped kernel for 8 channels and fuses the attention's transposes and the head itself.
+# a concatenation. OpenVINO has a grouped kernel for 8 channels, fuses the attention's transposes except that of k, and
+# multiplies matrices as fast as it convolves, so that a product may give another layout for nothing.
 RUNTIME_REWRITES = {
     "onnxruntime": (
         "norms", "groups", "scale", "upsampling", "branches", "edges", "queries", "halves", "sums", "head",
     ),
-    "openvino": ("norms", "scale", "upsampling", "branches", "edges", "sums"),
+    "openvino": ("norms", "upsampling", "branches", "edges", "keys", "entries", "sums", "head", "planes"),
 }  # fmt: skip
 # The official code as it exports itself: convolutions' norms folded, nothing else.
 PUBLISHED_REWRITES = ("norms",)

@@ -24,6 +24,7 @@ from yoloproof.simplify.blocks import (
     chained,
     convolution,
     parameter,
+    product,
     side_by_side,
     stacked,
     thirds,
@@ -223,6 +224,18 @@ class PairedCorrelation(Block):
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
         y0, y1, y2 = thirds(self.cv1, self.fuse(fine, middle, coarse))
         return self.cv2(y0, *chained(self.m, y2), self.branches(y1))
+
+
+class ChannelsFirst(Block):
+    """The head's last 1×1 convolution of a branch as `product`: [B, C, H, W] → [B, C', H·W]."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        assert conv.bias is not None
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(self.weight, x) + self.bias[:, None]
 
 
 class DirectHead(Block):

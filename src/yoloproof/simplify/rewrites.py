@@ -17,7 +17,14 @@ from yoloproof.errors import YoloproofError
 from yoloproof.names import Attention
 from yoloproof.network.hypergraph import AdaHGComputation, FullPAD_Tunnel
 from yoloproof.network.wiring import IMAGES, Concat, Network, Upsample
-from yoloproof.simplify.attention import ApartAttention, AreaAttention, HeadwiseAttention, MergedAttention
+from yoloproof.simplify.attention import (
+    ApartAttention,
+    AreaAttention,
+    AttentionCore,
+    HeadwiseAttention,
+    MergedAttention,
+    TransposedKeys,
+)
 from yoloproof.simplify.blocks import (
     AttentionStages,
     Convolution,
@@ -32,6 +39,7 @@ from yoloproof.simplify.blocks import (
     stacked,
 )
 from yoloproof.simplify.modules import (
+    ChannelsFirst,
     CoarseTunnel,
     DirectHead,
     EdgeFirst,
@@ -204,7 +212,7 @@ def pair_branches(block: nn.Module) -> nn.Module:
 def bound_scores(block: nn.Module) -> nn.Module:
     """exp(s − m) = exp(max(s, m − 60) − m) up to rounding, m a row's maximum: a softmax that makes no subnormal number."""
     match block:
-        case AreaAttention() | MergedAttention() | HeadwiseAttention() | ApartAttention():
+        case AreaAttention() | MergedAttention() | HeadwiseAttention() | ApartAttention() | TransposedKeys():
             spelled = block.core.attention in (Attention.FUSED, Attention.EXPLICIT)
             block.core = replace(block.core, bounded=spelled)
         case EdgeFirst():
@@ -221,15 +229,28 @@ def merge_entries(block: nn.Module) -> nn.Module:
 
 def split_attention(block: nn.Module) -> nn.Module:
     """(Wqk·x)[:c] = Wqk[:c]·x: q, k and v from a convolution each, where cutting a tensor costs more than a call."""
+    parts = _attention_apart(block)
+    return block if parts is None else ApartAttention(*parts)
+
+
+def transpose_keys(block: nn.Module) -> nn.Module:
+    """kᵀ = W·xᵀ: k as q·kᵀ reads it, where a matrix product is as fast as a convolution."""
+    parts = _attention_apart(block)
+    return block if parts is None else TransposedKeys(*parts)
+
+
+def _attention_apart(
+    block: nn.Module,
+) -> tuple[AttentionCore, Convolution, Convolution, Convolution, Convolution, Convolution] | None:
+    """Core, q, k, v, pe and proj of an area attention as published; None for any other block."""
     match block:
         case AreaAttention():
             c = block.v.conv.out_channels
-            q, k = block.qk.rows(slice(c)), block.qk.rows(slice(c, 2 * c))
-            return ApartAttention(block.core, q, k, block.v, block.pe, block.proj)
+            return block.core, block.qk.rows(slice(c)), block.qk.rows(slice(c, 2 * c)), block.v, block.pe, block.proj
         case HeadwiseAttention():
             q, k, v = (block.qkv.rows(block.channels(part)) for part in range(3))
-            return ApartAttention(block.core, q, k, v, block.pe, block.proj)
-    return block
+            return block.core, q, k, v, block.pe, block.proj
+    return None
 
 
 def split_entries(block: nn.Module) -> nn.Module:
@@ -269,6 +290,14 @@ def direct_head(block: nn.Module) -> nn.Module:
     return DirectHead(block.cv2, block.cv3, block.classes) if isinstance(block, Head) else block
 
 
+def channels_first(block: nn.Module) -> nn.Module:
+    """The head's last convolutions as W·xᵀ: outputs channels first at once, where turning them round costs more."""
+    if isinstance(block, Head | DirectHead):
+        for branch in (*block.cv2, *block.cv3):
+            branch[-1] = ChannelsFirst(branch[-1])
+    return block
+
+
 def fold_pixels(layers: Layers) -> Layers:
     """W·(p/255) = (W/255)·p: the network takes pixels 0…255 (zero padding is zero either way)."""
     modules = list(layers.modules)
@@ -294,15 +323,17 @@ REWRITES: dict[str, Callable[[Layers], Layers]] = {
     "edges": everywhere(edges_before_tokens),
     "attention": everywhere(merge_attention),
     "queries": everywhere(split_attention),
+    "keys": everywhere(transpose_keys),
     "bounds": everywhere(bound_scores),
     "entries": everywhere(merge_entries),
     "halves": everywhere(split_entries),
     "sums": everywhere(sum_exits),
     "head": everywhere(direct_head),
+    "planes": everywhere(channels_first),
     "pixels": fold_pixels,
 }
-# `queries`, `halves` and `sums` make more convolutions to save slices and copies, `bounds` takes time where subnormal
-# numbers cost none, and `pixels` changes what the network is fed: by choice only. `choice.py` says what pays on which runtime.
+# `queries`, `keys`, `halves`, `sums` and `planes` save slices and copies by more or other operators, `bounds` takes time where
+# subnormal numbers cost none, and `pixels` changes what the network is fed: by choice only. `choice.py` says what pays on which runtime.
 DEFAULT_REWRITES = ("norms", "groups", "scale", "upsampling", "branches", "edges", "attention", "entries", "head")
 
 
