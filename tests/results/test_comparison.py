@@ -155,15 +155,13 @@ def test_two_runs_whose_gauges_differ_are_allowed_that_much_more() -> None:
 
 
 def test_one_graph_on_one_host_in_another_hour_is_not_told_from_itself() -> None:
-    """Two committed files, an hour and a half apart, whose gauges' best readings differ by 5 %: without these, "faster"."""
+    """Two committed files, half an hour apart, whose gauges' best readings differ by 1 and 2 %."""
     rows = compare_results(read_result(RESULTS / "cpu.json"), read_result(RESULTS / "export-cpu.json"))
     assert [row.verdict for row in rows] == ["cannot tell"] * 4
-    onnxruntime = [row for row in rows if "onnxruntime" in row.a]
-    assert len(onnxruntime) == 2
-    for row in onnxruntime:
-        assert row.interval is not None
-        assert row.interval[1] / 1.049 < 1 < row.interval[1]
-        assert any("times 1.049 as the gauges" in note for note in row.notes)
+    assert all(row.interval is not None and row.interval[0] < 1 < row.interval[1] for row in rows)
+    for row in rows:
+        factor = "1.012" if "onnxruntime" in row.a else "1.022"
+        assert any(f"times {factor} as the gauges" in note for note in row.notes)
         assert any("another build, maybe of the same graph" in note for note in row.notes)
 
 
