@@ -23,11 +23,11 @@ class ImageCast:
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float16]:
         """float16 [B, H, W, C], the values that `astype` gives; the next call overwrites them."""
-        import cv2  # takes 0.1 s, which a program whose images are on the GPU is spared
-
         if images.dtype != np.float32:
             self._pixels[...] = images.transpose(0, 2, 3, 1)
             return self._pixels
+        import cv2  # takes 0.1 s, which a program whose images are on the GPU is spared
+
         for image, pixels in zip(images, self._pixels, strict=True):
             for plane, cast in zip(image, self._planes, strict=True):
                 # x - 0 is x, also for -0: it is how OpenCV's Python reaches its conversion.
