@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import openvino
 import pytest
+from torch import nn
 
-from operators import openvino_bounds
+from operators import drop_silu, openvino_bounds
 from yoloproof.artifact.onnx import export_onnx
 from yoloproof.network import load_network
 from yoloproof.network.flops import flops
 from yoloproof.simplify.rewrites import simplify
 
 
-def test_flop_are_those_of_the_network_and_silu_takes_time(tmp_path: Path) -> None:
-    """Against PyTorch's counter, which counts the same products of the same network."""
+def test_flop_are_those_of_the_network_and_every_silu_is_dropped(tmp_path: Path) -> None:
+    """Against PyTorch's counter, which counts the same products of the same network. Times are not judged here."""
     network = load_network("yolov12n", "explicit", random_weights=True)
-    export_onnx(simplify(network, ("norms",)), tmp_path / "n.onnx")
-    flop, fastest, silu_s = openvino_bounds(tmp_path / "n.onnx", runs=3)
+    simplified = simplify(network, ("norms",))
+    export_onnx(simplified, tmp_path / "n.onnx")
+    flop, fastest, _ = openvino_bounds(tmp_path / "n.onnx", runs=1)
     assert flop == pytest.approx(flops(network), rel=1e-3)
-    assert fastest > flop / 10  # a network in less than 10 s
-    assert silu_s > 0
+    assert fastest > 0
+    model = openvino.Core().read_model(tmp_path / "n.onnx")
+    assert drop_silu(model) == sum(isinstance(one, nn.SiLU) for one in simplified.modules()) > 50
+    assert drop_silu(model) == 0
