@@ -71,6 +71,15 @@ def runs_of_names(log: list[tuple[str, str]]) -> list[str]:
     return [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
 
 
+def test_times_are_kept_to_the_nanosecond() -> None:
+    bench = FakeBench({"a": lambda number: 1 / 3})
+    events = bench.events(job_of([bench.subject("a")], LATENCY))
+    sampled = of_kind(events, Sampled)
+    kept = [*warm_ups(events), *samples(events), *(t for event in sampled for t in (*event.load_s, *event.fetch_s))]
+    assert samples(events)[0] == pytest.approx(1 / 3, abs=1e-5)
+    assert all(len(f"{value!r}".partition(".")[2]) <= 9 for value in kept)
+
+
 def test_cold_start_is_opening_and_first_inference_apart_from_all_samples() -> None:
     bench = FakeBench({"a": lambda number: 5.0 if number == 0 else 0.1})
     events = bench.events(job_of([bench.subject("a")], LATENCY))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloproof.measurement.clock import Clock, WallClock, no_garbage_collection, timer_of
+from yoloproof.measurement.clock import Clock, WallClock, nanoseconds, no_garbage_collection, timer_of
 from yoloproof.measurement.events import (
     Completed,
     Ended,
@@ -316,9 +316,9 @@ def _stretch(
                     share=_share(runner, protocol),
                     goes_on=goes_on,
                     wall_s=_timed(steps, runner, protocol),
-                    load_s=tuple(step.load for step in steps),
-                    fetch_s=tuple(step.fetch for step in steps),
-                    device_s=tuple(device) if len(device) == len(steps) else None,
+                    load_s=nanoseconds(step.load for step in steps),
+                    fetch_s=nanoseconds(step.fetch for step in steps),
+                    device_s=nanoseconds(device) if len(device) == len(steps) else None,
                     cpu=cpu(),
                     energy_j=None if energy_before is None or energy_after is None else energy_after - energy_before,
                 )
@@ -349,8 +349,8 @@ def _inference(runner: _Runner, protocol: Protocol, clock: Clock) -> _Step:
 def _timed(steps: Sequence[_Step], runner: _Runner, protocol: Protocol) -> tuple[float, ...]:
     """What the protocol times of each inference."""
     if protocol.timed_of(runner.subject.spec.runtime) == "infer":
-        return tuple(step.load + step.execute + step.fetch for step in steps)
-    return tuple(step.execute for step in steps)
+        return nanoseconds(step.load + step.execute + step.fetch for step in steps)
+    return nanoseconds(step.execute for step in steps)
 
 
 def _guarded(runners: list[_Runner], runner: _Runner, emit: Emit, act: Callable[[_Runner], None]) -> None:
