@@ -167,6 +167,12 @@ def made_run(cpu: str = "AMD EPYC 9B14", gpu: str | None = None, **changes: Any)
     return replace(run, **changes)
 
 
+def end_to_end_entry(**changes: Any) -> Entry:
+    """A native engine that takes frames and gives detections."""
+    entry = made_entry(runtime="native", **changes)
+    return replace(entry, artifact=replace(entry.artifact, metadata={"frames": {"order": "rgb"}}))
+
+
 def made_result(entries: Sequence[Entry], *runs: Run, **changes: Any) -> Result:
     """A result of the entries, of one run unless several are given; `changes` replace fields of that one run."""
     whole = runs or (made_run(**changes),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from made_results import made_entry, made_result
+from made_results import end_to_end_entry, made_entry, made_result
 from yoloproof.errors import YoloproofError
 from yoloproof.report.blocks import document_with_tables
 from yoloproof.results.file import write_result
@@ -60,6 +60,16 @@ def test_against_holds_every_row_of_a_run_to_one_of_its_networks_whatever_the_ru
     assert lines[3] == "| 1 | published | 1 |"
     assert lines[4].startswith("| 1 | fused | 0.250")
     assert lines[5] == "| 2 | fused | – |"  # its run has no such row
+
+
+def test_an_end_to_end_engine_is_another_network(tmp_path):
+    rows = (made_entry(runtime="native", median_s=0.02), end_to_end_entry(median_s=0.03))
+    page = document(tmp_path, "two.json | columns: network, median | where: network=fused")
+    write_result(made_result(rows), tmp_path / "two.json")
+    assert "|---|---:|\n| fused | 20.0 |\n<!--" in document_with_tables(page)
+    assert "| fused (end to end) |" in document_with_tables(document(tmp_path, "two.json"))
+    page = document(tmp_path, "two.json | columns: network | against: fused")
+    assert "\n| fused (end to end) | 1.5" in document_with_tables(page)
 
 
 def test_a_block_that_does_not_end_is_an_error(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from made_results import made_entry, made_process, made_result, made_run
+from made_results import end_to_end_entry, made_entry, made_process, made_result, made_run
 from yoloproof.errors import YoloproofError
 from yoloproof.records import Battery, Cpu, Entry, Gpu, Machine, Process, Protocol, Result, RunWarning
 from yoloproof.results.compare import (
@@ -270,7 +270,7 @@ def test_groups_of_one_row_each_are_compared_whatever_the_rows_are() -> None:
 
 
 def test_rows_of_two_networks_are_two_rows() -> None:
-    """`fused` in our kernels and `fused` in the published graph."""
+    """`fused` in our kernels and `fused` in the published graph, and that network with its letterbox and suppression."""
 
     def fused(median_s: float, *simplified: str) -> Entry:
         made = entry(median_s)
@@ -281,6 +281,10 @@ def test_rows_of_two_networks_are_two_rows() -> None:
     (row,) = compare_results(a, b)
     assert "explicit" in row.a
     assert sum("only in one file" in note for note in row.notes) == 2
+    native = entry(0.01, runtime="native")
+    (row,) = compare_results(result(end_to_end_entry(median_s=0.03), native), result(native))
+    assert "end to end" not in row.a + row.b
+    assert row.notes[0] == "only in one file, not compared: yolov13n fused (end to end) fp32 native"
 
 
 def test_flush_to_zero_is_a_setting() -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from made_results import lab_result, made_entry, made_process, made_result, made_run, made_summary, served_entry
+from made_results import (
+    end_to_end_entry,
+    lab_result,
+    made_entry,
+    made_process,
+    made_result,
+    made_run,
+    made_summary,
+    served_entry,
+)
 from yoloproof.names import ArtifactFormat, Weights
 from yoloproof.records import Check, Entry, Protocol, Result, RunWarning, Verdict
 from yoloproof.results.compare import compare_rows, fastest_lines
@@ -278,13 +287,23 @@ def test_ratios_between_models_are_shown_once_beside_the_reported_ones() -> None
     assert text.count("yolov13s / yolov13n: 2.00 here, 1.51 as reported for a Tesla T4") == 1
 
 
-def test_our_kernels_and_compiled_networks_are_told_apart() -> None:
+def test_our_kernels_compiled_networks_and_end_to_end_engines_are_told_apart() -> None:
     entry = made_entry(runtime="pytorch")
     ours = replace(entry, artifact=replace(entry.artifact, format=ArtifactFormat.PYTORCH, simplified=("kernels",)))
     compiled = replace(entry, runtime=replace(entry.runtime, compile=True))
-    assert [network_label(one) for one in (entry, ours, compiled)] == [
-        "fused", "fused (our kernels)", "fused (compiled)",
+    assert [network_label(one) for one in (entry, ours, compiled, end_to_end_entry())] == [
+        "fused", "fused (our kernels)", "fused (compiled)", "fused (end to end)",
     ]  # fmt: skip
+
+
+def test_an_end_to_end_engine_is_named_and_never_the_fastest_or_the_next_of_rows_that_do_less() -> None:
+    rows = [made_entry(median_s=0.05), made_entry(runtime="native", median_s=0.02)]
+    text = printed(made_result([*rows, end_to_end_entry(median_s=0.01), end_to_end_entry(median_s=0.03)]), None)
+    assert [line.split().count("(end") for line in text.splitlines() if line.startswith("yolov13n ")] == [0, 0, 1, 1]
+    (line,) = fastest_lines(made_result([*rows, end_to_end_entry(median_s=0.01)]))
+    assert line.startswith("fastest verified: yolov13n fused fp32 native, 0.4")
+    (line,) = fastest_lines(made_result([*rows, end_to_end_entry(median_s=0.03)]))
+    assert line.endswith("of the time of onnxruntime")
 
 
 def test_no_text_of_a_file_steers_the_terminal_or_is_taken_for_markup() -> None:

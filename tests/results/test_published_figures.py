@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from made_results import made_entry, made_run, made_summary
+from made_results import end_to_end_entry, made_entry, made_run, made_summary
 from yoloproof.names import Attention, Precision, Runtime, Weights
 from yoloproof.records import Entry, ModelFacts
 from yoloproof.results.forensics import forensics_table, which_resembles
@@ -93,6 +93,7 @@ def test_ratios_hold_models_of_one_source_against_the_first() -> None:
     (ratio,) = model_ratios(entries)
     assert ratio.measured == pytest.approx(2)
     assert ratio.reported == pytest.approx(2.98 / 1.97)
+    assert model_ratios([made_entry("yolov13s", "fused", "native"), end_to_end_entry()]) == []
 
 
 def test_two_files_of_one_model_are_not_two_models() -> None:

@@ -327,6 +327,8 @@ def _print(result: Result, console: Console, forensics: bool, wide: bool) -> Non
 
 
 def _stage_lines(result: Result) -> list[str]:
+    from yoloproof.results.labels import row_label
+
     lines = []
     for entry in result.entries:
         stages = entry.end_to_end
@@ -334,16 +336,18 @@ def _stage_lines(result: Result) -> list[str]:
             figures = {"preprocess": stages.preprocess_s, "inference": stages.inference_s, "nms": stages.nms_s,
                        "total": stages.total_s}  # fmt: skip
             parts = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in figures.items())
-            lines.append(f"end to end, {entry.model.name} {entry.runtime.name}: {parts}")
+            lines.append(f"end to end, {row_label(entry)}: {parts}")
     return lines
 
 
 def _frame_lines(result: Result) -> list[str]:
     """Of an end-to-end engine, whose time is of more than the network's."""
+    from yoloproof.results.labels import row_label, takes_frames
+
     return [
-        f"{entry.model.name} {entry.runtime.name}: letterbox and suppression are inside its time, frame in, detections out"
+        f"{row_label(entry)}: letterbox and suppression are inside its time, frame in, detections out"
         for entry in result.entries
-        if "frames" in entry.artifact.metadata
+        if takes_frames(entry)
     ]
 
 

@@ -178,7 +178,7 @@ SECONDARY = (
 )
 DEFAULT_COLUMNS = (
     "model",
-    "attention",
+    "network",
     "runtime",
     "precision",
     "median",

@@ -30,6 +30,7 @@ from yoloproof.results.labels import (
     plain_text,
     precision_of,
     row_label,
+    takes_frames,
     weights_of,
     without,
     words_in_all,
@@ -196,11 +197,11 @@ def _alternate(a: Sequence[Side], b: Sequence[Side]) -> bool:
 
 def fastest_lines(result: Result) -> list[str]:
     """For each model of several verified rows the quickest by what an image takes, and its share of the next one's time: one line
-    for people."""
+    for people. End-to-end engines, which do more, are held against their like."""
     models: dict[object, list[Entry]] = {}
     for entry, weights in zip(result.entries, weights_of(result.entries), strict=True):
         if entry.proof.passed and entry.summary is not None and not entry.partial:
-            key = entry.run, weights, entry.artifact.imgsz, entry.artifact.batch
+            key = entry.run, weights, entry.artifact.imgsz, entry.artifact.batch, takes_frames(entry)
             models.setdefault(key, []).append(entry)
     lines = []
     for entries in models.values():

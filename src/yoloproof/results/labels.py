@@ -42,13 +42,20 @@ def precision_of(entry: Entry) -> str:
     return plain_text(said or entry.runtime.precision)
 
 
+def takes_frames(entry: Entry) -> bool:
+    """Whether it is an end-to-end engine: letterbox and suppression are inside its time, too."""
+    return "frames" in entry.artifact.metadata
+
+
 def network_label(entry: Entry) -> str:
-    """The attention, and what else tells the network apart: "published", "fused (our kernels)", "fused (compiled)", and
-    "fused (published graph)" where the network is as published but for its attention."""
+    """The attention, and what else tells the network apart: "published", "fused (our kernels)", "fused (compiled)",
+    "fused (end to end)" for frames in and detections out, and "fused (published graph)" where the network is as published
+    but for its attention."""
     attention, simplified = entry.artifact.attention, entry.artifact.simplified
     marks = ["our kernels"] if KERNELS in simplified else ["compiled"] if entry.runtime.compile else []
     if simplified == ("norms",) and attention in (Attention.FUSED, Attention.EXPLICIT):
         marks.insert(0, "published graph")
+    marks += ["end to end"] if takes_frames(entry) else []
     return plain_text(attention) + (f" ({', '.join(marks)})" if marks else "")
 
 

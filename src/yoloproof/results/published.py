@@ -12,7 +12,7 @@ from importlib import resources
 
 from yoloproof.names import Weights
 from yoloproof.records import Entry, ModelFacts, PublishedFigure, Run
-from yoloproof.results.labels import gpu_name, plain_text, precision_of, size_label
+from yoloproof.results.labels import gpu_name, network_label, plain_text, precision_of, size_label
 
 # By what share of a reported figure all of our interval may be off it and is still said to have reproduced it.
 MARGIN = 0.05
@@ -177,4 +177,4 @@ def _base(earlier: Sequence[Entry], entry: Entry, reported: PublishedFigure) -> 
 
 def _setting(entry: Entry) -> tuple[object, ...]:
     artifact = entry.artifact
-    return entry.runtime.name, precision_of(entry), artifact.attention, artifact.imgsz, artifact.batch
+    return entry.runtime.name, precision_of(entry), network_label(entry), artifact.imgsz, artifact.batch
