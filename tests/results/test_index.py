@@ -31,7 +31,7 @@ def test_links_lead_to_the_sections() -> None:
     headings = re.findall(r"^#+ (.*)$", INDEX, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     linked = re.findall(r"\]\(#([^)]+)\)", INDEX)
-    assert len(linked) == 5
+    assert len(linked) == 6
     assert set(linked) <= anchors
 
 
