@@ -2,7 +2,7 @@
 
     yoloproof export src/yoloproof/demo/yolov13n-coco128.safetensors -o /tmp/yolov13n.onnx
     python benchmarks/repeatability.py /tmp/yolov13n.onnx --json results/repeatability-MACHINE.json
-    python benchmarks/repeatability.py --into docs/measurement.md --json results/repeatability-MACHINE.json [--json ...]
+    python benchmarks/repeatability.py --into results/README.md --json results/repeatability-MACHINE.json [--json ...]
 
 The same ONNX file is timed again and again, naive and ours in turns: naive is what most scripts do, one process, ten
 warm-ups, the mean of a hundred runs. Eleven runs make ten comparisons of a run with the one before. Then, `--pairs`
@@ -176,7 +176,7 @@ def figures(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def markdown(documents: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table that stands in docs/measurement.md, from the files alone: file name → its content."""
+    """The table that stands in results/README.md, from the files alone: file name → its content."""
     columns = {f"`{Path(name).stem}`": figures([document]) for name, document in documents.items()}
     if len(columns) > 1:
         columns["together"] = figures(list(documents.values()))

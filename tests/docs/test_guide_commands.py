@@ -215,14 +215,3 @@ def test_files_that_the_guide_names_are_here() -> None:
         text = (DOCS / page).read_text(encoding="utf-8")
         for name in re.findall(r"`((?:environments|notebooks|results|benchmarks)/[\w./-]+)`", text):
             assert (REPOSITORY / name).exists(), f"{page}: {name}"
-
-
-def test_forensics_figures_are_those_of_the_result_files() -> None:
-    page = (DOCS / "why-different.md").read_text(encoding="utf-8")
-    taken: dict[str, dict[str, float]] = {"stripped": {}, "fused": {}, "published": {}}
-    for entry in json.loads((REPOSITORY / "results" / "profile-h100-yolov12.json").read_text())["entries"]:
-        if entry["artifact"]["attention"] in taken:
-            taken[entry["artifact"]["attention"]][entry["model"]["scale"]] = entry["summary"]["median_s"]
-    for label, attention in (("`stripped`", "stripped"), ("`fused` (our kernels)", "fused")):
-        ratios = [f"{taken[attention][scale] / taken['published'][scale]:.2f}" for scale in "nsmlx"]
-        assert f"| {label} / `published` here | {' | '.join(ratios)} |" in page

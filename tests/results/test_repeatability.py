@@ -1,4 +1,4 @@
-"""The table of docs/measurement.md says what the committed files hold, and the benchmark counts rightly."""
+"""The table of results/README.md says what the committed files hold, and the benchmark counts rightly."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_several_files_have_a_column_each_and_one_together(benchmark: ModuleType
 
 def test_a_file_is_hardly_ever_told_from_itself_in_another_run(benchmark: ModuleType) -> None:
     """The runs that the document shows, whatever their hour: at most one pair in twenty."""
-    found = benchmark.BLOCK.search((ROOT / "docs" / "measurement.md").read_text())
+    found = benchmark.BLOCK.search((ROOT / "results" / "README.md").read_text())
     runs = [run for file in found["files"].split() for run in json.loads((ROOT / file).read_text())["runs"]]
     told = [benchmark.verdict(*pair) != "cannot tell" for pair in combinations(runs, 2)]
     assert len(told) > 100
@@ -177,8 +177,25 @@ def test_a_block_is_filled_and_what_stands_around_it_is_kept(benchmark: ModuleTy
 
 
 def test_the_documents_table_is_the_committed_files(benchmark: ModuleType) -> None:
-    text = (ROOT / "docs" / "measurement.md").read_text()
+    text = (ROOT / "results" / "README.md").read_text()
     found = benchmark.BLOCK.search(text)
     assert found is not None
     documents = {file: json.loads((ROOT / file).read_text()) for file in found["files"].split()}
     assert benchmark.filled(text, documents) == text
+
+
+def test_the_guide_quotes_the_table(benchmark: ModuleType) -> None:
+    files = sorted((ROOT / "results").glob("repeatability-amd-epyc-[5-8].json"))
+    figures = benchmark.figures([json.loads(file.read_text()) for file in files])
+    ours, naive = (
+        figures[name].split(";")[0]
+        for name in (
+            "spread of ours between runs (standard deviation / mean; largest over smallest)",
+            "spread of the naive loop",
+        )
+    )
+    neighbours = figures['`compare` of a run and the one before says "cannot tell"']
+    any_two = figures['`compare` of any two runs says "cannot tell"']
+    text = " ".join((ROOT / "docs" / "measurement.md").read_text().split())
+    assert f"is {ours} of the mean for ours, {naive} for the naive loop" in text
+    assert f"the one before in {neighbours} cases, of any two runs in {any_two}" in text

@@ -1,7 +1,7 @@
 """Kernels → machine code, ahead of time and without a GPU, kept in a cache by what they depend on.
 
 Two Tritons, because neither serves alone: 3.2 is the last that uses Turing's tensor cores (7.5), the installed one is
-for 8.0 and later. `docs/native.md` has the figures.
+for 8.0 and later. `results/README.md` has the figures.
 """
 
 from __future__ import annotations
