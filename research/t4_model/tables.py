@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +9,19 @@ from pathlib import Path
 from t4_model.figure import figure_svg
 from t4_model.fitting import FORMULAS, plausibilities
 from t4_model.study import HeldOut, Study, fifteen, formula_text, summary
-from t4_model.transfer import TransferRow, mean_error, transfer_rows
+from t4_model.transfer import mean_error, transfer_rows
 from t4_model.verdicts import verdicts, verdicts_under_moved_priors
-from yoloproof.errors import YoloproofError
 from yoloproof.estimate.cost import Formula
 from yoloproof.estimate.domain import OUTSIDE_CHECK, Check
 from yoloproof.estimate.forensics import ModelForensics, forensics
 from yoloproof.estimate.posterior import HeldOutErrors, Posterior
 from yoloproof.estimate.shapes import ATTENTIONS
+from yoloproof.results.file import read_result
+from yoloproof.results.labels import network_label
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, TABLES, FIGURE = ROOT / "docs/t4.md", ROOT / "research/t4-tables.md", ROOT / "docs/t4.svg"
+H200_FILE = ROOT / "results/h200.json"
 NINE = [f"yolov{family}" for family in ("12n", "12s", "12m", "12l", "12x", "13n", "13s", "13l", "13x")]
 VERDICT_TABLES = {
     "yolov12": "YOLOv12 reported", "yolov13": "YOLOv13 reported", "users-yolov12": "YOLOv12 measured by users",
@@ -137,37 +138,22 @@ def attention_table(posterior: Posterior) -> str:
     return table(["figures (spread 0.10)", "prior median moved to", *ATTENTIONS], rows)
 
 
-def how_it_ran(network: str) -> str:
-    """In words: "published compiled" → "PyTorch, compiled"."""
-    if network.startswith("gpu"):
-        return "our kernels"
-    return "PyTorch, compiled" if network.endswith("compiled") else "PyTorch, eager"
-
-
 def transfer_tables(posterior: Posterior) -> tuple[str, str]:
-    """Mean errors by how the network ran, and every timing, of the committed results/h100-*.json (or h200) that measured ceilings."""
-    files = sorted((ROOT / "results").glob("h[12]00-*.json"))
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    results = [result for result in results if result.get("ceilings")]
-    if not results:
-        raise YoloproofError("results/: no h100-*.json with ceilings; benchmarks/gpu.py writes them on an H100")
-    found = transfer_rows(posterior, results)
+    """Mean errors by how the network ran, and every timing, of the rows of results/h200.json that the model describes."""
+    found = transfer_rows(posterior, read_result(H200_FILE))
     rows = [
         [
-            row.gpu, row.model + (f" ×{row.batch}" if row.batch > 1 else ""), row.network, row.attention,
+            str(row.entry.run + 1), row.title, str(row.entry.runtime.name), network_label(row.entry),
             f"{1e3 * row.measured_s:.2f}", f"{1e3 * row.estimated_s:.2f}", f"{100 * row.error:+.0f} %",
         ]
         for row in found
     ]  # fmt: skip
-    by_how: dict[str, list[TransferRow]] = {}
-    for row in found:
-        by_how.setdefault(how_it_ran(row.network), []).append(row)
     means = []
-    for how, timed in by_how.items():
-        count, signed, absolute = mean_error(timed)
+    for how in dict.fromkeys(row.how for row in found):
+        count, signed, absolute = mean_error([row for row in found if row.how == how])
         means.append([how, str(count), f"{100 * signed:+.0f}", f"{100 * absolute:.0f}"])
-    heads = ["GPU", "model", "network", "attention", "measured", "estimated", "error"]
-    return table(["how it ran", "timings", "mean error, %", "mean absolute error"], means), table(heads, rows)
+    heads = ["run", "model", "runtime", "network", "measured, ms", "estimated, ms", "error"]
+    return table(["how it ran", "timings", "mean error, %", "mean absolute error, %"], means), table(heads, rows)
 
 
 def constants_tables(study: Study) -> str:
@@ -208,7 +194,7 @@ def pages(study: Study) -> dict[Path, str]:
         "Each figure alone": alone_table(models),
         "Attention, by how far the factors of two tables may lie apart": verdict_table(posterior),
         "What hangs on the attention priors": attention_table(posterior),
-        "H100, measured ceilings": timings,
+        "H200, measured ceilings": timings,
     }
     return {
         TABLES: "# Tables made by research/t4.py\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,23 +11,39 @@ from yoloproof.errors import YoloproofError
 from yoloproof.estimate.gpus import GPUS, GpuRates, gpu_with_ceilings
 from yoloproof.estimate.kernels import table_from_kernels
 from yoloproof.estimate.posterior import Posterior
-from yoloproof.estimate.shapes import ATTENTIONS, kernels_from_shapes, layer_shapes
+from yoloproof.estimate.shapes import kernels_from_shapes, layer_shapes
+from yoloproof.names import Precision, Runtime
+from yoloproof.records import Entry, Result
+from yoloproof.results.labels import KERNELS, gpu_name, precision_of
+from yoloproof.results.published import same_gpu
+
+# Measured on this project's H200s, 2026-10-28 and 2026-11-04.
+H200_MATRIX_FLOPS_S = 788e12  # float16, 8192³, random data; 769 to 798 TFLOP/s on all H200s seen
+H200_COPY_BYTES_S = 4.3e12  # from the device's memory to itself, bytes read and bytes written
+H200 = gpu_with_ceilings(GPUS["h200"], H200_MATRIX_FLOPS_S, H200_COPY_BYTES_S)
 
 
 @dataclass(frozen=True)
 class TransferRow:
-    """One timing beside the estimate for it, both in seconds.
+    """A row of a result file beside the estimate for it, in seconds. model -- the architecture, whatever its file is called"""
 
-    network -- how the network ran ("published", "simplified compiled", …); attention -- one of ATTENTIONS
-    """
-
-    gpu: str
+    entry: Entry
     model: str
-    batch: int
-    attention: str
-    network: str
     measured_s: float
     estimated_s: float
+
+    @property
+    def title(self) -> str:
+        """ "yolov13n ×32": the model and its batch, if that is not 1."""
+        batch = self.entry.artifact.batch
+        return self.model + (f" ×{batch}" if batch > 1 else "")
+
+    @property
+    def how(self) -> str:
+        """What ran the network, in words."""
+        if self.entry.runtime.name is Runtime.NATIVE or KERNELS in self.entry.artifact.simplified:
+            return "our kernels"
+        return "PyTorch, compiled" if self.entry.runtime.compile else "PyTorch, eager"
 
     @property
     def error(self) -> float:
@@ -36,54 +51,43 @@ class TransferRow:
         return self.estimated_s / self.measured_s - 1
 
 
-def gpu_from_device(device: str) -> GpuRates:
-    """The row of a device as its driver names it ("NVIDIA H100 80GB HBM3"); raises YoloproofError if there is none."""
-    words = device.lower().replace(" ", "").replace("-", "")
-    found = [row for key, row in GPUS.items() if key in words]
-    if not found:
-        raise YoloproofError(f"no data sheet of '{device}': there are {', '.join(row.title for row in GPUS.values())}")
-    return max(found, key=lambda row: len(row.name))  # "rtx2080ti" rather than "rtx2080"
+def transfer_rows(posterior: Posterior, result: Result) -> list[TransferRow]:
+    """Every timing of a network that the model describes, in the file's order.
 
-
-def gpu_of_result(result: Mapping[str, Any]) -> GpuRates:
-    """The GPU of a file of benchmarks/gpu.py, with the ceilings that the file measured.
-
-    Raises YoloproofError for a file without a GPU, without ceilings, or of a GPU that has no data sheet here.
+    Raises YoloproofError for a row of another machine: the ceilings are an H200's.
     """
-    device, ceilings = (result.get("machine") or {}).get("gpu"), result.get("ceilings")
-    if not device or not ceilings:
-        raise YoloproofError("no GPU or no measured ceilings in this result; benchmarks/gpu.py writes both")
-    return gpu_with_ceilings(
-        gpu_from_device(device["name"]), ceilings["float16_flops_per_s"], ceilings["copy_bytes_per_s"]
-    )
+    rows = []
+    for entry in result.entries:
+        name = gpu_name(result.run_of(entry))
+        if not same_gpu(H200.title, name):
+            raise YoloproofError(f"a row of {name or 'a CPU'}: the ceilings are those of an {H200.title}")
+        network = _network(entry)
+        if network is None or entry.summary is None:
+            continue
+        measured_s = entry.summary.device_median_s or entry.summary.median_s  # a graph's kernels, by the device's clock
+        rows.append(TransferRow(entry, network[0], measured_s, kernel_seconds(posterior, H200, *network)))
+    return rows
 
 
-def kernel_seconds_of(posterior: Posterior, gpu: GpuRates, model: str, attention: str, batch: int, imgsz: int) -> float:
+def kernel_seconds(posterior: Posterior, gpu: GpuRates, model: str, attention: str, batch: int, imgsz: int) -> float:
     """Seconds of the kernels alone: within a CUDA graph nothing of a table's offset or factor applies."""
     table = table_from_kernels([kernels_from_shapes(model, attention, batch, imgsz)])
     return float(posterior.point.kernel_s(table, gpu)[0])
 
 
-def transfer_rows(posterior: Posterior, results: Sequence[Mapping[str, Any]]) -> list[TransferRow]:
-    """Every timing in `results` (files of benchmarks/gpu.py) of a network whose layers are known, in their order.
-
-    Entries in another precision, without a CUDA graph, on an oblong image or of other networks are left out: the
-    model says nothing of them. Raises YoloproofError as `gpu_of_result` does.
-    """
-    return [row for result in results for row in _rows(posterior, result)]
-
-
-def _rows(posterior: Posterior, result: Mapping[str, Any]) -> Iterator[TransferRow]:
-    gpu = gpu_of_result(result)
-    for entry in result["entries"]:
-        model, artifact, runtime = entry["model"]["name"], entry["artifact"], entry["runtime"]
-        attention, (height, width), batch = artifact["attention"], artifact["imgsz"], artifact["batch"]
-        comparable = artifact["precision"] == "fp16" and runtime.get("cuda_graph") and height == width
-        if model not in layer_shapes() or attention not in ATTENTIONS or not comparable:
-            continue
-        estimated = kernel_seconds_of(posterior, gpu, model, attention, batch, height)
-        network = artifact.get("form", attention)
-        yield TransferRow(gpu.title, model, batch, attention, network, entry["summary"]["median_s"], estimated)
+def _network(entry: Entry) -> tuple[str, str, int, int] | None:
+    """Model, attention, batch and the image's side, if the model describes the row: float16 in a CUDA graph, by PyTorch
+    or our kernels. None for the rest: also for an end-to-end engine, whose graph prepares frames and picks boxes, and for
+    Turing's code run from PTX, whose tiles are not an H200's."""
+    artifact, runtime, published = entry.artifact, entry.runtime, entry.published
+    if runtime.name not in (Runtime.PYTORCH, Runtime.NATIVE) or not runtime.cuda_graph:
+        return None
+    if precision_of(entry) != Precision.FP16 or "frames" in artifact.metadata or "PTX" in (runtime.target or ""):
+        return None
+    if published is None or published.model not in layer_shapes() or artifact.attention is None:
+        return None
+    height, width = artifact.imgsz or (0, 0)
+    return (published.model, artifact.attention, artifact.batch, height) if height == width > 0 else None
 
 
 def mean_error(rows: Sequence[TransferRow]) -> tuple[int, float, float]:

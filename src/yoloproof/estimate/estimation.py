@@ -33,7 +33,7 @@ CALIBRATED_AT = (1, (640, 640))  # batch and sides of the published figures
 MOST_IMAGES = 1024  # a run's batch; beyond any engine's, and the sums stay finite
 UNCALIBRATED_SPREAD = 0.25
 """Standard deviation of the log of a factor that no figure pins down on another GPU or batch; the one check is
-this project's H100 timings (docs/t4.md)."""
+this project's H200 timings (docs/t4.md)."""
 LEVEL = 0.9
 SUSTAINED_S = (2.5e-3, 4.7e-3, 6.2e-3, 11.8e-3)
 PACED_OVER_SUSTAINED = (1.0, 0.94, 0.92, 0.81)

@@ -2,7 +2,7 @@
 
 A block says what it shows, in a comment that no reader of the rendered page sees:
 
-    <!-- yoloproof-table results/cpu.json results/h100-*.json | columns: model, attention, median | where: batch=1 -->
+    <!-- yoloproof-table results/cpu.json results/t4-*.json | columns: model, attention, median | where: batch=1 -->
     …
     <!-- /yoloproof-table -->
 
