@@ -11,7 +11,7 @@ Each stage is a process of its own, so that what one breaks the others still mea
     fresh     the engine opened again: from opening to the first result, host and device memory
     compiled  native and `published` beside the simplified network compiled by PyTorch
     kernels   the same beside our kernels in PyTorch
-    variants  all nine with random weights, end to end: built for this GPU and verified by their evidence
+    variants  every variant with random weights, end to end: built for this GPU and verified by their evidence
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ def side_by_side(engine: Path, weights: Path, subjects: list[Subject], report: R
 
 
 def variant(name: str, report: Report) -> None:
-    """One of the nine with random weights: built end to end for this GPU here, and verified by its evidence."""
+    """One variant with random weights: built end to end for this GPU here, and verified by its evidence."""
     import torch
 
     from yoloproof.artifact.native.build import native_from_network

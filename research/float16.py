@@ -1,6 +1,6 @@
 """What each place that stays float32 in a float16 network is worth: the same network with that place in float16, too.
 
-    python benchmarks/float16.py [--model FILE] [--images DIR] [--json FILE]
+    python research/float16.py [--model FILE] [--images DIR] [--json FILE]
 
 PyTorch on the CPU, norms folded, float16 weights and activations; differences to the float32 network over all anchors of
 all images (default: the bundled checkpoint and its four images, 640 px). Not a timing: any machine gives the same.
