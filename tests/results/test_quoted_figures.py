@@ -60,7 +60,9 @@ def test_readme_says_what_the_native_engine_takes(result: Result) -> None:
     assert "takes a quarter of the published network's time there" in words("README.md")
     assert 0.225 < median_ms(t4) / published < 0.275
     query = query_ms(row(result, "fused (end to end)", "9.0"))
-    assert f"from a frame in NumPy to detections, takes {query:.2f} ms" in words("README.md")
+    said = f"from a frame in NumPy to detections, takes {query:.2f} ms; one from a float32 image {query_ms(native):.2f}, no less"
+    assert said in words("README.md")
+    assert query_ms(native) == pytest.approx(query_ms(row(result, "fused (compiled)")), rel=0.01)
 
 
 def test_the_engines_page_says_what_a_whole_query_takes(result: Result) -> None:
@@ -74,11 +76,22 @@ def test_the_engines_page_says_what_a_whole_query_takes(result: Result) -> None:
     load = median(e.summary.load_median_s * 1e3 for e in native if e.summary and e.summary.load_median_s)
     said = f"takes {min(more):.1f} to {max(more):.1f} ms more** (`published` in PyTorch: {min(published):.1f} to "
     assert said + f"{max(published):.1f}), {load:.1f} of which bring the image to the GPU" in words("docs/native.md")
+    earlier = [beside_ms(e) for e in result.entries if e.run in (4, 5) and e.runtime.name == "native"]
+    assert f"with an earlier cast, {earlier[0]:.1f} and {earlier[1]:.1f} ms more" in words("docs/native.md")
+    queries = [query_ms(row(result, "fused", "9.0"))]
+    queries += [query_ms(row(result, name)) for name in ("fused (compiled)", "fused (our kernels)")]
+    said = "a query of yolov13n takes {:.2f} ms, of `fused (compiled)` {:.2f}, of our kernels in PyTorch {:.2f}".format(
+        *queries
+    )
+    assert said in words("docs/native.md")
     whole = row(result, "fused (end to end)", "9.0")
     assert f"takes {query_ms(whole):.2f} ms, {beside_ms(whole):.2f} more than its execution" in words("docs/native.md")
 
 
-def test_the_tables_notes_name_the_row_that_drifted(result: Result) -> None:
+def test_the_tables_notes_name_the_rows_with_warnings(result: Result) -> None:
+    warned = {(network_label(e), w.code) for e in result.entries if e.run == 0 for w in e.warnings}
+    differ = {("fused (compiled)", "processes_differ"), ("fused (our kernels)", "processes_differ")}
+    assert warned == {("fused", "drift"), ("fused (our kernels)", "host_bound"), *differ}
     drifted = [e for e in result.entries if any(w.code == "drift" for w in e.warnings)]
     assert drifted == [row(result, "fused", "9.0")]
     evidence = next(warning.evidence for warning in drifted[0].warnings if warning.code == "drift")

@@ -134,7 +134,7 @@ SOURCES: dict[str, Citation] = {
         "onnxruntime #31992, and 1.31.1's library, measured by us: CUDA 13 wheels hold sm_75, 80, 86, 89, 90a, 120a",
         "https://github.com/microsoft/onnxruntime/pull/31992", _READ_AGAIN,
     ),
-    "native": Citation("our own kernels, compiled ahead (docs/native.md), run by us on an H100 and an H200", "", _READ_LAST),
+    "native": Citation("our own kernels, compiled ahead (docs/native.md), measured by us on an H100 and an H200", "", _READ_LAST),
     "ptx": Citation(
         "PTX ISA, release history (PTX 8.4 is CUDA 12.4's, and so on); CUDA release notes, driver branches",
         f"{_NVIDIA}/cuda/parallel-thread-execution/#release-notes-ptx-release-history", _READ_LAST,
