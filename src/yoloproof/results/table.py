@@ -25,7 +25,7 @@ from yoloproof.results.labels import (
     row_label,
     weights_of,
 )
-from yoloproof.results.published import model_ratios, same_gpu, verdict
+from yoloproof.results.published import model_ratios, reported_ms, same_gpu, verdict
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
 DROPPED_FIRST = (
@@ -59,16 +59,20 @@ class Column:
         return max(cell_len(words) for words in (*self.heading.split("\n"), *self.cells))
 
 
-def print_result(result: Result, console: Console, estimates: Mapping[str, str] = {}) -> None:
+def print_result(
+    result: Result, console: Console, estimates: Mapping[str, str] = {}, fastest: Sequence[str] = ()
+) -> None:
     """The table, one line a row, and its notes. In a pipe nothing is wrapped, cut or left out.
 
-    estimates -- by model, what stands beside its reported figure: of the same GPU, in words that say it is an estimate
+    estimates -- by model, what stands beside its reported figure: of the same GPU, in words that say it is an estimate;
+    fastest -- lines that say which row won (`compare.fastest_lines`)
     """
     console = unwrapped(console)
     table, left_out = latency_table(result, console.width)
-    console.print(Text(_title(result), "bold"))
+    for line in _title_lines(result, console.width):
+        console.print(Text(line, "bold"))
     console.print(table)
-    for note in notes(result, left_out, estimates):
+    for note in notes(result, left_out, estimates, fastest):
         console.print(note)
 
 
@@ -107,13 +111,16 @@ def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
     return table, left_out
 
 
-def notes(result: Result, left_out: Sequence[str] = (), estimates: Mapping[str, str] = {}) -> list[Text]:
-    """What belongs below the table: signs, failed checks, reported figures, warnings; each a line or two."""
+def notes(
+    result: Result, left_out: Sequence[str] = (), estimates: Mapping[str, str] = {}, fastest: Sequence[str] = ()
+) -> list[Text]:
+    """What belongs below the table: signs, failed checks, reported figures, warnings, which row won; nothing twice."""
     hidden = [Text(f"not shown at this width: {', '.join(left_out)}", "dim")] if left_out else []
-    return [
+    said = [
         *hidden, *_signs(result), *_failures(result), *_own_terms(result), *_reported(result, estimates),
-        *_warnings(result),
+        *_warnings(result, fastest),
     ]  # fmt: skip
+    return list({note.plain: note for note in said}.values())
 
 
 def _columns(result: Result) -> list[Column]:
@@ -157,13 +164,20 @@ def _width(columns: Sequence[Column]) -> int:
     return sum(column.width + 1 for column in columns) - 1
 
 
-def _title(result: Result) -> str:
+def _title_lines(result: Result, width: int) -> list[str]:
+    """What all rows share, broken between two of its parts where it is wider than `width`."""
     protocols = dict.fromkeys(plain_text(run.protocol.name) for run in result.runs)
     machines = dict.fromkeys(machine_label(run) for run in result.runs)
     marks = [word for word, is_so in (("QUICK", result.quick), ("PARTIAL", result.partial)) if is_so]
     shared = [column for column in _columns(result) if _is_shared(column) and column.cells[0] != NOT_SAID]
     said = [column.shared.format(column.cells[0]) for column in shared if column.shared is not None]
-    return " · ".join([*marks, ", ".join(protocols), ", ".join(machines), *said])
+    lines: list[str] = []
+    for part in (*marks, ", ".join(protocols), ", ".join(machines), *said):
+        if lines and cell_len(longer := f"{lines[-1]} · {part}") <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def _name(entry: Entry) -> str:
@@ -273,7 +287,7 @@ def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
         here = same_gpu(figure.gpu, gpu_name(run))
         where = f"this GPU: {verdict(figure, entry, run)}" if here else "ANOTHER MACHINE"
         yield _line(
-            f"reported for the architecture {figure.model}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
+            f"reported for the architecture {figure.model}: {reported_ms(figure)} ms on a {figure.gpu}, {where} "
             f"(source: {figure.source}){estimated}"
         )
     if len(result.runs) == 1:
@@ -285,8 +299,9 @@ def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
             )
 
 
-def _warnings(result: Result) -> Iterator[Text]:
-    """A line per code: how many rows it holds for, the worst case, and what to do. What only is good to know shares one."""
+def _warnings(result: Result, fastest: Sequence[str]) -> Iterator[Text]:
+    """A line per code: how many rows it holds for, the worst case, and what to do. What only is good to know shares one,
+    with the row that won where that is one line, too."""
     found: dict[str, list[tuple[RunWarning, str | None]]] = {}
     noted: list[str] = []
     for run in result.runs:
@@ -305,8 +320,12 @@ def _warnings(result: Result) -> Iterator[Text]:
             continue
         colour = "red" if worst.level == "unusable" else "yellow"
         yield _line(f"⚠ {code}{_rows(labels, len(result.entries))}: {evidence}. → {worst.advice}", colour)
-    if noted:
-        yield _line(f"noted: {', '.join(noted)}; the result file has the evidence", "dim")
+    codes = f"noted: {', '.join(noted)}; the result file has the evidence"
+    if noted and len(fastest) == 1:
+        fastest = [f"{fastest[0]}; {codes}"]
+    elif noted:
+        yield _line(codes, "dim")
+    yield from map(_line, fastest)
 
 
 def _rows(labels: Sequence[str], entries: int) -> str:
