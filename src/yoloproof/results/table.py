@@ -118,7 +118,7 @@ def notes(
     hidden = [Text(f"not shown at this width: {', '.join(left_out)}", "dim")] if left_out else []
     said = [
         *hidden, *_signs(result), *_failures(result), *_own_terms(result), *_reported(result, estimates),
-        *_warnings(result, fastest),
+        *_warnings(result), *_last(result, fastest),
     ]  # fmt: skip
     return list({note.plain: note for note in said}.values())
 
@@ -228,8 +228,6 @@ def _signs(result: Result) -> Iterator[Text]:
         )  # fmt: skip
     if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
-    if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
-        yield Text("of first: time divided by that of the first row of these weights; ≈ cannot be told from 1", "dim")
     for name, requests in dict.fromkeys((str(e.runtime.name), e.runtime.requests) for e in result.entries):
         if requests is not None and requests > 1:
             yield Text(
@@ -299,11 +297,9 @@ def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
             )
 
 
-def _warnings(result: Result, fastest: Sequence[str]) -> Iterator[Text]:
-    """A line per code: how many rows it holds for, the worst case, and what to do. What only is good to know shares one,
-    with the row that won where that is one line, too."""
+def _worst_of_codes(result: Result) -> Iterator[tuple[str, RunWarning, str]]:
+    """For each code of a warning: itself with the rows it holds for, the worst case, and its evidence."""
     found: dict[str, list[tuple[RunWarning, str | None]]] = {}
-    noted: list[str] = []
     for run in result.runs:
         for warning in run.warnings:
             found.setdefault(warning.code, []).append((warning, None))
@@ -315,17 +311,29 @@ def _warnings(result: Result, fastest: Sequence[str]) -> Iterator[Text]:
         labels = list(dict.fromkeys(label for _, label in seen if label is not None))
         differ = len({warning.evidence for warning, _ in seen}) > 1
         evidence = f"{'at worst ' if differ else ''}{worst.evidence}"
-        if worst.level == "note":
-            noted.append(f"{code}{_rows(labels, len(result.entries))}")
-            continue
-        colour = "red" if worst.level == "unusable" else "yellow"
-        yield _line(f"⚠ {code}{_rows(labels, len(result.entries))}: {evidence}. → {worst.advice}", colour)
-    codes = f"noted: {', '.join(noted)}; the result file has the evidence"
-    if noted and len(fastest) == 1:
-        fastest = [f"{fastest[0]}; {codes}"]
-    elif noted:
-        yield _line(codes, "dim")
-    yield from map(_line, fastest)
+        yield f"{code}{_rows(labels, len(result.entries))}", worst, evidence
+
+
+def _warnings(result: Result) -> Iterator[Text]:
+    """A line per code: how many rows it holds for, the worst case, and what to do."""
+    for code, worst, evidence in _worst_of_codes(result):
+        if worst.level != "note":
+            yield _line(f"⚠ {code}: {evidence}. → {worst.advice}", "red" if worst.level == "unusable" else "yellow")
+
+
+def _last(result: Result, fastest: Sequence[str]) -> Iterator[Text]:
+    """Which row won, and what only is good to know: in one line where one row won."""
+    remarks = []
+    if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
+        remarks.append("≈ cannot be told from the first row")
+    noted = [code for code, worst, _ in _worst_of_codes(result) if worst.level == "note"]
+    if noted:
+        remarks.append(f"noted: {', '.join(noted)}; the result file has the evidence")
+    if len(fastest) == 1:
+        yield _line("; ".join((*fastest, *remarks)))
+    else:
+        yield from (_line(remark, "dim") for remark in remarks)
+        yield from map(_line, fastest)
 
 
 def _rows(labels: Sequence[str], entries: int) -> str:
