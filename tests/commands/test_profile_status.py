@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from yoloproof.commands.profile import cases_of
 from yoloproof.errors import YoloproofError
 from yoloproof.estimate import estimate_line
 from yoloproof.names import Attention, Runtime
-from yoloproof.records import Case, Entry, Result
+from yoloproof.records import Case, Entry, Result, RunWarning
 from yoloproof.results.file import read_result
 
 
@@ -122,27 +123,38 @@ def test_which_won_is_said_of_the_verified_rows(
     assert "fastest" not in capsys.readouterr().out, "one verified row has nothing to win against"
 
 
-def test_on_a_quiet_host_two_notes_follow_the_rows_and_a_terminal_alone_is_told_what_to_do_next(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("terminal", [False, True])
+def test_two_notes_follow_the_rows_also_on_a_busy_host_and_a_terminal_wraps_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
 ) -> None:
     rows = [
         made_entry(runtime=name, accuracy=None, processes=6, median_s=s)
         for name, s in (("onnxruntime", 0.07), ("openvino", 0.09))
     ]
-    monkeypatch.setenv("COLUMNS", "80")
-    status_of(monkeypatch, result(*rows))
-    title, *table, elsewhere, fastest = capsys.readouterr().out.splitlines()
-    assert title.startswith("latency")
-    assert len(table) == 4, "two lines of headings, two rows"
-    assert all(len(line) <= 80 for line in table)
-    assert elsewhere.startswith(
-        "reported for the architecture yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE (source"
+    warnings = (
+        RunWarning("host_slowed", "evidence", "advice", 1.0),
+        RunWarning("processes_differ", "evidence", "advice"),
     )
-    assert "; for that GPU an estimate, not a measurement: TensorRT FP16, fused attention: 2." in elsewhere
-    assert fastest.startswith("fastest verified")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    status_of(monkeypatch, result(*rows))
-    assert "next: yoloproof report last -o report.html" in capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setenv("COLUMNS", "80")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    status_of(monkeypatch, result(*rows, warnings=warnings))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("reported for"))
+    title, table, notes = lines[: first - 4], lines[first - 4 : first], lines[first:]
+    assert title[0].startswith("latency")
+    assert all(len(line) <= 80 for line in (lines if terminal else table))
+    assert [line.split()[1] for line in table[2:]] == ["onnxruntime", "openvino"], "after two lines of headings"
+    assert len(title) == (2 if terminal else 1)
+    assert (len(notes) > 2) == terminal
+    said = " ".join(" ".join(notes).split())
+    assert re.fullmatch(
+        r"reported for the architecture yolov13n: 1\.97 ms on a Tesla T4, ANOTHER MACHINE \(source: iMoonLab/yolov13 README\); "
+        r"for that GPU an estimate, not a measurement: TensorRT FP16, fused attention: 2\.\d ms \(90 %: [^)]*\) "
+        r"fastest verified: yolov13n fused fp32 onnxruntime, 0\.\d+ \([^)]*\) of the time of openvino; "
+        r"noted: host_slowed, processes_differ; the result file has the evidence",
+        said,
+    ), said
 
 
 @pytest.mark.parametrize("gpu", [None, "NVIDIA L4"])

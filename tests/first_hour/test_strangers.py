@@ -93,12 +93,12 @@ def test_a_reviewer(tmp_path: Path) -> None:
 
 
 def test_make_profile_in_a_pipe_is_a_line_a_row_and_two_notes(tmp_path: Path) -> None:
-    """Its command line, but quick and small. Warnings come on top: ⚠, what they note, and ~ for a quick run's intervals."""
+    """Its command line, but quick and small. Warnings come on top: ⚠, and ~ for a quick run's intervals."""
     said = piped(tmp_path, "profile", DEMO, "--runtime", "onnxruntime", "--runtime", "openvino", "--quick", *SMALL)
     _, *table = said.splitlines()[:5]
     assert [line.split()[1] for line in table[2:]] == ["onnxruntime", "openvino"], said
     assert all(len(line) <= 80 for line in table)
-    notes = [line for line in said.splitlines()[5:] if not line.startswith(("⚠", "noted:", "~"))]
+    notes = [line for line in said.splitlines()[5:] if not line.startswith(("⚠", "~"))]
     assert [line.split()[0] for line in notes] == ["reported", "fastest"], said
     assert "ANOTHER MACHINE" in notes[0]
     assert "an estimate, not a measurement: TensorRT FP16" in notes[0]

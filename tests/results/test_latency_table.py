@@ -24,6 +24,7 @@ from yoloproof.records import Check, Entry, Protocol, Result, RunWarning, Verdic
 from yoloproof.results.compare import compare_rows, fastest_lines
 from yoloproof.results.figures import decimals
 from yoloproof.results.labels import network_label
+from yoloproof.results.published import published_for
 from yoloproof.results.table import first_row_ratios, latency_table, notes, print_result
 
 
@@ -43,8 +44,10 @@ def test_every_column_is_there_and_nothing_is_cut_at_80() -> None:
     text = printed(made_result([made_entry(accuracy=None)]), 80)
     for words in ("model", "median", "95 % over", "p90", "FPS", "proof"):
         assert words in text
-    title = " ".join(text[: text.index("median")].split())
-    assert "2.50 M parameters · 6.40 GFLOPs · fp32 · fused attention · onnxruntime" in title, "one row: nothing differs"
+    assert text.splitlines()[:2] == [
+        "latency · AMD EPYC 9B14 (2 cores) · 2.50 M parameters · 6.40 GFLOPs · fp32",
+        "fused attention · onnxruntime",
+    ], "one row: nothing differs"
     assert "…" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
     for cell in ("70.40", "69.0–72.5", "77.44", "14.2"):
@@ -144,7 +147,8 @@ def test_rows_of_one_run_are_held_against_the_first_of_their_model() -> None:
     assert first_row_ratios(made_result(entries)) == ["1", "1.30", "≈1.00"]
     assert first_row_ratios(made_result([timed("fused", 0.1, 3), timed("published", 0.13, 3)])) == ["1", "~1.30"]
     text = printed(made_result(entries))
-    assert "of first: time divided by that of the first row of these weights" in " ".join(text.split())
+    assert "≈ cannot be told from the first row" in text
+    assert notes(made_result(entries), fastest=["n won"])[-1].plain == "n won; ≈ cannot be told from the first row"
     assert "1.30" in line_of(text, "yolov13n published")
 
 
@@ -211,6 +215,12 @@ def test_a_row_that_failed_much_is_one_line_that_begins_with_the_attention() -> 
     ]  # fmt: skip
 
 
+def test_what_two_runs_say_in_the_same_words_is_one_line() -> None:
+    entries = [made_entry("yolov13n", "stripped", proved=False, run=run) for run in (0, 1)]
+    (one,) = [note.plain for note in notes(made_result(entries[:1])) if note.plain.startswith("✗")]
+    assert [note.plain for note in notes(made_result(entries, made_run(), made_run()))].count(one) == 1
+
+
 def test_a_figure_without_an_interval_shows_another_sign() -> None:
     text = printed(made_result([made_entry(summary=replace(made_summary(0.0704), interval_s=None))]))
     assert "70.40 ~0.70" in " ".join(text.split())
@@ -239,6 +249,13 @@ def test_two_models_of_one_reported_latency_are_a_line_each_and_an_estimate_join
         == "reported for the architecture yolov13n: 1.97 ms on a Tesla T4, ANOTHER MACHINE (source: iMoonLab/yolov13 README)"
     )
     assert s == f"{n.replace('13n', '13s')}; for that GPU an estimate, not a measurement: 4 ms"
+
+
+def test_a_reported_latency_is_printed_as_it_was_written() -> None:
+    figure = published_for("yolov12n")[0]
+    for said, rounding_s in (("1.60", figure.rounding_s), ("1.6", 0.0)):
+        entry = made_entry("yolov12n", published=replace(figure, rounding_s=rounding_s))
+        assert f"yolov12n: {said} ms on a Tesla T4" in printed(made_result([entry]), None)
 
 
 def test_a_row_that_never_ran_says_so() -> None:
@@ -270,6 +287,19 @@ def test_only_what_the_reader_can_mend_is_yellow_and_only_what_forbids_the_figur
     result = made_result([made_entry()], warnings=(RunWarning(code, "evidence", "advice", 1.0),))
     (line,) = [note for note in notes(result) if code in note.plain]
     assert line.style == style
+
+
+@pytest.mark.parametrize(
+    ("fastest", "last"),
+    [
+        ([], ["noted: bimodal; the result file has the evidence"]),
+        (["n won"], ["n won; noted: bimodal; the result file has the evidence"]),
+        (["n won", "s won"], ["noted: bimodal; the result file has the evidence", "n won", "s won"]),
+    ],
+)
+def test_codes_that_are_good_to_know_join_the_line_of_the_one_row_that_won(fastest: list[str], last: list[str]) -> None:
+    result = made_result([made_entry()], warnings=(RunWarning("bimodal", "evidence", "advice"),))
+    assert [note.plain for note in notes(result, fastest=fastest)][-len(last) :] == last
 
 
 def test_quick_and_partial_stand_in_the_title() -> None:

@@ -16,7 +16,15 @@ from made_results import end_to_end_entry, made_entry, made_run, made_summary
 from yoloproof.names import Attention, Precision, Runtime, Weights
 from yoloproof.records import Entry, ModelFacts
 from yoloproof.results.forensics import forensics_table, which_resembles
-from yoloproof.results.published import model_ratios, published_figures, published_for, same_gpu, variant_name, verdict
+from yoloproof.results.published import (
+    model_ratios,
+    published_figures,
+    published_for,
+    reported_ms,
+    same_gpu,
+    variant_name,
+    verdict,
+)
 
 T4 = made_run(gpu="Tesla T4")
 CPU = made_run()
@@ -188,6 +196,10 @@ def test_a_figure_is_rounded_as_it_was_written() -> None:
     rounding = {figure.model: figure.rounding_s for figure in reversed(published_figures())}
     assert rounding["yolov12n"] == pytest.approx(5e-6)  # "1.60"
     assert rounding["yolov13n"] == pytest.approx(5e-6)
+    written = resources.files("yoloproof.results").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
+    assert [reported_ms(figure) for figure in published_figures()] == [
+        row["latency_ms"] for row in csv.DictReader(written)
+    ]
 
 
 def test_elsewhere_only_the_ratio_to_a_detecting_engine_gives_a_hint() -> None:

@@ -225,9 +225,7 @@ def profile(
         else:
             keep_result(result, file)
     finally:
-        _print(result, console, forensics, wide=data is not None)
-    if console.is_terminal and json_file is None and file.path.exists():
-        console.print("next: yoloproof report last -o report.html, or compare last", style="dim", highlight=False)
+        _print(result, console, forensics)
     if result.interrupted:
         raise KeyboardInterrupt
     if any(_failed(entry, forensics, against) for entry in result.entries):
@@ -303,25 +301,24 @@ def _failed(entry: Entry, forensics: bool, against: str | None) -> bool:
     return entry.error is not None or (entry.proof.passed is not True and not (unheld or wrong_by_design))
 
 
-def _print(result: Result, console: Console, forensics: bool, wide: bool) -> None:
+def _print(result: Result, console: Console, forensics: bool) -> None:
     from yoloproof.estimate import estimate_line
     from yoloproof.results.compare import fastest_lines
     from yoloproof.results.published import same_gpu
-    from yoloproof.results.table import print_result
+    from yoloproof.results.table import print_result, unwrapped
 
-    if wide and not console.is_terminal:
-        console.width = max(console.width, 110)  # the AP columns have room in a file; a terminal is as wide as it is
+    console = unwrapped(console)
     measured_on_gpu = any(run.machine is not None and run.machine.gpu is not None for run in result.runs)
     estimated = [] if measured_on_gpu else models_to_estimate([result])
     figures = [entry.published for entry in result.entries if entry.published is not None]
     reported = {figure.model for figure in figures if same_gpu(figure.gpu, T4)}
     beside = {name: estimate_line(name, named=False) for name in estimated if name in reported}
-    print_result(result, console, beside)
-    for line in (*_stage_lines(result), *_frame_lines(result), *fastest_lines(result)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_result(result, console, beside, fastest_lines(result))
+    for line in (*_stage_lines(result), *_frame_lines(result)):
+        console.print(line, highlight=False, markup=False)
     for name in estimated:
         if name not in beside:
-            console.print(estimate_line(name), style="dim", highlight=False, markup=False, soft_wrap=True)
+            console.print(estimate_line(name), style="dim", highlight=False, markup=False)
     if forensics:
         _print_forensics(result, console)
 

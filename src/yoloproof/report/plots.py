@@ -15,7 +15,7 @@ from yoloproof.report.rows import COCO_VAL_IMAGES, Row, pareto_front, setting, s
 from yoloproof.report.svg import SERIES, Canvas, Scale, clipped, linear_ticks, log_ticks, scale
 from yoloproof.report.text import digits, milliseconds
 from yoloproof.results.labels import gpu_name, plain_text
-from yoloproof.results.published import same_gpu
+from yoloproof.results.published import reported_ms, same_gpu
 
 SHAPES = {"fused": "circle", "explicit": "square", "published": "triangle", "stripped": "diamond"}
 ATTENTIONS = (Attention.PUBLISHED, Attention.EXPLICIT, Attention.FUSED, Attention.STRIPPED)
@@ -61,7 +61,7 @@ def scatter(rows: Sequence[Row], colours: dict[str, int], width: int = 720, css:
     x_of, y_of = _scatter_axes(canvas, points, top)
     _draw_front(canvas, front, x_of, y_of)
     for model, figure in reported.items():
-        tooltip = f"{model}: {milliseconds(figure.latency_s)} ms reported on {figure.gpu} ({figure.source})"
+        tooltip = f"{model}: {reported_ms(figure)} ms reported on {figure.gpu} ({figure.source})"
         canvas.mark(x_of(figure.latency_s), y_of(100 * (figure.ap or 0.0)), "plus", "reported", plain_text(tooltip))
     taken: list[tuple[float, float, float, float]] = []
     for row in measured:
@@ -210,7 +210,7 @@ def forensic(group: Sequence[Row], colours: dict[str, int], css: str = "") -> Ch
     for index, row in enumerate(group):
         _bar(canvas, row, top + step * index, left, x_of, colours)
     if figure is not None:
-        reported = f"reported: {milliseconds(figure.latency_s)} ms on {plain_text(figure.gpu)}"
+        reported = f"reported: {reported_ms(figure)} ms on {plain_text(figure.gpu)}"
         canvas.text(left, height - 6, clipped(reported, 270), "soft small")
         if here:
             canvas.line(x_of(figure.latency_s), top, x_of(figure.latency_s), height - 20, "front")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from yoloproof.errors import YoloproofError
 from yoloproof.report.rows import RatioTo, Row, ratio_to
 from yoloproof.results.labels import NOT_SAID, plain_text
+from yoloproof.results.published import reported_ms
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -78,7 +79,7 @@ def proof_cell(row: Row) -> str:
 def reported_cell(row: Row) -> str:
     """The figure somebody reported, with the GPU it was reported for."""
     figure = row.reported
-    return NOT_SAID if figure is None else f"{milliseconds(figure.latency_s)} on {plain_text(figure.gpu)}"
+    return NOT_SAID if figure is None else f"{reported_ms(figure)} on {plain_text(figure.gpu)}"
 
 
 def protocol_cell(row: Row) -> str:

@@ -21,7 +21,7 @@ from yoloproof.names import Attention
 from yoloproof.records import Entry, PublishedFigure, Run, Summary
 from yoloproof.results.figures import decimals
 from yoloproof.results.labels import NOT_SAID, plain_text
-from yoloproof.results.published import matches
+from yoloproof.results.published import matches, reported_ms
 
 # How far apart (standard deviation of the logarithm) two settings of one GPU lie that time the same engine: the three tables of
 # T4 figures that were seen suggest 0.09 (docs/t4.md). A ratio from another machine holds two such settings.
@@ -66,7 +66,7 @@ def which_resembles(figures: Sequence[PublishedFigure], entries: Sequence[Entry]
     if not figures or not measured:
         return Resemblance(None, "none", (), "no figure was reported for this model" if measured else "no samples")
     figure = figures[0]
-    label = f"{figure.latency_s * 1e3:g} ms ({plain_text(figure.source)}, {plain_text(figure.gpu)})"
+    label = f"{reported_ms(figure)} ms ({plain_text(figure.source)}, {plain_text(figure.gpu)})"
     differences = matches(figure, measured[0][0], run)
     if not differences:
         rows = tuple(_row(entry, summary, figure.latency_s) for entry, summary in measured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,13 @@ def verdict(figure: PublishedFigure, entry: Entry, run: Run) -> str:
         return "slower"
     interval = f"{low * 1e3:.4g} to {high * 1e3:.4g} ms"
     return f"cannot tell: the interval, {interval}, overlaps the figure and reaches beyond ± {MARGIN:.0%} of it"
+
+
+def reported_ms(figure: PublishedFigure) -> str:
+    """A reported latency in ms as it was written, "1.60"; four significant digits where its rounding is not known."""
+    if not figure.rounding_s:
+        return f"{figure.latency_s * 1e3:.4g}"
+    return f"{figure.latency_s * 1e3:.{round(-math.log10(2e3 * figure.rounding_s))}f}"
 
 
 def _rounding_s(latency_ms: str) -> float:

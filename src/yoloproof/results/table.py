@@ -25,7 +25,7 @@ from yoloproof.results.labels import (
     row_label,
     weights_of,
 )
-from yoloproof.results.published import model_ratios, same_gpu, verdict
+from yoloproof.results.published import model_ratios, reported_ms, same_gpu, verdict
 
 # What goes first where a row would not fit on one line of the terminal; the result file and the report have all of it.
 DROPPED_FIRST = (
@@ -59,16 +59,20 @@ class Column:
         return max(cell_len(words) for words in (*self.heading.split("\n"), *self.cells))
 
 
-def print_result(result: Result, console: Console, estimates: Mapping[str, str] = {}) -> None:
+def print_result(
+    result: Result, console: Console, estimates: Mapping[str, str] = {}, fastest: Sequence[str] = ()
+) -> None:
     """The table, one line a row, and its notes. In a pipe nothing is wrapped, cut or left out.
 
-    estimates -- by model, what stands beside its reported figure: of the same GPU, in words that say it is an estimate
+    estimates -- by model, what stands beside its reported figure: of the same GPU, in words that say it is an estimate;
+    fastest -- lines that say which row won (`compare.fastest_lines`)
     """
     console = unwrapped(console)
     table, left_out = latency_table(result, console.width)
-    console.print(Text(_title(result), "bold"))
+    for line in _title_lines(result, console.width):
+        console.print(Text(line, "bold"))
     console.print(table)
-    for note in notes(result, left_out, estimates):
+    for note in notes(result, left_out, estimates, fastest):
         console.print(note)
 
 
@@ -107,13 +111,16 @@ def latency_table(result: Result, width: int) -> tuple[Table, list[str]]:
     return table, left_out
 
 
-def notes(result: Result, left_out: Sequence[str] = (), estimates: Mapping[str, str] = {}) -> list[Text]:
-    """What belongs below the table: signs, failed checks, reported figures, warnings; each a line or two."""
+def notes(
+    result: Result, left_out: Sequence[str] = (), estimates: Mapping[str, str] = {}, fastest: Sequence[str] = ()
+) -> list[Text]:
+    """What belongs below the table: signs, failed checks, reported figures, warnings, which row won; nothing twice."""
     hidden = [Text(f"not shown at this width: {', '.join(left_out)}", "dim")] if left_out else []
-    return [
+    said = [
         *hidden, *_signs(result), *_failures(result), *_own_terms(result), *_reported(result, estimates),
-        *_warnings(result),
+        *_warnings(result), *_last(result, fastest),
     ]  # fmt: skip
+    return list({note.plain: note for note in said}.values())
 
 
 def _columns(result: Result) -> list[Column]:
@@ -157,13 +164,20 @@ def _width(columns: Sequence[Column]) -> int:
     return sum(column.width + 1 for column in columns) - 1
 
 
-def _title(result: Result) -> str:
+def _title_lines(result: Result, width: int) -> list[str]:
+    """What all rows share, broken between two of its parts where it is wider than `width`."""
     protocols = dict.fromkeys(plain_text(run.protocol.name) for run in result.runs)
     machines = dict.fromkeys(machine_label(run) for run in result.runs)
     marks = [word for word, is_so in (("QUICK", result.quick), ("PARTIAL", result.partial)) if is_so]
     shared = [column for column in _columns(result) if _is_shared(column) and column.cells[0] != NOT_SAID]
     said = [column.shared.format(column.cells[0]) for column in shared if column.shared is not None]
-    return " · ".join([*marks, ", ".join(protocols), ", ".join(machines), *said])
+    lines: list[str] = []
+    for part in (*marks, ", ".join(protocols), ", ".join(machines), *said):
+        if lines and cell_len(longer := f"{lines[-1]} · {part}") <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def _name(entry: Entry) -> str:
@@ -214,8 +228,6 @@ def _signs(result: Result) -> Iterator[Text]:
         )  # fmt: skip
     if any(entry.summary is not None and entry.summary.interval_s is None for entry in result.entries):
         yield Text("~ median absolute deviation of the samples: too few processes for an interval", "dim")
-    if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
-        yield Text("of first: time divided by that of the first row of these weights; ≈ cannot be told from 1", "dim")
     for name, requests in dict.fromkeys((str(e.runtime.name), e.runtime.requests) for e in result.entries):
         if requests is not None and requests > 1:
             yield Text(
@@ -273,7 +285,7 @@ def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
         here = same_gpu(figure.gpu, gpu_name(run))
         where = f"this GPU: {verdict(figure, entry, run)}" if here else "ANOTHER MACHINE"
         yield _line(
-            f"reported for the architecture {figure.model}: {figure.latency_s * 1e3:.4g} ms on a {figure.gpu}, {where} "
+            f"reported for the architecture {figure.model}: {reported_ms(figure)} ms on a {figure.gpu}, {where} "
             f"(source: {figure.source}){estimated}"
         )
     if len(result.runs) == 1:
@@ -285,10 +297,9 @@ def _reported(result: Result, estimates: Mapping[str, str]) -> Iterator[Text]:
             )
 
 
-def _warnings(result: Result) -> Iterator[Text]:
-    """A line per code: how many rows it holds for, the worst case, and what to do. What only is good to know shares one."""
+def _worst_of_codes(result: Result) -> Iterator[tuple[str, RunWarning, str]]:
+    """For each code of a warning: itself with the rows it holds for, the worst case, and its evidence."""
     found: dict[str, list[tuple[RunWarning, str | None]]] = {}
-    noted: list[str] = []
     for run in result.runs:
         for warning in run.warnings:
             found.setdefault(warning.code, []).append((warning, None))
@@ -300,13 +311,29 @@ def _warnings(result: Result) -> Iterator[Text]:
         labels = list(dict.fromkeys(label for _, label in seen if label is not None))
         differ = len({warning.evidence for warning, _ in seen}) > 1
         evidence = f"{'at worst ' if differ else ''}{worst.evidence}"
-        if worst.level == "note":
-            noted.append(f"{code}{_rows(labels, len(result.entries))}")
-            continue
-        colour = "red" if worst.level == "unusable" else "yellow"
-        yield _line(f"⚠ {code}{_rows(labels, len(result.entries))}: {evidence}. → {worst.advice}", colour)
+        yield f"{code}{_rows(labels, len(result.entries))}", worst, evidence
+
+
+def _warnings(result: Result) -> Iterator[Text]:
+    """A line per code: how many rows it holds for, the worst case, and what to do."""
+    for code, worst, evidence in _worst_of_codes(result):
+        if worst.level != "note":
+            yield _line(f"⚠ {code}: {evidence}. → {worst.advice}", "red" if worst.level == "unusable" else "yellow")
+
+
+def _last(result: Result, fastest: Sequence[str]) -> Iterator[Text]:
+    """Which row won, and what only is good to know: in one line where one row won."""
+    remarks = []
+    if any(ratio is not None and ratio.startswith("≈") for ratio in first_row_ratios(result)):
+        remarks.append("≈ cannot be told from the first row")
+    noted = [code for code, worst, _ in _worst_of_codes(result) if worst.level == "note"]
     if noted:
-        yield _line(f"noted: {', '.join(noted)}; the result file has the evidence", "dim")
+        remarks.append(f"noted: {', '.join(noted)}; the result file has the evidence")
+    if len(fastest) == 1:
+        yield _line("; ".join((*fastest, *remarks)))
+    else:
+        yield from (_line(remark, "dim") for remark in remarks)
+        yield from map(_line, fastest)
 
 
 def _rows(labels: Sequence[str], entries: int) -> str:
