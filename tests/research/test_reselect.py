@@ -81,6 +81,15 @@ def test_too_few_others_and_a_slowed_process_counts() -> None:
     assert of(reselected(one)).processes == 6
 
 
+def test_a_process_that_only_opened_the_row_takes_no_part() -> None:
+    timed = [watched(i, (1.0, 1.15, 1.0), (True,) * 3) for i in range(6)]
+    alone = Process(process=6, start_s=600.0, cold_start_s=0.4, open_only=True)
+    (with_it,), (without,) = (reselected(result(*processes), 1.1) for processes in ((*timed, alone), timed))
+    assert with_it is not None
+    assert without is not None
+    assert with_it == replace(without, cold_start_s=0.4)
+
+
 @pytest.mark.parametrize("file", ["cpu.json", "export-cpu.json"])
 def test_at_its_own_thresholds_a_committed_file_gives_the_figures_in_it(file: str) -> None:
     committed = read_result(RESULTS / file)
