@@ -123,14 +123,31 @@ def test_a_file_that_does_not_say_when_its_turns_were_is_told(
     if not timed:
         row: Entry = one.entries[0]
         one = made_result([replace(row, processes=tuple(map(untimed, row.processes)))], one.runs[0])
+    said = printed(one, tmp_path, monkeypatch, capsys)
+    assert ("does not say when its turns were" in said) is not timed
+    assert " 72 " in said
+
+
+def printed(one: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     path = tmp_path / "it.json"
     path.write_text(text_from_result(one))
     monkeypatch.setattr(sys, "argv", ["reselect.py", str(path)])
     assert reselect.main() == 0
-    printed = capsys.readouterr().out
-    assert ("does not say when its turns were" in printed) is not timed
-    assert " 72 " in printed
+    return capsys.readouterr().out
 
 
-def test_what_was_not_watched_says_so() -> None:
-    assert reselected(made_result([made_entry()])) == [None]
+def test_what_was_not_watched_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = made_result([made_entry(), made_entry(attention="explicit")])
+    assert reselected(one) == [None, None]
+    said = printed(one, tmp_path, monkeypatch, capsys)
+    assert said == "not watched: no turn has a reading of the host's speed\n"
+
+
+def test_too_few_processes_for_an_interval_have_a_dash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = printed(result(watched(0, (1.0,) * 3, (True,) * 3)), tmp_path, monkeypatch, capsys)
+    assert "100.00 (–)" in said
+    assert "nan" not in said
