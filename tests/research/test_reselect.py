@@ -111,6 +111,14 @@ def figures(summary: Summary | None) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def printed(one: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    path = tmp_path / "it.json"
+    path.write_text(text_from_result(one))
+    monkeypatch.setattr(sys, "argv", ["reselect.py", str(path)])
+    assert reselect.main() == 0
+    return capsys.readouterr().out
+
+
 def untimed(process: Process) -> Process:
     return replace(process, start_s=None, turns=tuple(replace(turn, start_s=None) for turn in process.turns))
 
@@ -126,14 +134,6 @@ def test_a_file_that_does_not_say_when_its_turns_were_is_told(
     said = printed(one, tmp_path, monkeypatch, capsys)
     assert ("does not say when its turns were" in said) is not timed
     assert " 72 " in said
-
-
-def printed(one: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    path = tmp_path / "it.json"
-    path.write_text(text_from_result(one))
-    monkeypatch.setattr(sys, "argv", ["reselect.py", str(path)])
-    assert reselect.main() == 0
-    return capsys.readouterr().out
 
 
 def test_what_was_not_watched_says_so_once(
