@@ -96,9 +96,10 @@ def _of_entry(entry: Entry, run: Run) -> Iterator[str]:
         yield f"its proof lacks {', '.join(missing)}"
     if entry.artifact.sha256 is None and entry.model.sha256 is None and entry.model.weights is not Weights.RANDOM:
         yield "neither artifact nor weights have a hash"
-    if len(entry.processes) + len(entry.processes_set_aside) < run.protocol.processes:
-        yield f"{len(entry.processes)} of {run.protocol.processes} processes"
-    for process in entry.processes:
+    timed = [process for process in entry.processes if not process.open_only]
+    if len(timed) + len(entry.processes_set_aside) < run.protocol.processes:
+        yield f"{len(timed)} of {run.protocol.processes} processes"
+    for process in timed:
         if not process.complete or any(not (math.isfinite(one) and one > 0) for one in process.samples_s):
             yield f"process {process.process} is not whole"
         elif len(process.samples_s) < run.protocol.runs_of(entry.case.runtime):

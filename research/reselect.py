@@ -139,9 +139,12 @@ def main() -> int:
     except YoloproofError as error:
         print(f"reselect: {error}", file=sys.stderr)
         return 2
+    if not any(turn.gauge_s for entry in result.entries for one in _processes(entry) for turn in one.turns):
+        print("not watched: no turn has a reading of the host's speed")
+        return 0
     print(f"{'row':60} {'as stated':>20} {'at this threshold':>20}   samples   processes")
     for entry, found in zip(result.entries, reselected(result, arguments.limit, arguments.share), strict=True):
-        counts = f"{found.samples:9d} {found.processes:11d}" if found else "  nothing left, or not watched"
+        counts = f"{found.samples:9d} {found.processes:11d}" if found else "  nothing left, or this run was not watched"
         print(f"{row_label(entry):60} {_ms(entry.summary):>20} {_ms(found):>20} {counts}")
     if not all(map(timed_turns, result.entries)):
         print(
@@ -153,8 +156,8 @@ def main() -> int:
 def _ms(summary: Summary | None) -> str:
     if summary is None:
         return "–"
-    low, high = summary.interval_s or (math.nan, math.nan)
-    return f"{summary.median_s * 1e3:.2f} ({low * 1e3:.1f}–{high * 1e3:.1f})"
+    interval = "–" if summary.interval_s is None else "–".join(f"{end * 1e3:.1f}" for end in summary.interval_s)
+    return f"{summary.median_s * 1e3:.2f} ({interval})"
 
 
 if __name__ == "__main__":

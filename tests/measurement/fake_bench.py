@@ -15,6 +15,7 @@ from yoloproof.measurement import Subject
 from yoloproof.measurement.events import Event
 from yoloproof.measurement.gauge import Gauge
 from yoloproof.measurement.processes import WorkerDied
+from yoloproof.measurement.usage import Meters
 from yoloproof.measurement.worker import WorkerJob, timed_process
 from yoloproof.names import Runtime
 from yoloproof.records import Reading, SessionFacts
@@ -85,6 +86,7 @@ class FakeBench:
     dies_in: dict[int, int] = field(default_factory=dict)
     interrupted_in: dict[int, int] = field(default_factory=dict)
     gauge: Gauge | None = None
+    meters: Meters = field(default_factory=Meters)
 
     def subject(self, name: str, **settings: Any) -> Subject:
         flush = settings.pop("flush_to_zero", False)
@@ -106,7 +108,7 @@ class FakeBench:
     def executor(self, job: WorkerJob, take: Callable[[Event], None]) -> None:
         """Like `run_worker`; after so many events of a process it dies, or the user presses Ctrl-C."""
         self.jobs.append(job)
-        for number, event in enumerate(self.events(job, gauge=self.gauge)):
+        for number, event in enumerate(self.events(job, gauge=self.gauge, meters=self.meters)):
             if number == self.dies_in.get(job.process):
                 raise WorkerDied("the worker process was killed by SIGKILL")
             if number == self.interrupted_in.get(job.process):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,17 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_bench import FETCH_S, LOAD_S, FakeBench, steady, unwatched, zeros
+from fake_bench import FETCH_S, LOAD_S, OPEN_S, FakeBench, steady, unwatched, zeros
 
+from made_results import made_entry, made_result
 from tiny_onnx import images, tiny_detector
 from yoloproof.errors import YoloproofError
 from yoloproof.measurement import PROTOCOLS, Benchmark, Measurement, Subject, benchmark, in_seconds
 from yoloproof.measurement.cpu import usable_cores
+from yoloproof.measurement.stability import subject_warnings
+from yoloproof.measurement.statistics import summarize
+from yoloproof.measurement.usage import Memory, Meters
 from yoloproof.names import Runtime
 from yoloproof.records import Protocol, Summary
+from yoloproof.results.file import text_from_result
+from yoloproof.results.schema import result_from_json
 from yoloproof.runtime import SessionSpec
+from yoloproof.runtime.base import Session
 
 LATENCY = PROTOCOLS["latency"]
+TWO_PROCESSES = replace(LATENCY, processes=2)
 
 
 def run(bench: FakeBench, names: str = "ab", protocol: Protocol = LATENCY, **settings: object) -> Benchmark:
@@ -177,14 +186,73 @@ def test_published_sends_an_engine_zeros_and_times_it_alone_without_a_graph() ->
     assert not PROTOCOLS["published"].cuda_graph
 
 
+def test_of_more_rows_than_processes_each_has_a_cold_start_and_memory() -> None:
+    """The third row is opened first in neither process: it has one of its own, in which nothing is timed."""
+    bench = FakeBench({name: steady(0.1) for name in "abc"}, meters=Meters(lambda: lambda: Memory(100, 200)))
+    found = run(bench, "abc", TWO_PROCESSES)
+    for measurement in found.measurements:
+        summary = summary_of(measurement)
+        assert summary.cold_start_s == pytest.approx(OPEN_S + LOAD_S + 0.1 + FETCH_S, abs=1e-4)
+        assert (summary.host_bytes, summary.device_bytes) == (100, 200)
+    assert [list(job.subjects) for job in bench.jobs] == [[0, 1, 2], [0, 1, 2], [2]]
+    a, _, c = found.measurements
+    assert [p.open_only for p in a.processes] == [False, False]
+    *timed, alone = c.processes
+    assert not any(p.open_only for p in timed)
+    assert (alone.process, alone.open_only, alone.opened_after, alone.complete) == (2, True, 0, False)
+    assert not alone.samples_s + alone.warmup_s + alone.turns
+    assert bench.log[-4:] == [("c", "load"), ("c", "execute"), ("c", "fetch"), ("c", "close")]
+
+
+def test_a_process_that_only_opened_a_row_changes_nothing_else() -> None:
+    *_, c = taken(FakeBench({name: steady(0.1) for name in "abc"}), "abc", TWO_PROCESSES)
+    timed = [p for p in c.processes if not p.open_only]
+    assert summarize(timed, TWO_PROCESSES, 1, Runtime.ONNXRUNTIME) == replace(summary_of(c), cold_start_s=None)
+    own, without = (subject_warnings(few, c.summary, TWO_PROCESSES, None) for few in (c.processes, timed))
+    assert own == without
+    assert not c.partial
+    assert not codes(c) & {"partial", "failed"}
+    result = made_result([replace(made_entry(), processes=c.processes, summary=c.summary)], protocol=TWO_PROCESSES)
+    assert result_from_json(json.loads(text_from_result(result)), "it") == result
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_row_that_does_not_open_once_more_keeps_its_figure(dies: bool) -> None:
+    bench = FakeBench({name: steady(0.1) for name in "abc"}, dies_in={2: 2} if dies else {})
+    opened = bench.open
+
+    def open_twice(spec: SessionSpec) -> Session:
+        if not dies and len(bench.jobs) == 3:
+            raise RuntimeError("no room")
+        return opened(spec)
+
+    bench.open = open_twice  # type: ignore[method-assign]
+    *_, c = taken(bench, "abc", TWO_PROCESSES)
+    assert (c.error, c.partial, summary_of(c).processes, summary_of(c).cold_start_s) == (None, False, 2, None)
+    assert c.processes[-1].open_only
+
+
+def test_no_process_for_a_cold_start_in_a_quick_or_an_interrupted_run_or_past_its_time() -> None:
+    def jobs(protocol: Protocol, interrupted_in: dict[int, int] | None = None, late_s: float = 0.0) -> list[bool]:
+        bench = FakeBench({name: steady(0.1) for name in "abcd"}, interrupted_in=interrupted_in or {})
+        run(bench, "abcd", protocol, clock=bench.clock, began_s=bench.clock.time_s - late_s)
+        return [job.open_only for job in bench.jobs]
+
+    assert jobs(TWO_PROCESSES) == [False, False, True, True]
+    assert jobs(in_seconds(TWO_PROCESSES)) == [False, False]
+    assert jobs(TWO_PROCESSES, {1: 30}) == [False, False]
+    assert jobs(TWO_PROCESSES, late_s=4 * TWO_PROCESSES.row_max_s) == [False, False]
+
+
 def test_progress_never_goes_back_and_ends_at_one() -> None:
     seen: list[tuple[str, float]] = []
     progress: Callable[[str, float], None] = lambda what, share: seen.append((what, share))  # noqa: E731
-    run(FakeBench({"a": steady(0.1), "b": steady(0.2)}), progress=progress)
+    run(FakeBench({name: steady(0.1) for name in "abc"}), "abc", TWO_PROCESSES, progress=progress)
     shares = [share for _, share in seen]
     assert shares == sorted(shares)
-    assert shares[-1] > 0.95
-    assert "process 1/6, a" in seen[0][0]
+    assert shares[-2] > 0.95
+    assert "process 1/2, a" in seen[0][0]
+    assert seen[-1] == ("c: open, in a process of its own", 1.0)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)

@@ -14,7 +14,7 @@ from made_results import made_entry, made_process, made_result, made_run
 from yoloproof.measurement.protocol import PROTOCOLS, protocol_from_name
 from yoloproof.measurement.statistics import summarize
 from yoloproof.names import ArtifactFormat, Runtime, Weights
-from yoloproof.records import Check, Cpu, Entry, Gpu, Machine, Reading, Result, Verdict
+from yoloproof.records import Check, Cpu, Entry, Gpu, Machine, Process, Reading, Result, Verdict
 from yoloproof.results.file import read_result, write_result
 
 PROTOCOL = PROTOCOLS["latency"]
@@ -56,6 +56,14 @@ def test_a_whole_result_is_taken() -> None:
     assert objections(result()) == []
     ours = read_result(Path(__file__).parents[2] / "results" / "h200.json")
     assert objections(ours) == []
+
+
+def test_a_process_that_only_opened_a_row_is_none_of_those_that_are_asked_for() -> None:
+    alone = Process(process=6, cold_start_s=0.4, open_only=True)
+    timed = entry().processes
+    assert objections(result(replace(entry(), processes=(*timed, alone)))) == []
+    (line,) = objections(result(replace(entry(), processes=(*timed[:5], alone))))
+    assert "5 of 6 processes" in line
 
 
 @pytest.mark.parametrize("format", WITHOUT_WEIGHTS)

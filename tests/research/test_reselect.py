@@ -81,6 +81,15 @@ def test_too_few_others_and_a_slowed_process_counts() -> None:
     assert of(reselected(one)).processes == 6
 
 
+def test_a_process_that_only_opened_the_row_takes_no_part() -> None:
+    timed = [watched(i, (1.0, 1.15, 1.0), (True,) * 3) for i in range(6)]
+    alone = Process(process=6, start_s=600.0, cold_start_s=0.4, open_only=True)
+    (with_it,), (without,) = (reselected(result(*processes), 1.1) for processes in ((*timed, alone), timed))
+    assert with_it is not None
+    assert without is not None
+    assert with_it == replace(without, cold_start_s=0.4)
+
+
 @pytest.mark.parametrize("file", ["cpu.json", "export-cpu.json"])
 def test_at_its_own_thresholds_a_committed_file_gives_the_figures_in_it(file: str) -> None:
     committed = read_result(RESULTS / file)
@@ -102,6 +111,14 @@ def figures(summary: Summary | None) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def printed(one: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    path = tmp_path / "it.json"
+    path.write_text(text_from_result(one))
+    monkeypatch.setattr(sys, "argv", ["reselect.py", str(path)])
+    assert reselect.main() == 0
+    return capsys.readouterr().out
+
+
 def untimed(process: Process) -> Process:
     return replace(process, start_s=None, turns=tuple(replace(turn, start_s=None) for turn in process.turns))
 
@@ -114,14 +131,23 @@ def test_a_file_that_does_not_say_when_its_turns_were_is_told(
     if not timed:
         row: Entry = one.entries[0]
         one = made_result([replace(row, processes=tuple(map(untimed, row.processes)))], one.runs[0])
-    path = tmp_path / "it.json"
-    path.write_text(text_from_result(one))
-    monkeypatch.setattr(sys, "argv", ["reselect.py", str(path)])
-    assert reselect.main() == 0
-    printed = capsys.readouterr().out
-    assert ("does not say when its turns were" in printed) is not timed
-    assert " 72 " in printed
+    said = printed(one, tmp_path, monkeypatch, capsys)
+    assert ("does not say when its turns were" in said) is not timed
+    assert " 72 " in said
 
 
-def test_what_was_not_watched_says_so() -> None:
-    assert reselected(made_result([made_entry()])) == [None]
+def test_what_was_not_watched_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = made_result([made_entry(), made_entry(attention="explicit")])
+    assert reselected(one) == [None, None]
+    said = printed(one, tmp_path, monkeypatch, capsys)
+    assert said == "not watched: no turn has a reading of the host's speed\n"
+
+
+def test_too_few_processes_for_an_interval_have_a_dash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = printed(result(watched(0, (1.0,) * 3, (True,) * 3)), tmp_path, monkeypatch, capsys)
+    assert "100.00 (–)" in said
+    assert "nan" not in said

@@ -67,7 +67,10 @@ def test_separate_runs_are_told_apart_beyond_what_a_machine_moves_between_them(b
     assert row.verdict == verdict
     assert row.interval is not None
     assert row.interval[1] / row.interval[0] == pytest.approx(1.05**2, rel=0.01)
-    assert "two runs on a CPU: for this alone the level may differ by up to 1.05 times" in row.notes[0]
+    assert row.notes[0].startswith(
+        "two runs on a CPU: for this alone the level may differ by up to 1.05 times, by which the interval within this run of "
+        "each is widened; "
+    )
 
 
 def test_three_processes_cannot_tell_and_say_why() -> None:
@@ -110,11 +113,13 @@ def test_what_is_unlike_is_refused_and_said_where_allowed(other: Result, kind: s
     assert any(note.startswith("allowed: ") for note in notes)
 
 
-def test_another_stepping_is_another_machine_and_an_unknown_one_is_not() -> None:
-    """Schema 1 did not hold it: what one side does not say is no difference."""
+def test_another_stepping_is_another_machine_and_a_file_that_tells_no_such_thing_is_not() -> None:
+    """Schema 1 held none of it. Where a side tells some of it, what it does not is a difference."""
     two, three = machine(stepping="2"), machine(stepping="3")
     assert machine_differences(two, three) == ["CPU stepping 2 against 3"]
-    assert machine_differences(MACHINE, three) == []
+    assert machine_differences(MACHINE, three) == machine_differences(three, MACHINE) == []
+    known = machine(stepping="3", microcode="0xa0011d1")
+    assert machine_differences(three, known) == ["microcode unknown against 0xa0011d1"]
 
 
 def test_two_hosts_of_one_name_are_refused() -> None:
@@ -140,6 +145,15 @@ def test_hosts_whose_gauges_differ_at_their_best_are_refused(best_s: float, refu
             compare_results(a, b)
     else:
         assert compare_results(a, b)
+
+
+def test_gauges_of_two_sizes_tell_no_hosts_apart_and_it_is_said() -> None:
+    a, b, c = (result(gauge_best_s=s, gauge_size=size) for s, size in ((1e-3, 512), (2e-3, 640), (1.01e-3, 512)))
+    said = "gauges of different sizes: hosts not told apart by speed"
+    assert said in compare_results(a, b)[0].notes
+    assert said in compare_groups([a, a, a], [c, c, b])[0].notes
+    assert said not in compare_results(a, c)[0].notes
+    assert said not in compare_results(result(), result())[0].notes
 
 
 def test_two_runs_whose_gauges_differ_are_allowed_that_much_more() -> None:
@@ -223,7 +237,7 @@ def test_groups_on_a_gpu_that_do_not_alternate_say_that_nobody_knows() -> None:
     )
     (row,) = compare_groups(a, b)
     assert row.verdict == "slower"
-    assert any("covers these runs only" in note and "alternate the runs" in note for note in row.notes)
+    assert any(note.startswith("within these runs: how far") and "alternate the runs" in note for note in row.notes)
 
 
 def test_a_disturbed_run_of_a_group_is_named_and_counts_where_the_groups_are_apart() -> None:
@@ -318,7 +332,7 @@ def test_two_runs_on_a_gpu_are_not_said_to_differ_as_cpus_do() -> None:
     ]
     (row,) = compare_results(*sides)
     assert row.verdict == "slower"
-    assert any("these runs only" in note for note in row.notes)
+    assert any(note.startswith("within this run of each: how far") for note in row.notes)
 
 
 def test_where_nothing_is_told_stands_how_much_would_have_been() -> None:
@@ -441,6 +455,7 @@ def test_a_disturbed_run_is_told_from_another_only_beyond_what_the_disturbance_e
     assert row.verdict == verdict
     assert any("noisy_neighbour: for this alone" in note for note in row.notes)
     assert (row.interval is None) == (factor is None)
+    assert any("so that there is no interval" in note for note in row.notes) == (factor is None)
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "faster"), (1.45, "cannot tell")])
@@ -466,13 +481,14 @@ def test_the_rows_of_each_run_are_compared_with_that_runs_first() -> None:
     rows = compare_rows(of_runs("nn", "ss"))
     assert [(row.a.split()[0], row.b.split()[0]) for row in rows] == [(f"yolov13{scale}",) * 2 for scale in "ns"]
     assert [row.ratio for row in rows] == [pytest.approx(1.01), pytest.approx(1.01)]
-    assert all(row.paired and not row.notes for row in rows)
+    within = "within this run: how far other runs would differ is not in the interval"
+    assert all(row.paired and row.notes == (within,) for row in rows)
 
 
 def test_a_row_alone_in_its_run_is_named_where_another_run_is_compared() -> None:
     (row,) = compare_rows(of_runs("l", "nn"))
     assert "yolov13n" in row.a
-    (note,) = row.notes
+    note, _ = row.notes
     assert note.startswith("alone in its run, not compared: yolov13l ")
     with pytest.raises(YoloproofError, match="has one row in each run; give a second file, or profile both at once"):
         compare_rows(of_runs("l", "n"))

@@ -168,7 +168,8 @@ def _run_processes(
 ) -> bool:  # fmt: skip
     """All processes of the run, `keep` called after each; True where Ctrl-C ended them. Waiting and repeating leave what the
     planned processes will take until `end_s`, as far as the longest so far tells. Where other programs keep more than `crowded`
-    cores busy, a figure is of little use: then no process begins that would end later, except the first."""
+    cores busy, a figure is of little use: then no process begins that would end later, except the first. Rows that were opened
+    first in none have a process of their own at the end, for cold start and memory, while there is time."""
     longest_s = START_S + len(collector.subjects) * (protocol.warmup_s + protocol.seconds)
     try:
         for process in range(2 * protocol.processes):
@@ -190,19 +191,30 @@ def _run_processes(
                     cores=cores,
                     rated=dict(collector.rated),
                 )
-                collector.begin(job)
-                try:
-                    executor(job, collector.take)
-                except WorkerDied as death:
-                    collector.died(death)
+                _run_process(collector, job, executor)
                 keep()
             longest_s = max(longest_s, clock.now() - began_s - (collector.waited_s - waited_s))
+        for index in [] if protocol.quick else collector.never_first():
+            if clock.now() + START_S > end_s:
+                break
+            process, alone = collector.process + 1, {index: collector.subjects[index]}
+            job = WorkerJob(process, alone, {index: files[index]}, protocol, cores=cores, open_only=True)
+            _run_process(collector, job, executor)
+            keep()
     except KeyboardInterrupt:
         if not collector.any_samples():
             raise
         keep()  # at once: a second Ctrl-C ends the process
         return True
     return False
+
+
+def _run_process(collector: Collector, job: WorkerJob, executor: Executor) -> None:
+    collector.begin(job)
+    try:
+        executor(job, collector.take)
+    except WorkerDied as death:
+        collector.died(death)
 
 
 def _measurement(

@@ -22,7 +22,8 @@ from yoloproof.measurement.events import (
     Watched,
 )
 from yoloproof.measurement.processes import WorkerDied
-from yoloproof.measurement.selection import slowed_processes
+from yoloproof.measurement.selection import processes_to_set_aside, slowed_processes
+from yoloproof.measurement.statistics import opened_first
 from yoloproof.measurement.subject import Progress, Subject
 from yoloproof.measurement.worker import WorkerJob
 from yoloproof.names import TurnReason
@@ -37,6 +38,7 @@ class Collector:
     failed -- subject index → what went wrong; such a subject joins no further process
     rated -- subject index → capacity and bound under the protocol `server`, as its first process found them
     crowded_out -- processes were left out because other programs hold the host and the time was over
+    process -- number of the last that was begun
     best_s, waited_s -- the quickest reading of the host's speed, and how long the workers waited for it and repeated turns
     origin_s -- what the workers' clock, which all processes of a machine share, said when the run began
     """
@@ -54,8 +56,9 @@ class Collector:
         self.crowded_out = False
         self._protocol = protocol
         self._progress = progress
-        self._process = 0
+        self.process = 0
         self._wait_most_s = 0.0
+        self._open_only = False
         self._on_turn: int | None = None
         self._shares: dict[int, float] = {}
         self._origin_s = origin_s
@@ -63,18 +66,29 @@ class Collector:
 
     def begin(self, job: WorkerJob) -> None:
         """A worker is about to start."""
-        if job.process != self._process:
+        if job.process != self.process:
             self._shares = dict.fromkeys(self.failed, 1.0)
-        self._process = job.process
+        self.process = job.process
         self._wait_most_s = self.waited_s + job.wait_s
         self._on_turn = None
+        self._open_only = job.open_only
         for index in job.subjects:
             self._shares[index] = 0.0
-            self.samples[index].append(Process(process=job.process))
+            self.samples[index].append(Process(process=job.process, open_only=job.open_only))
 
     def slowed(self) -> set[int]:
         """Numbers of the processes that the host slowed."""
         return slowed_processes(self.samples, self._protocol, self.best_s)
+
+    def never_first(self) -> list[int]:
+        """Subjects that no process of those that count opened before any other, so that their cold start is unknown."""
+        aside = processes_to_set_aside(self.samples, self._protocol, self.best_s)
+        return [
+            index
+            for index, records in enumerate(self.samples)
+            if index not in self.failed
+            and all(record.cold_start_s is None or record.process in aside for record in opened_first(records))
+        ]
 
     def others_cores(self) -> float:
         """How many cores other programs kept busy, on average, while samples were taken."""
@@ -126,7 +140,7 @@ class Collector:
         elif isinstance(event, Completed):
             record = replace(record, complete=True)
         elif isinstance(event, Failed):
-            self.failed[index] = f"{event.step} failed: {event.error}"
+            self._failed(index, f"{event.step} failed: {event.error}")
             self._shares[index] = 1.0
         self.samples[index][-1] = record
 
@@ -134,7 +148,11 @@ class Collector:
         """The worker is gone. The subject whose turn it was goes out; without one, every subject of the run does."""
         blamed = range(len(self.subjects)) if self._on_turn is None else [self._on_turn]
         for index in blamed:
-            self.failed.setdefault(index, str(death))
+            self._failed(index, str(death))
+
+    def _failed(self, index: int, error: str) -> None:
+        if not self._open_only:  # where only the cold start was still missing, what was timed stands
+            self.failed.setdefault(index, error)
 
     def _since_start(self, at_s: float) -> float:
         return at_s - (self._started.at_s if self._started else self._origin_s)
@@ -156,11 +174,14 @@ class Collector:
     def _report(self, what: str) -> None:
         if self._progress is None:
             return
+        if self._open_only:
+            self._progress(f"{what}, in a process of its own", 1.0)
+            return
         share = sum(self._shares.values()) / len(self.subjects)
-        planned = max(self._protocol.processes, self._process + 1)  # more where the host was slowed
+        planned = max(self._protocol.processes, self.process + 1)  # more where the host was slowed
         repeated = planned - self._protocol.processes
-        number = f"process {self._process + 1}/{planned}" + (f" ({repeated} repeated)" if repeated else "")
-        self._progress(f"{number}, {what}", min((self._process + share) / planned, 1.0))
+        number = f"process {self.process + 1}/{planned}" + (f" ({repeated} repeated)" if repeated else "")
+        self._progress(f"{number}, {what}", min((self.process + share) / planned, 1.0))
 
 
 def _with_samples(record: Process, event: Sampled, start_s: float) -> Process:

@@ -53,9 +53,9 @@ def summarize(
         load_median_s=_median_of([p.load_s for p in processes if p.load_s]),
         fetch_median_s=_median_of([p.fetch_s for p in processes if p.fetch_s]),
         query_median_s=_median_of([_queries(p, timed) for p in processes if p.load_s and p.fetch_s]),
-        cold_start_s=_median([p.cold_start_s for p in _opened_first(processes)]),
-        host_bytes=_median_bytes([p.host_bytes for p in _opened_first(everything)]),
-        device_bytes=_median_bytes([p.device_bytes for p in _opened_first(everything)]),
+        cold_start_s=_median([p.cold_start_s for p in opened_first(processes)]),
+        host_bytes=_median_bytes([p.host_bytes for p in opened_first(everything)]),
+        device_bytes=_median_bytes([p.device_bytes for p in opened_first(everything)]),
         energy_j=None if energy is None else energy[0] / len(samples),
         power_w=None if energy is None else energy[0] / energy[1],
         clipped_mean_s=float(kept.mean()) if clips else None,
@@ -106,7 +106,7 @@ def _energy(processes: Sequence[Process], timed: str, pause_s: float) -> tuple[f
     return sum(joules), seconds
 
 
-def _opened_first(processes: Sequence[Process]) -> list[Process]:
+def opened_first(processes: Sequence[Process]) -> list[Process]:
     """Those that opened this subject before any other: the others share libraries and a CUDA context that were there."""
     return [process for process in processes if process.opened_after == 0]
 

@@ -65,7 +65,7 @@ class WorkerJob:
 
     best_s, wait_s -- for `HostWatch`: the quickest reading of earlier processes, and what is left of the run's waiting
     cores -- how many this process may use
-    rated -- under the protocol `server`: what earlier processes found of subjects
+    rated -- under the protocol `server`: what earlier processes found of subjects; open_only -- end after the first inference
     """
 
     process: int
@@ -76,6 +76,7 @@ class WorkerJob:
     wait_s: float = 0.0
     cores: float = 1.0
     rated: Mapping[int, Serving] = field(default_factory=dict)
+    open_only: bool = False
 
 
 class _Step(NamedTuple):
@@ -126,6 +127,10 @@ def timed_process(
     `job.wait_s` lasts; else read at the beginning and the end, so that hosts can be told apart
     """
     emit(Started(timer_of(clock), clock.now()))
+    if job.open_only:
+        for runner in _opened(job, emit, clock, open_session, meters or Meters()):
+            runner.session.close()
+        return
     protocol = job.protocol
     limits = {"limit": protocol.gauge_limit, "rest_s": protocol.gauge_rest_s}
     watch = None if gauge is None else HostWatch(gauge, clock, job.best_s, job.wait_s, **limits)

@@ -179,6 +179,7 @@ class Process(Record):
     turns -- every turn, also those that were repeated because the host was slowed, whose samples are `set_aside`
     warmup_s -- untimed inferences, those after a switch of case too; settled -- whether the machine stood still
     complete -- the process ran to the protocol's end for this case; serving -- under the protocol `server` alone
+    open_only -- after all others, for cold start and memory of a case that none of them opened first: no samples, never complete
     """
 
     process: int
@@ -201,6 +202,7 @@ class Process(Record):
     timer: Timer | None = None
     cpu: CpuTime = field(default_factory=CpuTime)
     serving: Serving | None = None
+    open_only: bool = False
 
     @property
     def gauge_s(self) -> tuple[float, ...]:
@@ -220,7 +222,7 @@ class Summary(Record):
     device_median_s -- by the device's own clock; load_median_s, fetch_median_s -- of the transfers; query_median_s -- of load,
     execute and fetch together
     cold_start_s -- opening and the first inference; host_bytes, device_bytes -- memory that they added, the host's at its peak.
-    All three are medians over the fresh processes that opened it first, None where none did
+    All three are medians over the fresh processes that opened it first (`open_only` ones, too), None where none did
     energy_j -- of the whole card for a whole query (load, execute, fetch, the loop around them), its idle power included;
     power_w -- the card's mean power meanwhile
     clipped_mean_s, clipped_std_s, clipped_runs -- with 2-sigma clipping, under the protocol `published` alone

@@ -19,6 +19,7 @@ from yoloproof.records import Entry, Result, Run, RunWarning
 from yoloproof.results.differences import (
     gauge_bests,
     gauge_differences,
+    gauge_notes,
     library_differences,
     machine_differences,
     protocol_differences,
@@ -184,7 +185,7 @@ def _compared_groups(a: Sequence[Side], b: Sequence[Side], allow: Sequence[str],
         notes.append(f"runs whose level may differ for this alone: {', '.join(disturbed)}")
     if not _alternate(a, b):
         advice = "alternate the runs in time (A B A B …) to tell less apart"
-        ratio, doubt = _doubted(ratio, (*a, *b), "runs of A and B apart in time", advice)
+        ratio, doubt = _doubted(ratio, (*a, *b), "runs of A and B apart in time", "within these runs", advice)
         notes.append(doubt)
     return _comparison(a[0], b[0], (median(before), median(after)), ratio, notes, deviation)
 
@@ -250,9 +251,11 @@ def _compared(a: Side, b: Side, allow: Sequence[str], left_out: Sequence[str]) -
     ratio = paired or unpaired_ratio(list(after.values()), list(before.values()))
     if ratio.interval is None:
         notes.append(f"{len(before)} and {len(after)} processes are too few for a 95 % interval")
-    elif not ratio.paired:
+    elif ratio.paired:
+        notes.append("within this run: how far other runs would differ is not in the interval")
+    else:
         advice = "profile both in one run to tell less apart, or give at least three runs of each"
-        ratio, doubt = _doubted(ratio, (a, b), "two runs on a CPU", advice)
+        ratio, doubt = _doubted(ratio, (a, b), "two runs on a CPU", "within this run of each", advice)
         notes.append(doubt)
     return _comparison(a, b, (median(before.values()), median(after.values())), ratio, notes)
 
@@ -278,6 +281,7 @@ def _differences(a: Side, b: Side) -> list[str]:
     libraries = library_differences(a.run.machine, b.run.machine)
     at_once = [one.entry.runtime for one in (a, b) if (one.entry.runtime.requests or 1) > 1]
     return [
+        *gauge_notes([a.run, b.run]),
         *(f"libraries differ: {line}" for line in libraries),
         *setting_differences(a.entry, b.entry),
         *(f"times are per batch: {one.name} answers {one.requests} at once" for one in at_once),
@@ -311,9 +315,12 @@ def _medians(entry: Entry) -> dict[int, float]:
     return medians
 
 
-def _doubted(ratio: Ratio, sides: Sides, what: str, advice: str) -> tuple[Ratio, str]:
+def _doubted(ratio: Ratio, sides: Sides, what: str, within: str, advice: str) -> tuple[Ratio, str]:
     """A ratio across runs, wider by what may have moved the level of any, and the note that says so. On a CPU that is at least
-    CPU_RUN_TO_RUN, which goes by the name of `what`, times the ratio of the runs' gauges at their best."""
+    CPU_RUN_TO_RUN, which goes by the name of `what`, times the ratio of the runs' gauges at their best.
+
+    within -- what the interval is of before it is widened
+    """
     doubts = level_doubts(warning for side in sides for warning in (*side.run.warnings, *side.entry.warnings))
     apart = 1.0
     if not (sides[0].entry.runtime.device or "").startswith("cuda"):
@@ -321,12 +328,12 @@ def _doubted(ratio: Ratio, sides: Sides, what: str, advice: str) -> tuple[Ratio,
         quickest, slowest = gauge_bests([side.run for side in sides])
         apart = slowest / quickest
     if not doubts:
-        return ratio, f"the interval covers these runs only; how far other runs would differ is unknown; {advice}"
+        return ratio, f"{within}: how far other runs would differ is unknown; {advice}"
     factor = max(doubts.values()) * apart
     gauges = f", times {apart:.3f} as the gauges' best readings differ" if apart > 1 else ""
+    allowed = f"by which the interval {within} is widened" if math.isfinite(factor) else "so that there is no interval"
     return ratio.widened(factor), (
-        f"{' and '.join(doubts)}{gauges}: for this alone the level may differ by {_size(factor)}, which the interval allows "
-        f"for; {advice}"
+        f"{' and '.join(doubts)}{gauges}: for this alone the level may differ by {_size(factor)}, {allowed}; {advice}"
     )
 
 

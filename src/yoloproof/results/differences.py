@@ -16,13 +16,14 @@ def machine_differences(a: Machine | None, b: Machine | None) -> list[str]:
     """In what two machines, or the settings of one, differ so that their times do not compare."""
     if a is None or b is None:
         return ["a machine that was not reached"]
-    found = []
     mine, theirs = _traits(a), _traits(b)
-    for label, one in mine.items():
-        # Older files do not tell everything: what one of two does not say is no difference in what both are.
-        if one != theirs[label] and not (label in SINCE_SCHEMA_2 and None in (one, theirs[label])):
-            found.append(f"{label} {_said(one)} against {_said(theirs[label])}")
-    return found
+    # A file of schema 1 tells none of the newer traits, which is no difference in what both machines are.
+    older = any(all(traits[label] is None for label in SINCE_SCHEMA_2) for traits in (mine, theirs))
+    return [
+        f"{label} {_said(one)} against {_said(theirs[label])}"
+        for label, one in mine.items()
+        if one != theirs[label] and not (older and label in SINCE_SCHEMA_2)
+    ]
 
 
 SINCE_SCHEMA_2 = (
@@ -59,6 +60,12 @@ def gauge_differences(runs: Sequence[Run]) -> list[str]:
     if slowest / quickest - 1 <= GAUGE_APART:
         return []
     return [f"the same matrix products took {quickest * 1e3:.2f} ms at best against {slowest * 1e3:.2f} ms"]
+
+
+def gauge_notes(runs: Sequence[Run]) -> list[str]:
+    """That gauges of several sizes are never held against each other."""
+    sizes = {run.gauge_size for run in runs if run.gauge_best_s is not None}
+    return ["gauges of different sizes: hosts not told apart by speed"] if len(sizes) > 1 else []
 
 
 def protocol_differences(a: Protocol, b: Protocol) -> list[str]:

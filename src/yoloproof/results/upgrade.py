@@ -15,7 +15,7 @@ GAINED: dict[type, tuple[str, ...]] = {
     Case: ("throughput", "sessions"),
     SessionFacts: ("requests",),
     Protocol: ("row_max_s", "server"),
-    Process: ("serving",),
+    Process: ("serving", "open_only"),
     Summary: ("server",),
     Turn: ("waited_s", "reason"),
 }
