@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_links_lead_to_the_sections() -> None:
     headings = re.findall(r"^#+ (.*)$", INDEX, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     linked = re.findall(r"\]\(#([^)]+)\)", INDEX)
-    assert len(linked) == 6
+    assert len(linked) == 8
     assert set(linked) <= anchors
 
 
@@ -88,3 +89,23 @@ def test_yolov12_without_its_attention(label: str, attention: str) -> None:
     }
     ratios = [f"{taken[attention, scale] / taken['published', scale]:.2f}" for scale in "nsmlx"]
     assert f"| {label} / `published` here | {' | '.join(ratios)} |" in INDEX
+
+
+def test_openvinos_own_profile() -> None:
+    passes = (RESULTS / "operators-openvino.txt").read_text(encoding="utf-8").split("pass ")[1:]
+    kinds = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "attention", "Reorder", "all")
+    taken = [
+        {kind: [float(ms) for ms in re.findall(r"\| ([\d.]+)", re.search(rf"^\| {kind} (.*)$", one, re.MULTILINE)[1])] for kind in kinds}
+        for one in passes
+    ]  # fmt: skip
+    layers = [[sum(one[kind][at] for kind in kinds[:4]) for at in range(3)] for one in taken]
+    rows = {"convolutions and linear layers": layers, "attention, eight subgraphs": [one["attention"] for one in taken]}
+    rows |= {"reordering": [one["Reorder"] for one in taken], "all": [one["all"] for one in taken]}
+    for label, figures in rows.items():
+        shown = " | ".join(f"{median(column):.1f}" for column in zip(*figures, strict=True)).replace("| 0.0", "| –")
+        assert f"| {label} | {shown} |" in INDEX
+    left = [
+        (layer[1] + one["attention"][1] + one["Reorder"][1]) / one["all"][0]
+        for layer, one in zip(layers, taken, strict=True)
+    ]
+    assert f"alone are {median(left):.3f} ({min(left):.3f} to {max(left):.3f}) of all of `published`" in INDEX
