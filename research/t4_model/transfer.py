@@ -14,7 +14,7 @@ from yoloproof.estimate.posterior import Posterior
 from yoloproof.estimate.shapes import kernels_from_shapes, layer_shapes
 from yoloproof.names import Precision, Runtime
 from yoloproof.records import Entry, Result
-from yoloproof.results.labels import KERNELS, gpu_name, precision_of
+from yoloproof.results.labels import KERNELS, gpu_name, precision_of, takes_frames
 from yoloproof.results.published import same_gpu
 
 # Measured on this project's H200s, 2026-10-28 and 2026-11-04.
@@ -82,7 +82,7 @@ def _network(entry: Entry) -> tuple[str, str, int, int] | None:
     artifact, runtime, published = entry.artifact, entry.runtime, entry.published
     if runtime.name not in (Runtime.PYTORCH, Runtime.NATIVE) or not runtime.cuda_graph:
         return None
-    if precision_of(entry) != Precision.FP16 or "frames" in artifact.metadata or "PTX" in (runtime.target or ""):
+    if precision_of(entry) != Precision.FP16 or takes_frames(entry) or "PTX" in (runtime.target or ""):
         return None
     if published is None or published.model not in layer_shapes() or artifact.attention is None:
         return None
